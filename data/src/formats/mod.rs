@@ -1,0 +1,3 @@
+//! What other programs write and read.
+
+pub mod data_exchange;

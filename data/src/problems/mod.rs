@@ -1,0 +1,1 @@
+//! Phantoms with exact projections, and metrics.

@@ -1,0 +1,51 @@
+//! HDF5 files that are either complete and verified, or absent.
+//!
+//! HDF5 answers `Ok` for data that a full disk swallowed (measured), and a file changed in place is
+//! torn by a crash. Therefore [`Writer`] fills a temporary sibling and [`Writer::commit_new`] or
+//! [`Writer::commit_replace`] flushes, closes, fsyncs, opens the file again, compares every slab's
+//! hash with the hash of what was handed in, hashes the bytes, renames, and fsyncs the folder.
+//! [`Reader`] refuses data that lie in other files and reports damage in plain words.
+//!
+//! ```
+//! use convoke_data::store::{Layout, Reader, Writer};
+//! # fn main() -> convoke_data::Result<()> {
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let path = folder.path().join("result.h5");
+//! let mut file = Writer::create(&path)?;
+//! file.dataset::<f32>("/result/mu", &[4, 3], Layout::Contiguous)?;
+//! file.write("/result/mu", &[0, 0], &[2, 3], &[1.0_f32; 6])?; // rows 0..2
+//! file.write("/result/mu", &[2, 0], &[2, 3], &[2.0_f32; 6])?; // rows 2..4
+//! file.attribute("/result/mu", "units", "1/m")?;
+//! let digest = file.commit_new()?;
+//!
+//! let file = Reader::open(&path)?;
+//! assert_eq!(file.shape("/result/mu")?, [4, 3]);
+//! assert_eq!(file.read_slab::<f32>("/result/mu", &[1, 0], &[2, 1])?, [1.0, 2.0]);
+//! assert_eq!(convoke_data::store::digest_file(&path)?, digest);
+//! # Ok(())
+//! # }
+//! ```
+
+mod attribute;
+mod disk;
+mod element;
+mod links;
+mod reader;
+mod scales;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use attribute::Attribute;
+pub(crate) use disk::AtomicFile;
+pub use disk::{Digest, digest_bytes, digest_file, free_bytes, fsync_dir, write_atomic};
+pub use element::{Dtype, Element};
+pub use reader::{Entry, Reader};
+pub use writer::{Layout, Writer};
+
+/// Version of the linked HDF5 library, such as `1.10.8`.
+pub fn hdf5_version() -> String {
+    let (major, minor, patch) = hdf5::library_version();
+    format!("{major}.{minor}.{patch}")
+}
