@@ -1,1 +1,26 @@
-//! Ranks, sharding, driver.
+//! Ranks, sharding, the driver and checkpoints: everything between a job file and a workload's
+//! mathematics. See `docs/ARCHITECTURE.md` for the arrows and invariants.
+
+pub mod checkpoint;
+pub mod comm;
+pub mod driver;
+mod error;
+pub mod fields;
+pub mod job;
+pub mod launch;
+pub mod machine;
+pub mod pieces;
+pub mod progress;
+pub mod results;
+pub mod run_dir;
+pub mod shard;
+pub mod signals;
+pub mod workload;
+
+pub use comm::{Comm, CommError};
+pub use error::{Error, Exit, Failure, Result};
+pub use fields::Fields;
+pub use job::{BadValue, Job, JobError, JobText};
+pub use results::Results;
+pub use shard::{Region, block};
+pub use workload::{Ctx, Plan, Progress, Resources, Workload};

@@ -1,0 +1,448 @@
+//! The loop around a workload: it owns the clock, the files, the signals and the decision to stop.
+//!
+//! Every decision that depends on time or on a signal is taken once per step in [`poll`], from
+//! flags that all ranks gather, so that all ranks always do the same.
+
+mod setup;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::checkpoint::{self, History, Label, Name, Restored};
+use crate::comm::{Comm, CommError, Traffic};
+use crate::error::{Error, Exit, Result};
+use crate::fields::Fields;
+use crate::job::JobText;
+use crate::machine;
+use crate::progress::{Reporter, Verbosity, human_time};
+use crate::results::Results;
+use crate::run_dir::{Claim, RunDir};
+use crate::signals::StopSignals;
+use crate::workload::{Ctx, Plan, Progress, Workload};
+
+pub use setup::{Priced, price};
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// A job file, into a new run directory.
+    New {
+        /// The job's text.
+        text: JobText,
+        /// The directory to make.
+        dir: PathBuf,
+    },
+    /// An existing run directory.
+    Resume {
+        /// The directory.
+        dir: PathBuf,
+        /// Begin again from step 0, ignoring all checkpoints.
+        restart: bool,
+    },
+}
+
+/// How to run it.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// How much rank 0 says.
+    pub verbosity: Verbosity,
+    /// Stop with a checkpoint after this many steps of this attempt.
+    pub stop_after: Option<u64>,
+    /// Threads of each rank.
+    pub threads: usize,
+    /// The device that overrides the job's choice: for tests on an emulated one.
+    pub device: Option<convoke_kernels::Device>,
+    /// What is known about the program, for the files that it writes: `(name, value)`.
+    pub provenance: Vec<(&'static str, String)>,
+    /// Signals that ask to stop.
+    pub signals: StopSignals,
+    /// A failure to inject, for tests of what a failure does.
+    pub fault: Option<Fault>,
+}
+
+/// Fails one rank at the start of one step: a test of the frame, set by `CONVOKE_FAULT=RANK:STEP`.
+#[derive(Debug, Clone, Copy)]
+pub struct Fault {
+    /// The rank that fails.
+    pub rank: usize,
+    /// In which step (from 0).
+    pub step: u64,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// [`Exit::Complete`] or [`Exit::Stopped`].
+    pub exit: Exit,
+    /// Where everything lies.
+    pub dir: PathBuf,
+    /// Steps done, all attempts together.
+    pub steps: u64,
+    /// Wall time of this attempt.
+    pub seconds: f64,
+    /// Why it stopped, if it did not complete.
+    pub reason: Option<String>,
+    /// What this rank sent during the workload's steps.
+    pub traffic: Traffic,
+    /// The price that was predicted.
+    pub plan: Plan,
+    /// The figures of every step.
+    pub history: History,
+    /// Checkpoints written and the time that they took.
+    pub checkpoints: (u64, f64),
+}
+
+/// Flags that ranks gather in every step.
+const SIGNAL: u64 = 1;
+const CHECKPOINT: u64 = 2;
+const WALLTIME: u64 = 4;
+const LIMIT: u64 = 8;
+
+/// Three failures in a row end the run (cluster.md, 3.7: a full disk does not heal by itself).
+const FAILURES: u32 = 3;
+
+/// Runs a job to its end, or to a stop with a checkpoint. Collective.
+///
+/// # Errors
+/// The failure of the lowest rank that failed, on every rank.
+pub fn run<W: Workload>(comm: &Comm, source: &Source, options: &Options) -> Result<Outcome> {
+    let prepared = setup::prepare::<W>(comm, source, options)?;
+    let mut attempt = Attempt::begin(prepared, options)?;
+    let outcome = attempt.run(options);
+    attempt.reporter.end();
+    if let Err(error) = &outcome {
+        attempt.event("failed", json!({ "error": error.to_string(), "code": error.exit() }));
+        if !error.is_agreed() && !matches!(error, Error::Comm(CommError::PeerFailed { .. })) {
+            comm.fail(&error.failure());
+        }
+    }
+    outcome
+}
+
+/// One process's part in one attempt at a run.
+struct Attempt<W> {
+    workload: W,
+    ctx: Ctx,
+    plan: Plan,
+    dir: RunDir,
+    claim: Option<Claim>,
+    epoch: u32,
+    base: Option<String>,
+    spec_hash: String,
+    rules: crate::job::Checkpoint,
+    walltime: Option<Duration>,
+    reporter: Reporter,
+    history: History,
+    step: u64,
+    saved_at: Option<u64>,
+    started: Instant,
+    last_save: Instant,
+    last_beat: Instant,
+    save_seconds: Vec<f64>,
+    failures: u32,
+    traffic: Traffic,
+    fraction: f64,
+    done: bool,
+    text: JobText,
+}
+
+impl<W: Workload> Attempt<W> {
+    fn begin(prepared: setup::Prepared<W>, options: &Options) -> Result<Self> {
+        let setup::Prepared { workload, ctx, plan, job, dir, claim, epoch, restored, text } = prepared;
+        let reporter = Reporter::new(ctx.comm.is_root(), options.verbosity, plan.work_unit);
+        let mut attempt = Self {
+            workload,
+            ctx,
+            plan,
+            dir,
+            claim,
+            epoch,
+            base: None,
+            spec_hash: convoke_data::store::digest_bytes(text.text.as_bytes()).xxh3_128,
+            rules: job.checkpoint,
+            walltime: job.walltime,
+            reporter,
+            history: History::default(),
+            step: 0,
+            saved_at: None,
+            started: Instant::now(),
+            last_save: Instant::now(),
+            last_beat: Instant::now(),
+            save_seconds: Vec::new(),
+            failures: 0,
+            traffic: Traffic::default(),
+            fraction: 0.0,
+            done: false,
+            text,
+        };
+        let loaded = match restored {
+            Some(restored) => attempt.load(&restored),
+            None => Ok(()),
+        };
+        attempt.ctx.comm.clone().agree(loaded)?;
+        Ok(attempt)
+    }
+
+    fn load(&mut self, restored: &Restored) -> Result<()> {
+        for refused in &restored.refused {
+            self.reporter.note(&format!("warning: damaged checkpoint set aside: {refused}"));
+            self.event("checkpoint-refused", json!({ "why": refused }));
+        }
+        let manifest = &restored.manifest;
+        if manifest.spec_xxh3_128 != self.spec_hash {
+            return Err(Error::Mismatch {
+                file: self.dir.path.join("spec.toml"),
+                key: "its hash".into(),
+                before: manifest.spec_xxh3_128.clone(),
+                now: self.spec_hash.clone(),
+            });
+        }
+        let mut fields = Fields::default();
+        self.workload.fields(&mut fields);
+        self.history = restored.load_values(&mut fields)?;
+        drop(fields);
+        self.workload.reshape(&self.ctx)?;
+        let mut fields = Fields::default();
+        self.workload.fields(&mut fields);
+        restored.load_arrays(&mut fields)?;
+        drop(fields);
+        self.workload.restored(&self.ctx)?;
+        self.step = manifest.step;
+        self.saved_at = Some(manifest.step);
+        self.base = Some(manifest.name().to_string());
+        if let Some(claim) = &self.claim {
+            claim.continues(manifest.name())?;
+        }
+        self.reporter.note(&format!("resumed at step {} from checkpoint {}", self.step, manifest.name()));
+        Ok(())
+    }
+
+    fn run(&mut self, options: &Options) -> Result<Outcome> {
+        let comm = self.ctx.comm.clone();
+        self.event("started", json!({
+            "epoch": self.epoch, "ranks": comm.size(), "threads": self.ctx.resources.threads, "step": self.step,
+            "base": self.base, "host": comm.host(), "device": self.ctx.device.describe(), "plan": self.plan,
+        }));
+        let first = self.step;
+        self.reporter.start(0.0);
+        let mut reason = None;
+        while !self.done {
+            if options.fault.is_some_and(|f| f.rank == comm.rank() && f.step == self.step) {
+                return Err(Error::Panicked { message: "a fault was injected here by CONVOKE_FAULT".into() });
+            }
+            let before = comm.traffic();
+            let progress = self.workload.step(&self.ctx)?;
+            let after = comm.traffic();
+            self.traffic.calls += after.calls - before.calls;
+            self.traffic.bytes += after.bytes - before.bytes;
+            self.account(progress, first);
+            reason = self.poll(first, options)?;
+            if reason.is_some() {
+                break;
+            }
+        }
+        match reason {
+            Some(reason) if !self.done => self.stop(reason),
+            _ => self.finish(options),
+        }
+    }
+
+    fn account(&mut self, progress: Progress, first: u64) {
+        self.step += 1;
+        self.done = progress.done;
+        self.history.push(&progress.metrics);
+        if self.step == first + 1 && first > 0 {
+            self.reporter.start(progress.fraction);
+        }
+        self.fraction = progress.fraction;
+        self.reporter.step(self.step, progress.fraction, progress.work, &progress.metrics);
+        if self.last_beat.elapsed() > Duration::from_secs(10) {
+            self.last_beat = Instant::now();
+            if let Some(claim) = &self.claim {
+                claim.beat();
+            }
+            self.event("progress", json!({ "step": self.step, "fraction": progress.fraction }));
+        }
+    }
+
+    /// Gathers the flags of all ranks and acts on them; a reason to stop, if there is one.
+    fn poll(&mut self, first: u64, options: &Options) -> Result<Option<String>> {
+        let mut mine = 0;
+        if options.signals.pending().is_some() {
+            mine |= SIGNAL;
+        }
+        if self.ctx.comm.is_root() {
+            mine |= if self.checkpoint_is_due() { CHECKPOINT } else { 0 };
+            mine |= if self.walltime_is_over() { WALLTIME } else { 0 };
+            mine |= if options.stop_after.is_some_and(|n| self.step - first >= n) { LIMIT } else { 0 };
+        }
+        let flags = self.ctx.comm.all_gather(&[mine])?.iter().fold(0, |all, f| all | f[0]);
+        if self.done || flags == 0 {
+            return Ok(None);
+        }
+        if flags == CHECKPOINT {
+            self.save()?;
+            return Ok(None);
+        }
+        Ok(Some(match () {
+            () if flags & SIGNAL != 0 => format!("asked by {}", options.signals.pending().unwrap_or("a signal on another rank")),
+            () if flags & WALLTIME != 0 => "the wall time is nearly over".to_owned(),
+            () => "the number of steps asked for is done".to_owned(),
+        }))
+    }
+
+    fn checkpoint_is_due(&self) -> bool {
+        let by_steps = self.rules.every_steps.is_some_and(|n| self.step.is_multiple_of(n));
+        by_steps || self.last_save.elapsed() >= self.interval()
+    }
+
+    fn interval(&self) -> Duration {
+        match self.rules.every {
+            Some(span) => span.0,
+            None => checkpoint::interval(Duration::from_secs_f64(self.slowest_save()), self.rules.node_mtbf.0),
+        }
+    }
+
+    fn slowest_save(&self) -> f64 {
+        self.save_seconds.iter().fold(0.0, |a, b| a.max(*b))
+    }
+
+    /// Leaves time for three checkpoints as slow as the slowest, and a tenth of the budget or a
+    /// minute, whichever is less.
+    fn walltime_is_over(&self) -> bool {
+        let Some(budget) = self.walltime else { return false };
+        let reserve = 3.0 * self.slowest_save() + (budget.as_secs_f64() / 10.0).min(60.0);
+        self.started.elapsed().as_secs_f64() + reserve >= budget.as_secs_f64()
+    }
+
+    /// Writes a checkpoint; a failure is reported and survived until it happens three times.
+    fn save(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        let name = Name { step: self.step, epoch: self.epoch };
+        let label = Label { name, spec_xxh3_128: self.spec_hash.clone(), parent: self.base.clone() };
+        let mut fields = Fields::default();
+        self.workload.fields(&mut fields);
+        let not_finite = match fields.first_not_finite() {
+            Some(field) => Err(Error::NotFinite { field: field.to_owned(), step: self.step }),
+            None => Ok(()),
+        };
+        self.ctx.comm.agree(not_finite)?;
+        let saved = checkpoint::save(&self.dir, &self.ctx.comm, &label, &fields, &self.history, self.claim.as_ref());
+        drop(fields);
+        self.last_save = Instant::now();
+        match saved {
+            Ok(bytes) => {
+                let seconds = begun.elapsed().as_secs_f64();
+                self.save_seconds.push(seconds);
+                self.saved_at = Some(self.step);
+                self.failures = 0;
+                if self.ctx.comm.is_root() {
+                    checkpoint::retain(&self.dir.checkpoints(), self.rules.keep);
+                }
+                self.event("checkpoint", json!({ "name": name.to_string(), "bytes": bytes, "seconds": seconds }));
+                Ok(())
+            }
+            Err(error) if error.exit() == Exit::Locked as u8 => Err(error),
+            Err(Error::Comm(error)) => Err(error.into()),
+            Err(error) => {
+                self.failures += 1;
+                self.reporter.note(&format!("warning: checkpoint at step {} failed: {error}", self.step));
+                self.event("checkpoint-failed", json!({ "name": name.to_string(), "error": error.to_string() }));
+                if self.failures < FAILURES {
+                    return Ok(());
+                }
+                Err(Error::Agreed(Box::new(Error::CheckpointsFail { failures: self.failures, last: error.to_string() })))
+            }
+        }
+    }
+
+    fn stop(&mut self, reason: String) -> Result<Outcome> {
+        if self.saved_at != Some(self.step) {
+            self.save()?;
+        }
+        if self.saved_at != Some(self.step) {
+            let last = "the checkpoint before the stop could not be written".to_owned();
+            return Err(Error::Agreed(Box::new(Error::CheckpointsFail { failures: self.failures, last })));
+        }
+        self.event("stopped", json!({ "step": self.step, "reason": reason }));
+        let hint = format!("continue with `convoke resume {}`", self.dir.path.display());
+        self.reporter.note(&format!("stopped at step {} ({reason}); {hint}", self.step));
+        Ok(self.outcome(Exit::Stopped, Some(reason)))
+    }
+
+    fn finish(&mut self, options: &Options) -> Result<Outcome> {
+        let comm = self.ctx.comm.clone();
+        comm.agree(self.claim.as_ref().map_or(Ok(()), Claim::check))?;
+        let mut results = Results::create(&comm, &self.dir.result())?;
+        self.workload.finish(&self.ctx, &mut results)?;
+        let described = self.describe(&mut results, options);
+        comm.agree(described)?;
+        let digest = results.commit()?;
+        self.ctx.pieces.clear_on(&comm);
+        if comm.is_root() {
+            self.link_for_paraview();
+        }
+        self.event("finished", json!({
+            "step": self.step, "seconds": self.started.elapsed().as_secs_f64(),
+            "result": digest.map(|d| d.xxh3_128), "bytes_sent": self.traffic.bytes, "peak_memory": machine::peak_memory(),
+        }));
+        let seconds = self.started.elapsed().as_secs_f64();
+        let path = self.dir.result();
+        self.reporter.note(&format!("finished after {} steps in {}: {}", self.step, human_time(seconds), path.display()));
+        Ok(self.outcome(Exit::Complete, None))
+    }
+
+    /// History and provenance, in every output.
+    fn describe(&self, results: &mut Results, options: &Options) -> Result<()> {
+        use convoke_data::schema::{self, provenance as p};
+        let Some(writer) = results.writer() else { return Ok(()) };
+        for (name, values) in &self.history.columns {
+            writer.whole(&schema::history(name), &[values.len()], values)?;
+        }
+        writer.text(schema::SPEC_TOML, &self.text.text)?;
+        for (name, value) in &options.provenance {
+            writer.attribute("/", name, value.as_str())?;
+        }
+        writer.attribute("/", p::SPEC_XXH3_128, self.spec_hash.as_str())?;
+        writer.attribute("/", p::WORKLOAD, W::NAME)?;
+        writer.attribute("/", p::RUN_ID, setup::run_id(&self.dir).as_str())?;
+        writer.attribute("/", p::EPOCH, u64::from(self.epoch))?;
+        writer.attribute("/", p::CREATED, jiff::Timestamp::now().to_string().as_str())?;
+        writer.attribute("/", p::HOSTS, self.ctx.comm.host().as_str())?;
+        writer.attribute("/", p::RANKS, self.ctx.comm.size() as u64)?;
+        writer.attribute("/", p::DEVICE, self.ctx.device.describe().as_str())?;
+        writer.attribute("/", p::SEED, self.ctx.seed)?;
+        writer.attribute("/", p::STEP, self.step)?;
+        writer.attribute("/", p::HDF5_VERSION, convoke_data::store::hdf5_version().as_str())?;
+        Ok(())
+    }
+
+    /// ParaView goes by the extension: the same file under a name that it knows.
+    fn link_for_paraview(&self) {
+        let link = self.dir.path.join("result.vtkhdf");
+        let _ = std::fs::remove_file(&link);
+        let _ = std::os::unix::fs::symlink("result.h5", link);
+    }
+
+    fn outcome(&self, exit: Exit, reason: Option<String>) -> Outcome {
+        Outcome {
+            exit,
+            dir: self.dir.path.clone(),
+            steps: self.step,
+            seconds: self.started.elapsed().as_secs_f64(),
+            reason,
+            traffic: self.traffic,
+            plan: self.plan.clone(),
+            history: self.history.clone(),
+            checkpoints: (self.save_seconds.len() as u64, self.save_seconds.iter().sum()),
+        }
+    }
+
+    fn event(&self, kind: &str, detail: serde_json::Value) {
+        if self.ctx.comm.is_root() {
+            self.dir.event(kind, detail);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! From a job file to a workload that is ready for its first step; nothing is written before all
+//! inputs were read and checked.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use convoke_kernels::Device;
+use serde_json::json;
+
+use super::{Options, Source};
+use crate::checkpoint::{Restored, restore};
+use crate::comm::Comm;
+use crate::error::{Error, Result};
+use crate::job::{DeviceChoice, Job, JobText};
+use crate::machine::{self, human_bytes};
+use crate::pieces::Pieces;
+use crate::run_dir::{Claim, Lock, RunDir};
+use crate::workload::{Ctx, Inputs, Plan, Resources, Workload};
+
+/// A job that was read, checked and priced.
+#[derive(Debug)]
+pub struct Priced<W: Workload> {
+    /// The job.
+    pub job: Job<W::Spec>,
+    /// Its price.
+    pub plan: Plan,
+    /// What it may use.
+    pub resources: Resources,
+}
+
+/// The parts of a job that the loop needs.
+pub(super) struct Rules {
+    pub checkpoint: crate::job::Checkpoint,
+    pub walltime: Option<Duration>,
+}
+
+pub(super) struct Prepared<W> {
+    pub workload: W,
+    pub ctx: Ctx,
+    pub plan: Plan,
+    pub job: Rules,
+    pub dir: RunDir,
+    pub claim: Option<Claim>,
+    pub epoch: u32,
+    pub restored: Option<Restored>,
+    pub text: JobText,
+}
+
+/// Parses a job and prices it for `ranks` ranks, `ranks_here` of them on this host. No side
+/// effect: this is `convoke check`.
+///
+/// # Errors
+/// Job and data errors; [`Error::WouldNotFit`] with the figures.
+pub fn price<W: Workload>(text: &JobText, inputs: &Inputs, ranks: usize, ranks_here: usize, threads: usize) -> Result<Priced<W>> {
+    let job: Job<W::Spec> = text.parse()?;
+    let limit = job.run.memory_per_rank.map(|b| b.0);
+    let share = machine::available_memory() / ranks_here as u64;
+    let resources = Resources { ranks, threads, memory_per_rank: limit.unwrap_or(share) };
+    let plan = W::plan(&job.problem, inputs, &resources).map_err(|e| locate(e, text))?;
+    let per_rank = plan.memory_per_rank();
+    if per_rank > resources.memory_per_rank {
+        let help = "use more ranks on more hosts, a smaller problem, or raise run.memory_per_rank if it is set too low";
+        return Err(Error::WouldNotFit {
+            what: "memory",
+            host: machine::host_name(),
+            ranks: ranks_here,
+            per_rank: human_bytes(per_rank),
+            needed: human_bytes(per_rank * ranks_here as u64),
+            available: match limit {
+                Some(limit) => format!("{} per rank (run.memory_per_rank)", human_bytes(limit)),
+                None => human_bytes(share * ranks_here as u64),
+            },
+            help: help.into(),
+        });
+    }
+    Ok(Priced { job, plan, resources })
+}
+
+/// A wrong value becomes an error that points into the job file.
+fn locate(error: Error, text: &JobText) -> Error {
+    match error {
+        Error::BadValue(bad) => text.bad(&bad).into(),
+        other => other,
+    }
+}
+
+pub(super) fn prepare<W: Workload>(comm: &Comm, source: &Source, options: &Options) -> Result<Prepared<W>> {
+    let opened = comm.agree(if comm.is_root() { open(source) } else { Ok(None) })?;
+    let (text, base) = share(comm, opened)?;
+    let inputs = Inputs { base };
+    let hosts = comm.all_gather(comm.host().as_bytes())?;
+    let ranks_here = hosts.iter().filter(|h| h.as_slice() == comm.host().as_bytes()).count();
+    let priced = price::<W>(&text, &inputs, comm.size(), ranks_here, options.threads);
+    let Priced { job, plan, resources } = comm.agree(priced)?;
+    let dir = RunDir { path: match source { Source::New { dir, .. } | Source::Resume { dir, .. } => dir.clone() } };
+    comm.agree(if comm.is_root() { disk(&dir, &plan, job.checkpoint.keep) } else { Ok(()) })?;
+    let device = comm.agree(choose_device(job.run.device, options))?;
+    let ctx = Ctx { comm: comm.clone(), device, seed: job.seed, inputs, resources, pieces: Pieces::below(&dir.path) };
+    let workload = W::new(&job.problem, &ctx).map_err(|e| locate(e, &text));
+    let workload = comm.agree(workload)?;
+    let resolved = serde_json::to_value(&job).unwrap_or(json!(null));
+    let claim = comm.agree(if comm.is_root() { claim(source, &dir, &text, resolved).map(Some) } else { Ok(None) })?;
+    let epoch = comm.all_max(claim.as_ref().map_or(0, |c| u64::from(c.epoch)))? as u32;
+    let restored = match source {
+        Source::Resume { restart: false, .. } => restore(&dir, comm)?,
+        _ => None,
+    };
+    let rules = Rules { checkpoint: job.checkpoint, walltime: job.run.walltime.map(|w| w.0) };
+    Ok(Prepared { workload, ctx, plan, job: rules, dir, claim, epoch, restored, text })
+}
+
+/// On rank 0: the job's text and the directory that its paths start from.
+fn open(source: &Source) -> Result<Option<(JobText, PathBuf)>> {
+    match source {
+        Source::New { text, .. } => Ok(Some((text.clone(), text.dir()))),
+        Source::Resume { dir, .. } => {
+            let (_, text, lock) = RunDir::open(dir)?;
+            unchanged(&text, &lock)?;
+            Ok(Some((text, lock.inputs)))
+        }
+    }
+}
+
+/// A run goes on with the job that it was started with.
+fn unchanged(text: &JobText, lock: &Lock) -> Result<()> {
+    let now = convoke_data::store::digest_bytes(text.text.as_bytes()).xxh3_128;
+    if now == lock.spec_xxh3_128 {
+        return Ok(());
+    }
+    let edited: serde_json::Value = toml::from_str::<toml::Value>(&text.text)
+        .ok()
+        .and_then(|v| serde_json::to_value(v).ok())
+        .unwrap_or(json!(null));
+    let (key, before, now) = difference("", &lock.resolved, &edited)
+        .unwrap_or_else(|| ("its hash".into(), lock.spec_xxh3_128.clone(), now));
+    Err(Error::Mismatch { file: text.path.clone(), key, before, now })
+}
+
+/// The first key of `now` that differs from the resolved job.
+fn difference(path: &str, before: &serde_json::Value, now: &serde_json::Value) -> Option<(String, String, String)> {
+    match (before, now) {
+        (serde_json::Value::Object(a), serde_json::Value::Object(b)) => b.iter().find_map(|(key, value)| {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            difference(&path, a.get(key).unwrap_or(&json!(null)), value)
+        }),
+        (a, b) => {
+            let same = match (a.as_f64(), b.as_f64()) {
+                (Some(x), Some(y)) => x == y,
+                _ => a == b,
+            };
+            if same { None } else { Some((path.to_owned(), a.to_string(), b.to_string())) }
+        }
+    }
+}
+
+/// Rank 0's text and directory, on every rank.
+fn share(comm: &Comm, opened: Option<(JobText, PathBuf)>) -> Result<(JobText, PathBuf)> {
+    let json = opened.map(|o| serde_json::to_vec(&o).expect("texts and paths are plain data")).unwrap_or_default();
+    let json = comm.broadcast(0, &json)?;
+    Ok(serde_json::from_slice(&json).expect("rank 0 sent its text"))
+}
+
+fn disk(dir: &RunDir, plan: &Plan, keep: usize) -> Result<()> {
+    // One more than is kept: the newest is written before the oldest goes.
+    let needed = plan.checkpoint_bytes * (keep as u64 + 1) + plan.result_bytes;
+    let free = machine::free_disk(&dir.path);
+    if needed <= free {
+        return Ok(());
+    }
+    Err(Error::WouldNotFit {
+        what: "disk space",
+        host: dir.path.display().to_string(),
+        ranks: 1,
+        per_rank: human_bytes(needed),
+        needed: human_bytes(needed),
+        available: human_bytes(free),
+        help: "choose a larger disk with --dir, or lower checkpoint.keep".into(),
+    })
+}
+
+fn choose_device(choice: DeviceChoice, options: &Options) -> Result<Device> {
+    if let Some(device) = &options.device {
+        return Ok(device.clone());
+    }
+    let ordinal = std::env::var("OMPI_COMM_WORLD_LOCAL_RANK").or_else(|_| std::env::var("SLURM_LOCALID"));
+    let ordinal: usize = ordinal.ok().and_then(|r| r.parse().ok()).unwrap_or(0);
+    match choice {
+        DeviceChoice::Cpu => Ok(Device::cpu()),
+        DeviceChoice::Auto => match convoke_kernels::cuda_devices() {
+            Ok(gpus) if !gpus.is_empty() => Ok(Device::cuda(ordinal % gpus.len())?),
+            _ => Ok(Device::cpu()),
+        },
+        DeviceChoice::Cuda => {
+            let gpus = convoke_kernels::cuda_devices()
+                .map_err(|reason| convoke_kernels::KernelError::NoGpu { reason })?;
+            Ok(Device::cuda(ordinal % gpus.len().max(1))?)
+        }
+    }
+}
+
+fn claim(source: &Source, dir: &RunDir, text: &JobText, resolved: serde_json::Value) -> Result<Claim> {
+    if let Source::New { .. } = source {
+        RunDir::create(&dir.path, text, resolved)?;
+    }
+    dir.claim()
+}
+
+/// Identity of the run, from its lock file.
+pub(super) fn run_id(dir: &RunDir) -> String {
+    RunDir::open(&dir.path).map(|(_, _, lock)| lock.run_id).unwrap_or_default()
+}

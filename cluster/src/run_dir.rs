@@ -1,0 +1,359 @@
+//! A run directory: plain files, one owner at a time.
+//!
+//! Ownership is a chain of attempts `owner/e00001.json, e00002.json, …`. An attempt claims the
+//! next number by hard-linking a complete file to it, which fails if the name exists: of any
+//! number of processes that try at once exactly one wins, also on NFS. The number is the fencing
+//! token: an attempt that finds a higher one than its own writes nothing more.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use convoke_data::store::write_atomic;
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::Name;
+use crate::error::{Error, Result};
+use crate::job::JobText;
+use crate::machine::host_name;
+
+/// An owner on another host counts as gone when it has not been heard of for this long.
+const SILENCE: Duration = Duration::from_secs(180);
+
+/// Tells drafts of one process apart.
+static DRAFTS: AtomicU64 = AtomicU64::new(0);
+
+/// Who owns a run directory.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Owner {
+    /// Attempt number.
+    pub epoch: u32,
+    /// Host of rank 0.
+    pub host: String,
+    /// Process of rank 0.
+    pub pid: u32,
+    /// Start time of that process in clock ticks since boot: tells it from a later namesake.
+    pub started_ticks: u64,
+    /// When it was claimed.
+    pub since: String,
+    /// Batch job, if any.
+    pub slurm_job: Option<String>,
+}
+
+/// What the run was started with, kept beside the exact text.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Lock {
+    /// Identity of the run, eight hexadecimal digits.
+    pub run_id: String,
+    /// Directory that relative input paths start from.
+    pub inputs: PathBuf,
+    /// XXH3-128 of `spec.toml`.
+    pub spec_xxh3_128: String,
+    /// The job with all defaults filled in.
+    pub resolved: serde_json::Value,
+}
+
+/// A run directory on disk.
+#[derive(Debug, Clone)]
+pub struct RunDir {
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+impl RunDir {
+    /// Makes a new run directory with the job's text in it.
+    ///
+    /// # Errors
+    /// [`Error::Occupied`] if the directory exists and is not empty, [`Error::Locked`] if a live
+    /// run owns it.
+    pub fn create(path: &Path, text: &JobText, resolved: serde_json::Value) -> Result<Self> {
+        let dir = Self { path: path.to_owned() };
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(|e| io(parent, e))?;
+        }
+        match fs::DirBuilder::new().mode(0o700).create(path) {
+            Ok(()) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => dir.refuse_unless_empty()?,
+            Err(e) => return Err(io(path, e)),
+        }
+        let base = fs::canonicalize(text.dir()).unwrap_or_else(|_| text.dir());
+        let digest = convoke_data::store::digest_bytes(text.text.as_bytes()).xxh3_128;
+        let nonce = format!("{:?}{}{digest}{}", SystemTime::now(), std::process::id(), path.display());
+        let run_id = convoke_data::store::digest_bytes(nonce.as_bytes()).xxh3_128[..8].to_owned();
+        let lock = Lock { run_id, inputs: base, spec_xxh3_128: digest, resolved };
+        write_atomic(path.join("spec.toml"), text.text.as_bytes())?;
+        let json = serde_json::to_vec_pretty(&lock).expect("a lock is plain data");
+        write_atomic(path.join("spec.lock.json"), &json)?;
+        Ok(dir)
+    }
+
+    fn refuse_unless_empty(&self) -> Result<()> {
+        let occupied = |found: &str, help: &str| Error::Occupied {
+            dir: self.path.clone(),
+            found: found.to_owned(),
+            help: help.to_owned(),
+        };
+        if !self.path.is_dir() {
+            return Err(occupied("is a file, not a directory", "choose another --dir"));
+        }
+        if let Some(owner) = self.owner()
+            && self.is_alive(&owner)
+        {
+            return Err(self.locked(&owner));
+        }
+        if self.path.join("spec.lock.json").exists() {
+            let what = if self.path.join("result.h5").exists() { "holds a finished run" } else { "holds an unfinished run" };
+            let help = format!("continue it with `convoke resume {}`, or choose another --dir", self.path.display());
+            return Err(occupied(what, &help));
+        }
+        match fs::read_dir(&self.path).map_err(|e| io(&self.path, e))?.next() {
+            Some(_) => Err(occupied("is not empty", "choose a new or empty directory with --dir")),
+            None => Ok(()),
+        }
+    }
+
+    /// Opens an existing run directory.
+    ///
+    /// # Errors
+    /// [`Error::Occupied`] if the directory holds no run.
+    pub fn open(path: &Path) -> Result<(Self, JobText, Lock)> {
+        let dir = Self { path: path.to_owned() };
+        let none = |found: &str| Error::Occupied {
+            dir: path.to_owned(),
+            found: found.to_owned(),
+            help: "give the directory that `convoke run` printed (it holds spec.toml and spec.lock.json)".to_owned(),
+        };
+        let lock = fs::read_to_string(path.join("spec.lock.json")).map_err(|_| none("holds no run (spec.lock.json is missing)"))?;
+        let lock: Lock = serde_json::from_str(&lock).map_err(|e| none(&format!("spec.lock.json is damaged: {e}")))?;
+        let text = JobText::read(&path.join("spec.toml"))?;
+        Ok((dir, text, lock))
+    }
+
+    /// Claims the directory for this process.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] while another live process owns it.
+    pub fn claim(&self) -> Result<Claim> {
+        let folder = self.path.join("owner");
+        fs::create_dir_all(&folder).map_err(|e| io(&folder, e))?;
+        loop {
+            let newest = self.owner();
+            if let Some(owner) = &newest
+                && self.is_alive(owner)
+            {
+                return Err(self.locked(owner));
+            }
+            let epoch = self.newest_epoch() + 1;
+            let owner = Owner {
+                epoch,
+                host: host_name(),
+                pid: std::process::id(),
+                started_ticks: started_ticks(std::process::id()).unwrap_or(0),
+                since: jiff::Zoned::now().strftime("%Y-%m-%d %H:%M:%S %Z").to_string(),
+                slurm_job: std::env::var("SLURM_JOB_ID").ok(),
+            };
+            let serial = DRAFTS.fetch_add(1, Ordering::Relaxed);
+            let draft = folder.join(format!("draft-{}-{}-{serial}", host_name(), std::process::id()));
+            let json = serde_json::to_vec_pretty(&owner).expect("an owner is plain data");
+            write_atomic(&draft, &json)?;
+            let linked = fs::hard_link(&draft, folder.join(format!("e{epoch:05}.json")));
+            fs::remove_file(&draft).map_err(|e| io(&draft, e))?;
+            match linked {
+                Ok(()) => return Ok(Claim { dir: self.clone(), epoch }),
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {} // somebody was faster: look again
+                Err(e) => return Err(io(&folder, e)),
+            }
+        }
+    }
+
+    /// Number of the newest attempt; 0 if there was none.
+    pub fn newest_epoch(&self) -> u32 {
+        let Ok(entries) = fs::read_dir(self.path.join("owner")) else { return 0 };
+        let numbers = entries.flatten().filter_map(|e| {
+            let name = e.file_name().into_string().ok()?;
+            name.strip_prefix('e')?.strip_suffix(".json")?.parse().ok()
+        });
+        numbers.max().unwrap_or(0)
+    }
+
+    /// The newest attempt, unless it gave the directory back.
+    pub fn owner(&self) -> Option<Owner> {
+        let epoch = self.newest_epoch();
+        if self.released(epoch).exists() {
+            return None;
+        }
+        let text = fs::read_to_string(self.path.join(format!("owner/e{epoch:05}.json"))).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    /// The checkpoint that attempt `epoch` continued, if it got that far.
+    pub fn base(&self, epoch: u32) -> Option<Name> {
+        fs::read_to_string(self.path.join(format!("owner/e{epoch:05}.base"))).ok()?.trim().parse().ok()
+    }
+
+    fn released(&self, epoch: u32) -> PathBuf {
+        self.path.join(format!("owner/e{epoch:05}.released"))
+    }
+
+    /// Whether the owner's process still runs: exactly on this host, by its heartbeat elsewhere.
+    pub fn is_alive(&self, owner: &Owner) -> bool {
+        if owner.host == host_name() {
+            return started_ticks(owner.pid) == Some(owner.started_ticks);
+        }
+        let beat = fs::metadata(self.path.join("heartbeat")).and_then(|m| m.modified());
+        beat.is_ok_and(|t| t.elapsed().unwrap_or_default() < SILENCE)
+    }
+
+    fn locked(&self, owner: &Owner) -> Error {
+        Error::Locked {
+            dir: self.path.clone(),
+            owner: format!("attempt {} (process {} on {}, since {})", owner.epoch, owner.pid, owner.host, owner.since),
+            help: format!("wait for it or stop it (`kill -USR1 {}` on {}); or choose another --dir", owner.pid, owner.host),
+        }
+    }
+
+    /// Appends one line to `events.jsonl`. Only rank 0 calls it.
+    ///
+    /// Best effort: an event that cannot be written must not end a run.
+    pub fn event(&self, kind: &str, mut detail: serde_json::Value) {
+        detail["event"] = kind.into();
+        detail["time"] = jiff::Timestamp::now().to_string().into();
+        let open = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(self.path.join("events.jsonl"));
+        if let Ok(mut file) = open {
+            let _ = file.write_all(format!("{detail}\n").as_bytes());
+        }
+    }
+
+    /// All events so far, oldest first; damaged lines are skipped.
+    pub fn events(&self) -> Vec<serde_json::Value> {
+        let text = fs::read_to_string(self.path.join("events.jsonl")).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Where checkpoints lie.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("ckpt")
+    }
+
+    /// The file with the results.
+    pub fn result(&self) -> PathBuf {
+        self.path.join("result.h5")
+    }
+}
+
+/// The right to write into a run directory; given back when dropped.
+#[derive(Debug)]
+pub struct Claim {
+    dir: RunDir,
+    /// Attempt number.
+    pub epoch: u32,
+}
+
+impl Claim {
+    /// Whether this attempt still owns the directory.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] once a newer attempt has claimed it.
+    pub fn check(&self) -> Result<()> {
+        let newest = self.dir.newest_epoch();
+        if newest == self.epoch { Ok(()) } else { Err(Error::Fenced { dir: self.dir.path.clone(), mine: self.epoch, newest }) }
+    }
+
+    /// Records the checkpoint that this attempt continues.
+    ///
+    /// # Errors
+    /// Data errors of the file system.
+    pub fn continues(&self, base: Name) -> Result<()> {
+        Ok(write_atomic(self.dir.path.join(format!("owner/e{:05}.base", self.epoch)), base.to_string().as_bytes())?)
+    }
+
+    /// Tells other hosts that this attempt is alive.
+    pub fn beat(&self) {
+        let _ = fs::write(self.dir.path.join("heartbeat"), format!("{}\n", self.epoch));
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // Missing, the next attempt finds by the process that this one has ended.
+        let _ = fs::write(self.dir.released(self.epoch), "");
+    }
+}
+
+/// When a process started, in clock ticks since boot; `None` if it is gone or a zombie.
+fn started_ticks(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat[stat.rfind(')')? + 2..].split(' ');
+    let state = fields.next()?;
+    if state == "Z" || state == "X" { None } else { fields.nth(18)?.parse().ok() }
+}
+
+fn io(path: &Path, source: std::io::Error) -> Error {
+    match source.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::PermissionDenied => {
+            convoke_data::DataError::from_io(path, "write the run directory", source).into()
+        }
+        _ => Error::Io { path: path.to_owned(), source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn new(dir: &Path) -> RunDir {
+        let text = JobText { path: "job.toml".into(), text: "schema = 1".into() };
+        RunDir::create(dir, &text, serde_json::json!({})).expect("a new directory")
+    }
+
+    #[test]
+    fn of_many_claims_at_once_exactly_one_wins() {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        for round in 0..100 {
+            let dir = new(&scratch.path().join(format!("r{round}")));
+            let claims: Vec<_> = std::thread::scope(|s| {
+                let tasks: Vec<_> = (0..4).map(|_| s.spawn(|| dir.claim())).collect();
+                tasks.into_iter().map(|t| t.join().expect("no panic")).collect()
+            });
+            assert_eq!(claims.iter().filter(|c| c.is_ok()).count(), 1, "round {round}");
+            assert!(claims.iter().flatten().all(|c| c.check().is_ok() && c.epoch == 1));
+            for error in claims.iter().filter_map(|c| c.as_ref().err()) {
+                assert!(matches!(error, Error::Locked { .. }), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_released_or_dead_owner_is_succeeded_and_fenced() {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let dir = new(&scratch.path().join("run"));
+        drop(dir.claim().expect("free"));
+        let second = dir.claim().expect("released");
+        assert_eq!(second.epoch, 2);
+        assert!(matches!(dir.claim(), Err(Error::Locked { .. })));
+        // The owner's process dies: same host, a process number that is gone.
+        let file = dir.path.join("owner/e00002.json");
+        let text = fs::read_to_string(&file).expect("the owner's file");
+        fs::write(&file, text.replace(&format!("\"started_ticks\": {}", started_ticks(std::process::id()).expect("alive")), "\"started_ticks\": 1"))
+            .expect("written");
+        let third = dir.claim().expect("the owner is dead");
+        assert_eq!(third.epoch, 3);
+        assert!(matches!(second.check(), Err(Error::Fenced { mine: 2, newest: 3, .. })));
+    }
+
+    #[test]
+    fn a_used_directory_is_refused() {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let path = scratch.path().join("run");
+        let _dir = new(&path);
+        let text = JobText { path: "job.toml".into(), text: "schema = 1".into() };
+        let again = RunDir::create(&path, &text, serde_json::json!({})).expect_err("used");
+        assert!(again.to_string().contains("holds an unfinished run"), "{again}");
+        fs::write(scratch.path().join("file"), "x").expect("written");
+        let file = RunDir::create(&scratch.path().join("file"), &text, serde_json::json!({})).expect_err("a file");
+        assert!(file.to_string().contains("is a file"), "{file}");
+    }
+}

@@ -1,0 +1,176 @@
+//! What a workload is to the frame: a plan, a state, a step.
+
+use std::path::{Path, PathBuf};
+
+use convoke_kernels::Device;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::comm::Comm;
+use crate::error::Result;
+use crate::fields::Fields;
+use crate::machine::human_bytes;
+use crate::pieces::Pieces;
+use crate::results::Results;
+
+/// A method that Convoke can run. The registry holds one line per workload.
+///
+/// The driver owns the loop, clock, files, signals and the decision to stop; a workload owns its
+/// mathematics. It reads no clock or environment variable, prints nothing, and reaches files only
+/// through `convoke-data`, at paths that [`Inputs`] resolved.
+pub trait Workload: Sized {
+    /// Registry key, folder name and the `workload` of a job file.
+    const NAME: &'static str;
+    /// One line for `convoke list`.
+    const SUMMARY: &'static str;
+    /// Job files that come with it, `(name, text)`; the first is what `convoke new` prints.
+    const JOBS: &'static [(&'static str, &'static str)];
+    /// `[problem]` of the job file: what the user typed.
+    type Spec: Serialize + DeserializeOwned;
+
+    /// Checks the spec and prices it; allocates nothing of size and writes nothing.
+    ///
+    /// # Errors
+    /// [`crate::Error::BadValue`] for a value that cannot work; data errors for input files.
+    fn plan(spec: &Self::Spec, inputs: &Inputs, resources: &Resources) -> Result<Plan>;
+
+    /// Reads and checks all inputs and makes the initial state. Collective.
+    ///
+    /// # Errors
+    /// Data errors for input files: nothing has been computed or written yet.
+    fn new(spec: &Self::Spec, ctx: &Ctx) -> Result<Self>;
+
+    /// One step. Collective; never called after it reported `done`.
+    ///
+    /// # Errors
+    /// What the mathematics or the device cannot do.
+    fn step(&mut self, ctx: &Ctx) -> Result<Progress>;
+
+    /// The state, described once. Called to save, to load and to measure.
+    fn fields<'a>(&'a mut self, fields: &mut Fields<'a>);
+
+    /// After counters and histories were loaded and before arrays are: allocate what they imply.
+    ///
+    /// # Errors
+    /// As [`Workload::new`].
+    fn reshape(&mut self, _ctx: &Ctx) -> Result<()> {
+        Ok(())
+    }
+
+    /// After a load: rebuild what follows from the state.
+    ///
+    /// # Errors
+    /// As [`Workload::step`].
+    fn restored(&mut self, _ctx: &Ctx) -> Result<()> {
+        Ok(())
+    }
+
+    /// Writes the results. Collective.
+    ///
+    /// # Errors
+    /// As [`Results::array`].
+    fn finish(&mut self, ctx: &Ctx, out: &mut Results) -> Result<()>;
+}
+
+/// What surrounds a workload while it runs.
+#[derive(Debug, Clone)]
+pub struct Ctx {
+    /// The ranks.
+    pub comm: Comm,
+    /// Where kernels run.
+    pub device: Device,
+    /// Seed of all randomness.
+    pub seed: u64,
+    /// Where input files are.
+    pub inputs: Inputs,
+    /// What this run may use.
+    pub resources: Resources,
+    /// Finished parts of results that do not fit into memory.
+    pub pieces: Pieces,
+}
+
+/// Resolves the paths of a job file.
+#[derive(Debug, Clone)]
+pub struct Inputs {
+    /// Directory that relative paths start from: the job file's.
+    pub base: PathBuf,
+}
+
+impl Inputs {
+    /// The file that a path in the job file means.
+    pub fn resolve(&self, path: &Path) -> PathBuf {
+        if path.is_absolute() { path.to_owned() } else { self.base.join(path) }
+    }
+}
+
+/// What a run may use.
+#[derive(Debug, Clone, Copy)]
+pub struct Resources {
+    /// Number of ranks.
+    pub ranks: usize,
+    /// Threads of each rank.
+    pub threads: usize,
+    /// Bytes that one rank may hold.
+    pub memory_per_rank: u64,
+}
+
+/// The price of a job, before anything is allocated.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Plan {
+    /// Steps of the driver's loop, at most.
+    pub steps: u64,
+    /// What one rank holds at its peak, by item, in bytes.
+    pub memory: Vec<(String, u64)>,
+    /// Payload bytes that the busiest rank sends in the whole run, at most.
+    pub bytes_sent_per_rank: u64,
+    /// Elementary operations of the whole run, in the unit that `work_unit` names.
+    pub work: f64,
+    /// What `work` counts, such as "voxel updates".
+    pub work_unit: &'static str,
+    /// Bytes of one checkpoint, all ranks together.
+    pub checkpoint_bytes: u64,
+    /// Bytes of the results.
+    pub result_bytes: u64,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+impl Plan {
+    /// Peak memory of one rank in bytes.
+    pub fn memory_per_rank(&self) -> u64 {
+        self.memory.iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Adds an item to the memory bill.
+    pub fn holds(&mut self, what: impl Into<String>, bytes: u64) {
+        self.memory.push((what.into(), bytes));
+    }
+
+    /// The bill as `(item, figure)` lines.
+    pub fn lines(&self) -> Vec<(String, String)> {
+        let mut lines = vec![
+            ("steps".to_owned(), self.steps.to_string()),
+            ("memory per rank".to_owned(), human_bytes(self.memory_per_rank())),
+        ];
+        lines.extend(self.memory.iter().map(|(what, bytes)| (format!("  {what}"), human_bytes(*bytes))));
+        lines.push(("bytes sent per rank".to_owned(), human_bytes(self.bytes_sent_per_rank)));
+        lines.push(("work".to_owned(), format!("{:.3e} {}", self.work, self.work_unit)));
+        lines.push(("checkpoint".to_owned(), human_bytes(self.checkpoint_bytes)));
+        lines.push(("results".to_owned(), human_bytes(self.result_bytes)));
+        lines.extend(self.notes.iter().map(|note| ("note".to_owned(), note.clone())));
+        lines
+    }
+}
+
+/// What one step did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Progress {
+    /// Whether the job is complete.
+    pub done: bool,
+    /// Fraction of the job that is done, 0 to 1.
+    pub fraction: f64,
+    /// Work of this step on all ranks, in the plan's unit.
+    pub work: f64,
+    /// Figures for the history: the same names in every step, the same values on every rank.
+    pub metrics: Vec<(&'static str, f64)>,
+}
