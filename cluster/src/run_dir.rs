@@ -140,13 +140,14 @@ impl RunDir {
         let folder = self.path.join("owner");
         fs::create_dir_all(&folder).map_err(|e| io(&folder, e))?;
         loop {
-            let newest = self.owner();
-            if let Some(owner) = &newest
-                && self.is_alive(owner)
+            // One look decides both: the owner that must be gone and the number that follows it.
+            let newest = self.newest_epoch();
+            if let Some(owner) = self.owner_of(newest)
+                && self.is_alive(&owner)
             {
-                return Err(self.locked(owner));
+                return Err(self.locked(&owner));
             }
-            let epoch = self.newest_epoch() + 1;
+            let epoch = newest + 1;
             let owner = Owner {
                 epoch,
                 host: host_name(),
@@ -181,7 +182,10 @@ impl RunDir {
 
     /// The newest attempt, unless it gave the directory back.
     pub fn owner(&self) -> Option<Owner> {
-        let epoch = self.newest_epoch();
+        self.owner_of(self.newest_epoch())
+    }
+
+    fn owner_of(&self, epoch: u32) -> Option<Owner> {
         if self.released(epoch).exists() {
             return None;
         }
