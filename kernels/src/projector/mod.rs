@@ -5,11 +5,15 @@
 //! row-major, and n_slices is read off the lengths. A slice's result has the same bits alone or among others, on
 //! any number of threads.
 
+mod cpu;
+mod gather;
 mod geometry;
+mod pack;
 mod reference;
 
 pub use geometry::{Footprint, ParallelGeometry};
 
+use crate::machine::{self, Simd};
 use crate::{Buffer, Device, KernelError, Result};
 use geometry::View;
 use std::sync::Arc;
@@ -22,14 +26,17 @@ pub struct Projector {
     footprint: Footprint,
     /// The projections that this projector acts on, in the order of their rows.
     views: Arc<[View]>,
+    /// Vector instructions of the fast path; none for the reference.
+    simd: Option<Simd>,
 }
 
 impl Projector {
     /// The pair for all angles of `geometry`.
     pub fn new(device: &Device, geometry: ParallelGeometry, footprint: Footprint) -> Result<Self> {
         geometry.check()?;
-        let views = geometry.views(footprint).into();
-        Ok(Self { device: device.clone(), geometry: Arc::new(geometry), footprint, views })
+        let views: Arc<[View]> = geometry.views(footprint).into();
+        let simd = cpu::can(&geometry, &views).then(machine::simd);
+        Ok(Self { device: device.clone(), geometry: Arc::new(geometry), footprint, views, simd })
     }
 
     /// The pair restricted to some angles, in the order given. Its sinograms keep their full size: it reads and
@@ -40,6 +47,11 @@ impl Projector {
             all.get(*index).copied().ok_or(KernelError::Index { what: "angle", index: *index, bound: all.len() })
         };
         let views = angle_indices.iter().map(view).collect::<Result<_>>()?;
+        let mut sorted = angle_indices.to_vec();
+        sorted.sort_unstable();
+        if let Some(twice) = sorted.windows(2).find(|w| w[0] == w[1]) {
+            return Err(KernelError::Parameter { what: "angle index", value: twice[0] as f64, rule: "given once only" });
+        }
         Ok(Self { views, ..self.clone() })
     }
 
@@ -62,7 +74,11 @@ impl Projector {
     pub fn forward(&self, volume: &mut Buffer<f32>, sinogram: &mut Buffer<f32>) -> Result<()> {
         self.check(volume, sinogram)?;
         let sinogram = if self.overwrites_all() { sinogram.host_out() } else { sinogram.host_mut() };
-        reference::forward(&self.geometry, &self.views, volume.host(), sinogram);
+        let (g, views) = (&*self.geometry, &*self.views);
+        match self.simd {
+            Some(simd) => cpu::forward(simd, g, views, volume.host(), sinogram),
+            None => reference::forward(g, views, volume.host(), sinogram),
+        }
         Ok(())
     }
 
@@ -78,7 +94,11 @@ impl Projector {
         if weights.len() != self.views.len() {
             return Err(KernelError::Shape { what: "weights [angles]", expected: self.views.len(), got: weights.len() });
         }
-        reference::back(&self.geometry, &self.views, weights, sinogram.host(), volume.host_out());
+        let (g, views) = (&*self.geometry, &*self.views);
+        match self.simd {
+            Some(simd) => cpu::back(simd, g, views, weights, sinogram.host(), volume.host_out()),
+            None => reference::back(g, views, weights, sinogram.host(), volume.host_out()),
+        }
         Ok(())
     }
 
@@ -107,3 +127,5 @@ impl Projector {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_fast;
