@@ -1,1 +1,5 @@
-//! Everything a person submits.
+//! Everything that a person submits, and the program that does it.
+
+pub mod cli;
+pub mod registry;
+pub mod tomography;

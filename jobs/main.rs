@@ -1,2 +1,5 @@
-//! The `convoke` program.
-fn main() {}
+//! The `convoke` program: see `convoke --help`.
+
+fn main() -> std::process::ExitCode {
+    convoke::cli::main()
+}

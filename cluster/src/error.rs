@@ -64,6 +64,9 @@ pub enum Error {
     /// A file.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// Data that a workload's own checks refuse; the message names the file.
+    #[error(transparent)]
+    BadData(Box<dyn std::error::Error + Send + Sync>),
     /// A kernel or the device.
     #[error(transparent)]
     Kernel(#[from] KernelError),
@@ -233,7 +236,7 @@ impl Error {
         let exit = match self {
             Self::OnRank { failure, .. } | Self::Comm(CommError::PeerFailed { failure, .. }) => return failure.code,
             Self::Agreed(error) => return error.exit(),
-            Self::Job(_) | Self::BadValue(_) | Self::BuiltWithoutMpi { .. } | Self::Occupied { .. } => Exit::BadInput,
+            Self::Job(_) | Self::BadValue(_) | Self::BadData(_) | Self::BuiltWithoutMpi { .. } | Self::Occupied { .. } => Exit::BadInput,
             Self::Data(error) if !is_ours(error) => Exit::BadInput,
             Self::WouldNotFit { .. } => Exit::WouldNotFit,
             Self::Mismatch { .. } => Exit::Mismatch,

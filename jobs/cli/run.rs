@@ -1,0 +1,284 @@
+//! `convoke run` and `convoke resume`: as one process, as the launcher of several, or as one rank.
+
+use std::io::IsTerminal;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitCode};
+use std::time::Duration;
+
+use clap::Args;
+use convoke_cluster::comm::MpiSession;
+use convoke_cluster::driver::{Fault, Options, Outcome, Source};
+use convoke_cluster::launch::Mpirun;
+use convoke_cluster::progress::Verbosity;
+use convoke_cluster::run_dir::RunDir;
+use convoke_cluster::signals::StopSignals;
+use convoke_cluster::workload::Inputs;
+use convoke_cluster::{Comm, Error, Exit, JobError, JobText, checkpoint, machine};
+use serde_json::json;
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+
+use super::{end, or_default, provenance, say, show};
+use crate::registry::{self, Entry};
+
+/// Options of `convoke run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The job file.
+    job: PathBuf,
+    /// Directory of the run, new or empty [default: runs/NAME-DATE-TIME].
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// Options of `convoke resume`.
+#[derive(Debug, Args)]
+pub struct ResumeArgs {
+    /// The run directory.
+    dir: PathBuf,
+    /// Begin again from step 0 and ignore all checkpoints.
+    #[arg(long)]
+    restart: bool,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+#[derive(Debug, Args)]
+struct CommonArgs {
+    /// Number of ranks, instead of the job's own; starts mpirun.
+    #[arg(short = 'n', long, value_name = "RANKS")]
+    ranks: Option<usize>,
+    /// Threads of each rank [default: cores of the host / ranks on it].
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Stop with a checkpoint (exit code 75) after this many steps.
+    #[arg(long, value_name = "STEPS")]
+    stop_after: Option<u64>,
+    /// Say nothing but errors.
+    #[arg(short, long)]
+    quiet: bool,
+    /// At the end, a summary for scripts on standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &RunArgs) -> ExitCode {
+    start(&args.common, |fresh| {
+        let text = JobText::read(&args.job)?;
+        let name = text.parse_name().unwrap_or_else(|| "run".to_owned());
+        let dir = or_default(args.dir.as_ref(), || default_dir(&name));
+        if fresh && dir.to_string_lossy().contains(['%', '\n']) {
+            let help = "batch systems expand '%' in paths: choose a directory without it";
+            return Err(JobError::command_line(format!("--dir {} has a '%' or a line break", dir.display()), help).into());
+        }
+        Ok((text.clone(), Source::New { text, dir }))
+    })
+}
+
+pub(super) fn resume(args: &ResumeArgs) -> ExitCode {
+    start(&args.common, |_| {
+        let (_, text, _) = RunDir::open(&args.dir)?;
+        Ok((text, Source::Resume { dir: args.dir.clone(), restart: args.restart }))
+    })
+}
+
+fn default_dir(name: &str) -> PathBuf {
+    let now = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S").to_string();
+    let first = PathBuf::from(format!("runs/{name}-{now}"));
+    let more = (2..).map(|i| PathBuf::from(format!("runs/{name}-{now}-{i}")));
+    std::iter::once(first).chain(more).find(|p| !p.exists()).expect("an endless list")
+}
+
+/// Finds out which part this process plays, and plays it.
+fn start(args: &CommonArgs, source: impl Fn(bool) -> Result<(JobText, Source), Error>) -> ExitCode {
+    match MpiSession::join() {
+        Err(error) => end(Err(error)),
+        // The session ends (MPI_Finalize) before the exit code is returned.
+        Ok(Some((_session, comm))) => as_rank(args, &comm, source(false)),
+        Ok(None) => alone(args, source(true)).unwrap_or_else(|error| end(Err(error))),
+    }
+}
+
+/// Started without a launcher: do it here, or launch the ranks.
+fn alone(args: &CommonArgs, source: Result<(JobText, Source), Error>) -> Result<ExitCode, Error> {
+    let (text, source) = source?;
+    let entry = registry::of(&text)?;
+    let ranks = args.ranks.map_or_else(|| (entry.ranks)(&text), Ok)?;
+    if !(1..=4096).contains(&ranks) {
+        return Err(JobError::command_line(format!("-n {ranks}: expected 1 to 4096 ranks"), "start fewer ranks").into());
+    }
+    if ranks == 1 {
+        return Ok(as_rank(args, &Comm::solo(), Ok((text, source))));
+    }
+    // Everything that can be refused is refused here, by one process and with one message.
+    let inputs = Inputs { base: base_of(&source, &text)? };
+    (entry.price)(&text, &inputs, (ranks, ranks, args.threads.unwrap_or(1)))?;
+    launch(args, ranks, &source)
+}
+
+fn base_of(source: &Source, text: &JobText) -> Result<PathBuf, Error> {
+    match source {
+        Source::New { .. } => Ok(text.dir()),
+        Source::Resume { dir, .. } => Ok(RunDir::open(dir)?.2.inputs),
+    }
+}
+
+/// One of the ranks, or the only one.
+fn as_rank(args: &CommonArgs, comm: &Comm, source: Result<(JobText, Source), Error>) -> ExitCode {
+    let outcome = work(args, comm, source);
+    match outcome {
+        Ok(outcome) => {
+            if args.json && comm.is_root() {
+                say::json(&summary(&outcome));
+            }
+            ExitCode::from(outcome.exit as u8)
+        }
+        Err(error) => {
+            if comm.is_root() {
+                show(&error);
+            }
+            ExitCode::from(error.exit())
+        }
+    }
+}
+
+fn work(args: &CommonArgs, comm: &Comm, source: Result<(JobText, Source), Error>) -> Result<Outcome, Error> {
+    let (text, source) = comm.agree(source)?;
+    let entry: Result<&Entry, Error> = registry::of(&text).map_err(Into::into);
+    let entry = comm.agree(entry)?;
+    if let Some(asked) = args.ranks
+        && asked != comm.size()
+    {
+        let message = format!("-n {asked}, but a launcher started {} ranks", comm.size());
+        let wrong = JobError::command_line(message, "leave out -n under mpirun or srun");
+        return comm.agree(Err(wrong.into()));
+    }
+    let hosts = comm.all_gather(comm.host().as_bytes())?;
+    let here = hosts.iter().filter(|h| h.as_slice() == comm.host().as_bytes()).count();
+    let threads = args.threads.or(text.threads()).unwrap_or((machine::cores() / here).max(1));
+    // A pool that exists already (tests) keeps its size.
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    let options = Options {
+        verbosity: if args.quiet { Verbosity::Quiet } else { Verbosity::Normal },
+        stop_after: args.stop_after,
+        threads,
+        device: None,
+        provenance: provenance(),
+        signals: StopSignals::listen()?,
+        fault: fault(),
+    };
+    (entry.run)(comm, &source, &options)
+}
+
+/// `CONVOKE_FAULT=RANK:STEP`
+fn fault() -> Option<Fault> {
+    let text = std::env::var("CONVOKE_FAULT").ok()?;
+    let (rank, step) = text.split_once(':')?;
+    Some(Fault { rank: rank.parse().ok()?, step: step.parse().ok()? })
+}
+
+fn summary(outcome: &Outcome) -> serde_json::Value {
+    let figures: serde_json::Map<_, _> =
+        outcome.history.columns.iter().map(|(name, values)| (name.clone(), json!(values.last()))).collect();
+    json!({
+        "state": if outcome.exit == Exit::Complete { "complete" } else { "stopped" },
+        "dir": outcome.dir, "steps": outcome.steps, "seconds": outcome.seconds, "reason": outcome.reason,
+        "figures": figures, "bytes_sent": outcome.traffic.bytes, "plan": outcome.plan,
+        "checkpoints": outcome.checkpoints.0, "checkpoint_seconds": outcome.checkpoints.1,
+        "peak_memory": machine::peak_memory(),
+    })
+}
+
+/// Starts the ranks with mpirun and stays until they end.
+fn launch(args: &CommonArgs, ranks: usize, source: &Source) -> Result<ExitCode, Error> {
+    if convoke_cluster::comm::mpi_library().is_none() {
+        return Err(Error::BuiltWithoutMpi { ranks });
+    }
+    let mpirun = Mpirun::find().ok_or_else(|| Error::Program {
+        program: "mpirun".into(),
+        problem: "not found on the PATH".into(),
+        help: "install an MPI (`cargo xtask quickstart --print` shows how), or use -n 1".into(),
+    })?;
+    let scratch = std::env::temp_dir().join(format!("convoke-{}", std::process::id()));
+    let fail = |problem: std::io::Error| Error::Program {
+        program: mpirun.program.display().to_string(),
+        problem: problem.to_string(),
+        help: "`convoke doctor` checks the launcher".into(),
+    };
+    std::fs::create_dir_all(&scratch).map_err(fail)?;
+    let mut command = mpirun.command(ranks, &scratch);
+    command.arg(std::env::current_exe().map_err(fail)?);
+    let dir = match source {
+        Source::New { text, dir } => {
+            command.arg("run").arg(&text.path).arg("--dir").arg(dir);
+            dir
+        }
+        Source::Resume { dir, restart } => {
+            command.arg("resume").arg(dir);
+            if *restart {
+                command.arg("--restart");
+            }
+            dir
+        }
+    };
+    pass_on(args, &mut command);
+    // Its own process group: Ctrl-C reaches this process alone, which asks for a checkpoint.
+    let child = command.stdin(std::process::Stdio::null()).process_group(0).spawn().map_err(fail)?;
+    let code = attend(child, dir).map_err(fail);
+    let _ = std::fs::remove_dir_all(&scratch);
+    code
+}
+
+fn pass_on(args: &CommonArgs, command: &mut std::process::Command) {
+    if let Some(threads) = args.threads {
+        command.arg("--threads").arg(threads.to_string());
+    }
+    if let Some(steps) = args.stop_after {
+        command.arg("--stop-after").arg(steps.to_string());
+    }
+    if args.quiet {
+        command.arg("--quiet");
+    }
+    if args.json {
+        command.arg("--json");
+    }
+    if std::io::stderr().is_terminal() {
+        command.env("CONVOKE_TERMINAL", std::env::var("COLUMNS").unwrap_or_else(|_| "100".to_owned()));
+    }
+}
+
+/// Waits for the ranks; the first signal asks them for a checkpoint, the second ends them.
+fn attend(mut child: Child, dir: &Path) -> std::io::Result<ExitCode> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGUSR1])?;
+    let pid = rustix::process::Pid::from_child(&child);
+    let mut asked = false;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        for signal in signals.pending() {
+            let send = if asked && signal != SIGUSR1 { rustix::process::Signal::TERM } else { rustix::process::Signal::USR1 };
+            asked = true;
+            let _ = rustix::process::kill_process(pid, send);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    // Codes below 128 come from our own ranks, which have spoken.
+    if code >= 128 {
+        say::error_line(&format!("convoke: error: a rank was killed by signal {} ({})", code - 128, last_state(dir)));
+        return Ok(ExitCode::from(Exit::Failed as u8));
+    }
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(Exit::Failed as u8)))
+}
+
+/// What a run that ended badly has left.
+fn last_state(dir: &Path) -> String {
+    let newest = checkpoint::list(&dir.join("ckpt")).into_iter().max();
+    match newest {
+        Some(name) => format!("the checkpoint of step {} is intact; continue with `convoke resume {}`", name.step, dir.display()),
+        None => format!("no checkpoint was written yet; begin again with `convoke resume {}`", dir.display()),
+    }
+}

@@ -1,0 +1,192 @@
+//! Where projections come from: a measured scan, or a generated object with exact projections.
+//!
+//! Either way, a band of rows is a function of the job and of the rows alone: ranks and windows
+//! that ask for the same row get the same bits.
+
+use std::ops::Range;
+
+use convoke_cluster::workload::Inputs;
+use convoke_cluster::{BadValue, Error, Result};
+use convoke_data::formats::data_exchange::{AngleUnit as FileUnit, Scan};
+use convoke_data::problems::phantom::Phantom;
+use convoke_data::problems::rays::ParallelRays;
+use convoke_kernels::Philox;
+use rayon::prelude::*;
+
+use super::angles;
+use super::spec::{AngleUnit, PhantomKind, PhantomSpec, RingsSpec, ScanSpec, Spec};
+
+/// Random streams of this workload.
+const STREAM_OBJECT: u64 = 1;
+const STREAM_PHOTONS: u64 = 2;
+
+/// Projections, band by band.
+#[derive(Debug)]
+pub struct Source {
+    kind: Kind,
+    rings: Option<RingsSpec>,
+    /// Angle of each projection.
+    pub angles_rad: Vec<f64>,
+    /// Detector rows in use; a row is a slice of the volume.
+    pub n_rows: usize,
+    /// Detector columns.
+    pub n_cols: usize,
+    /// Length of a detector pixel and its unit.
+    pub pixel: (f64, &'static str),
+    /// What the user should know about the input.
+    pub notes: Vec<String>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Scan { scan: Box<Scan>, spec: ScanSpec, first_row: usize },
+    Phantom { object: Phantom, rays: ParallelRays, photons: Option<f64>, attenuation: f64, seed: u64 },
+}
+
+impl Source {
+    /// Opens the source and checks its header; reads no projection.
+    ///
+    /// # Errors
+    /// Bad values of the job file, data errors of the scan.
+    pub fn open(spec: &Spec, inputs: &Inputs, seed: u64) -> Result<Self> {
+        match (&spec.scan, &spec.phantom) {
+            (Some(scan), _) => Self::open_scan(scan, spec.rings.clone(), inputs),
+            (None, Some(phantom)) => Ok(Self::generate(phantom, spec.rings.clone(), seed)),
+            (None, None) => unreachable!("Spec::check asks for one source"),
+        }
+    }
+
+    fn open_scan(spec: &ScanSpec, rings: Option<RingsSpec>, inputs: &Inputs) -> Result<Self> {
+        let scan = Scan::open(inputs.resolve(&spec.file))?;
+        let in_file = match scan.theta_unit {
+            FileUnit::Degrees => AngleUnit::Degrees,
+            FileUnit::Radians => AngleUnit::Radians,
+        };
+        let unit = spec.angle_unit.unwrap_or(in_file);
+        let angles_rad = angles::to_radians(&scan.theta, unit, spec.angle_unit.is_some())
+            .map_err(|source| super::ScanError::new(scan.path(), source))?;
+        let rows = match spec.rows.as_deref() {
+            Some([first, end]) if *end <= scan.n_rows => *first..*end,
+            Some(rows) => {
+                let expected = format!("within the {} rows of {}", scan.n_rows, scan.path().display());
+                return Err(BadValue::new("problem.scan.rows", format!("{rows:?}"), expected).into());
+            }
+            None => 0..scan.n_rows,
+        };
+        if let Some(before) = spec.whites_before
+            && before > scan.n_white
+        {
+            let expected = format!("at most the {} white frames of {}", scan.n_white, scan.path().display());
+            return Err(BadValue::new("problem.scan.whites_before", before, expected).into());
+        }
+        Ok(Self {
+            rings,
+            angles_rad,
+            n_rows: rows.len(),
+            n_cols: scan.n_cols,
+            pixel: spec.pixel_size_mm.map_or((1.0, "pixel"), |mm| (mm, "mm")),
+            notes: scan.notes.clone(),
+            kind: Kind::Scan { scan: Box::new(scan), spec: spec.clone(), first_row: rows.start },
+        })
+    }
+
+    fn generate(spec: &PhantomSpec, rings: Option<RingsSpec>, seed: u64) -> Self {
+        let random = Philox::new(seed, STREAM_OBJECT);
+        let mut index = 0;
+        let uniform = || {
+            index += 1;
+            random.uniform(index)
+        };
+        let object = match spec.kind {
+            PhantomKind::SheppLogan => Phantom::shepp_logan_3d(),
+            PhantomKind::Ellipsoids => Phantom::random_ellipsoids(spec.parts, uniform),
+            PhantomKind::Foam => Phantom::foam(spec.parts, uniform),
+        };
+        let step = spec.arc_degrees.to_radians() / spec.angles as f64;
+        let angles_rad: Vec<f64> = (0..spec.angles).map(|i| step * i as f64).collect();
+        let n_rows = spec.rows.unwrap_or(spec.size);
+        let mut rays = ParallelRays::centred(angles_rad.clone(), n_rows, spec.size);
+        rays.axis_col += spec.axis_shift_pixels;
+        Self {
+            rings,
+            angles_rad,
+            n_rows,
+            n_cols: spec.size,
+            pixel: (1.0, "pixel"),
+            notes: Vec::new(),
+            kind: Kind::Phantom { object, rays, photons: spec.photons, attenuation: spec.attenuation_per_voxel, seed },
+        }
+    }
+
+    /// The column that the rotation axis is known to project to, for generated objects.
+    pub fn known_axis(&self) -> Option<f64> {
+        match &self.kind {
+            Kind::Scan { .. } => None,
+            Kind::Phantom { rays, .. } => Some(rays.axis_col),
+        }
+    }
+
+    /// The object itself, for generated ones: slices `rows` of `[n_rows, n, n]` voxels of one
+    /// detector pixel each, every voxel the mean of 3³ points.
+    pub fn truth(&self, rows: Range<usize>) -> Option<Vec<f32>> {
+        match &self.kind {
+            Kind::Scan { .. } => None,
+            Kind::Phantom { object, .. } => Some(object.voxels([self.n_rows, self.n_cols, self.n_cols], rows, 3)),
+        }
+    }
+
+    /// Bytes that [`Source::projections`] holds for one row besides what it returns.
+    pub fn overhead_per_row(&self) -> u64 {
+        let row = (self.angles_rad.len() * self.n_cols * 4) as u64;
+        match &self.kind {
+            Kind::Scan { scan, .. } => row + ((scan.n_white + scan.n_dark) * self.n_cols * 4) as u64,
+            Kind::Phantom { .. } => 0,
+        }
+    }
+
+    /// Line integrals `−ln T` of a band of rows, `[rows, n_angles, n_cols]`, cleaned as the job
+    /// asks.
+    ///
+    /// # Errors
+    /// Data errors: counts that are not finite, white fields that are dark.
+    pub fn projections(&self, rows: Range<usize>) -> Result<Vec<f32>> {
+        let n_rows = rows.len();
+        if n_rows == 0 {
+            return Ok(Vec::new());
+        }
+        let data = match &self.kind {
+            Kind::Scan { scan, spec, first_row } => self.measured(scan, spec, first_row + rows.start..first_row + rows.end)?,
+            Kind::Phantom { object, rays, photons, attenuation, seed } => {
+                let mut data = object.line_integrals(rays, rows.clone());
+                // From units of the half width to detector pixels.
+                let pixels = self.n_cols as f32 / 2.0;
+                data.iter_mut().for_each(|p| *p *= pixels);
+                if let Some(photons) = photons {
+                    let first = rows.start * self.angles_rad.len() * self.n_cols;
+                    count_photons(&mut data, first as u64, *photons, *attenuation, *seed);
+                }
+                data
+            }
+        };
+        Ok(data)
+    }
+
+    fn measured(&self, scan: &Scan, spec: &ScanSpec, rows: Range<usize>) -> Result<Vec<f32>> {
+        let raw = scan.read_rows(rows.clone())?;
+        let _ = (spec, &raw);
+        Ok(vec![0.0; raw.projections.len()])
+    }
+}
+
+/// Photon counts of a beam that the object attenuates, and back to line integrals.
+///
+/// The noise of a pixel is keyed by its global index (row, angle, column).
+fn count_photons(data: &mut [f32], first_index: u64, photons: f64, attenuation: f64, seed: u64) {
+    let random = Philox::new(seed, STREAM_PHOTONS);
+    data.par_iter_mut().enumerate().for_each(|(i, p)| {
+        let mean = photons * (-f64::from(*p) * attenuation).exp();
+        // A pixel without a photon counts as half of one.
+        let count = (random.poisson(first_index + i as u64, mean) as f64).max(0.5);
+        *p = ((photons / count).ln() / attenuation) as f32;
+    });
+}

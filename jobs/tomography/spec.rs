@@ -1,0 +1,439 @@
+//! `[problem]` of a tomography job: what the user types, and the checks of single values.
+
+use std::path::PathBuf;
+
+use convoke_cluster::BadValue;
+use convoke_kernels::{FilterWindow, Footprint};
+use serde::{Deserialize, Serialize};
+
+/// `[problem]`: one source of projections, how to clean them, what to reconstruct and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// A measured scan in a file; this or `phantom`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scan: Option<ScanSpec>,
+    /// A generated object with exact projections; this or `scan`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phantom: Option<PhantomSpec>,
+    /// Where the rotation axis projects to.
+    #[serde(default)]
+    pub centre: CentreSpec,
+    /// Removal of ring artefacts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rings: Option<RingsSpec>,
+    /// The grid to reconstruct on.
+    #[serde(default)]
+    pub volume: VolumeSpec,
+    /// The algorithm.
+    pub method: MethodSpec,
+}
+
+/// A scan in Data Exchange HDF5.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScanSpec {
+    /// The file; relative to the job file.
+    pub file: PathBuf,
+    /// Unit of `theta`; absent: as the file says, degrees by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub angle_unit: Option<AngleUnit>,
+    /// Detector pixel in mm; absent: lengths are in pixels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pixel_size_mm: Option<f64>,
+    /// First and last-plus-one detector row to use; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<Vec<usize>>,
+    /// How many of the white frames were taken before the scan, the others after it; absent: mean.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whites_before: Option<usize>,
+    /// Transmissions below this are clipped before the logarithm.
+    #[serde(default = "defaults::min_transmission")]
+    pub min_transmission: f64,
+    /// A pixel whose transmission differs from the median of its neighbours by more is hot.
+    #[serde(default = "defaults::hot_threshold")]
+    pub hot_threshold: f64,
+}
+
+/// Unit of rotation angles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AngleUnit {
+    /// 360 per turn.
+    Degrees,
+    /// 2π per turn.
+    Radians,
+}
+
+/// A generated object, measured without or with photon noise.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PhantomSpec {
+    /// Which object.
+    pub kind: PhantomKind,
+    /// Detector columns, and voxels along x and y.
+    pub size: usize,
+    /// Detector rows, and slices; absent: `size`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<usize>,
+    /// Number of projections.
+    pub angles: usize,
+    /// Range of the rotation in degrees.
+    #[serde(default = "defaults::arc_degrees")]
+    pub arc_degrees: f64,
+    /// Shift of the rotation axis from the detector's middle, in pixels.
+    #[serde(default)]
+    pub axis_shift_pixels: f64,
+    /// Number of parts (random ellipsoids, bubbles).
+    #[serde(default = "defaults::parts")]
+    pub parts: usize,
+    /// Photons per pixel without sample; absent: no noise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub photons: Option<f64>,
+    /// Attenuation of a voxel of value 1, which sets the contrast of the noise.
+    #[serde(default = "defaults::attenuation")]
+    pub attenuation_per_voxel: f64,
+}
+
+/// Generated objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PhantomKind {
+    /// The 3-D Shepp–Logan head with modified contrast.
+    SheppLogan,
+    /// A shell with random ellipsoids in it.
+    Ellipsoids,
+    /// A ball with bubbles.
+    Foam,
+}
+
+/// Where the rotation axis projects to.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CentreSpec {
+    /// Detector column (0-based, pixel centres); absent: found for a scan, known for a phantom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<f64>,
+    /// Find it even for a phantom.
+    #[serde(default)]
+    pub find: bool,
+}
+
+/// Removal of ring artefacts (stripes of the sinogram).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RingsSpec {
+    /// How.
+    pub method: RingMethod,
+    /// Window in columns (`sorting`, `column-mean`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<usize>,
+    /// Levels of the wavelet transform (`fourier-wavelet`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub levels: Option<usize>,
+    /// Width of the damped band (`fourier-wavelet`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sigma: Option<f64>,
+}
+
+/// Ways to remove stripes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RingMethod {
+    /// Median over sorted columns (Vo 2018).
+    Sorting,
+    /// Damped vertical details of a wavelet transform (Münch 2009).
+    FourierWavelet,
+    /// Difference of the columns' means from their smooth course.
+    ColumnMean,
+}
+
+/// The grid: `size` x `size` voxels in each slice.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeSpec {
+    /// Voxels along x and y; absent: the number of detector columns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<usize>,
+    /// Voxel in detector pixels; absent: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub voxel_pixels: Option<f64>,
+}
+
+/// The algorithm and its parameters; those that it does not have are refused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MethodSpec {
+    /// Which.
+    pub algorithm: Algorithm,
+    /// Weights of the projector; absent: `linear` for fbp, `joseph` for the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub projector: Option<ProjectorKind>,
+    /// Window of the ramp filter (fbp); absent: `ram-lak`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<FilterKind>,
+    /// Where the window ends, as a part of the Nyquist frequency (fbp); absent: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cutoff: Option<f64>,
+    /// Continue truncated projections with their edge values before filtering (fbp).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pad_edges: Option<bool>,
+    /// Number of iterations (all but fbp).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iterations: Option<u64>,
+    /// Number of subsets of the angles (os-sart, osem).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subsets: Option<usize>,
+    /// Relaxation (sirt, os-sart); absent: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relaxation: Option<f64>,
+    /// Keep the image at or above 0 (sirt, os-sart; mlem and osem always do).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub non_negative: Option<bool>,
+    /// Reconstruct only inside this part of the inscribed circle's radius.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask_radius: Option<f64>,
+    /// Standard deviation of the projections' noise: a slice stops once its residual is as small
+    /// (discrepancy principle; sirt, cgls, os-sart).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise: Option<f64>,
+}
+
+/// Reconstruction algorithms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Algorithm {
+    /// Filtered back projection.
+    Fbp,
+    /// Simultaneous iterative reconstruction.
+    Sirt,
+    /// Conjugate gradients on the normal equations.
+    Cgls,
+    /// Ordered-subsets SART.
+    OsSart,
+    /// Maximum likelihood, expectation maximisation.
+    Mlem,
+    /// Its ordered-subsets form.
+    Osem,
+}
+
+/// Weights of the projector and its adjoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProjectorKind {
+    /// Voxel-driven, linear.
+    Linear,
+    /// Joseph's.
+    Joseph,
+}
+
+/// Windows of the ramp filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FilterKind {
+    /// None.
+    RamLak,
+    /// sinc.
+    SheppLogan,
+    /// cosine.
+    Cosine,
+    /// Hamming.
+    Hamming,
+    /// Hann.
+    Hann,
+}
+
+mod defaults {
+    pub fn min_transmission() -> f64 {
+        1e-4
+    }
+    pub fn hot_threshold() -> f64 {
+        0.3
+    }
+    pub fn arc_degrees() -> f64 {
+        180.0
+    }
+    pub fn parts() -> usize {
+        40
+    }
+    pub fn attenuation() -> f64 {
+        0.02
+    }
+}
+
+impl From<ProjectorKind> for Footprint {
+    fn from(kind: ProjectorKind) -> Self {
+        match kind {
+            ProjectorKind::Linear => Self::Linear,
+            ProjectorKind::Joseph => Self::Joseph,
+        }
+    }
+}
+
+impl From<FilterKind> for FilterWindow {
+    fn from(kind: FilterKind) -> Self {
+        match kind {
+            FilterKind::RamLak => Self::RamLak,
+            FilterKind::SheppLogan => Self::SheppLogan,
+            FilterKind::Cosine => Self::Cosine,
+            FilterKind::Hamming => Self::Hamming,
+            FilterKind::Hann => Self::Hann,
+        }
+    }
+}
+
+impl Algorithm {
+    /// Whether it works through all angles in one step and is then done.
+    pub fn is_direct(self) -> bool {
+        self == Self::Fbp
+    }
+
+    /// Whether it goes through subsets of the angles.
+    pub fn has_subsets(self) -> bool {
+        matches!(self, Self::OsSart | Self::Osem)
+    }
+
+    /// Whether it multiplies, so that the image stays non-negative and data must be.
+    pub fn is_multiplicative(self) -> bool {
+        matches!(self, Self::Mlem | Self::Osem)
+    }
+}
+
+impl MethodSpec {
+    /// The projector's weights.
+    pub fn footprint(&self) -> Footprint {
+        let default = if self.algorithm.is_direct() { ProjectorKind::Linear } else { ProjectorKind::Joseph };
+        self.projector.unwrap_or(default).into()
+    }
+
+    /// Number of subsets, 1 where the algorithm has none.
+    pub fn n_subsets(&self) -> usize {
+        if self.algorithm.has_subsets() { self.subsets.unwrap_or(8) } else { 1 }
+    }
+
+    /// Number of iterations.
+    pub fn n_iterations(&self) -> u64 {
+        if self.algorithm.is_direct() { 1 } else { self.iterations.unwrap_or(20) }
+    }
+}
+
+impl Spec {
+    /// Checks every value that can be checked without opening a file.
+    ///
+    /// # Errors
+    /// The first bad value, with its key.
+    pub fn check(&self) -> Result<(), BadValue> {
+        match (&self.scan, &self.phantom) {
+            (None, None) => {
+                let bad = BadValue::new("problem", "no source", "a table [problem.scan] or [problem.phantom]");
+                return Err(bad.help("[problem.scan] reads a file, [problem.phantom] generates an object"));
+            }
+            (Some(_), Some(_)) => {
+                let bad = BadValue::new("problem.phantom", "a second source", "one of [problem.scan] and [problem.phantom]");
+                return Err(bad.help("remove the one that you do not mean"));
+            }
+            (Some(scan), None) => check_scan(scan)?,
+            (None, Some(phantom)) => check_phantom(phantom)?,
+        }
+        if let Some(rings) = &self.rings {
+            check_rings(rings)?;
+        }
+        if let Some(size) = self.volume.size {
+            within("problem.volume.size", size as f64, 1.0, 65_536.0)?;
+        }
+        if let Some(voxel) = self.volume.voxel_pixels {
+            within("problem.volume.voxel_pixels", voxel, 0.05, 20.0)?;
+        }
+        check_method(&self.method)
+    }
+}
+
+fn within(key: &str, value: f64, low: f64, high: f64) -> Result<(), BadValue> {
+    if value >= low && value <= high { Ok(()) } else { Err(BadValue::new(key, value, format!("{low} to {high}"))) }
+}
+
+fn check_scan(scan: &ScanSpec) -> Result<(), BadValue> {
+    if scan.file.as_os_str().is_empty() {
+        return Err(BadValue::new("problem.scan.file", "\"\"", "the path of a Data Exchange file (.h5)"));
+    }
+    if let Some(pixel) = scan.pixel_size_mm {
+        within("problem.scan.pixel_size_mm", pixel, 1e-9, 1e3)?;
+    }
+    if let Some(rows) = &scan.rows
+        && !(rows.len() == 2 && rows[0] < rows[1])
+    {
+        return Err(BadValue::new("problem.scan.rows", format!("{rows:?}"), "[first, last + 1] with first < last + 1"));
+    }
+    within("problem.scan.min_transmission", scan.min_transmission, 1e-12, 0.5)?;
+    within("problem.scan.hot_threshold", scan.hot_threshold, 1e-3, 1e6)
+}
+
+fn check_phantom(phantom: &PhantomSpec) -> Result<(), BadValue> {
+    within("problem.phantom.size", phantom.size as f64, 2.0, 65_536.0)?;
+    within("problem.phantom.rows", phantom.rows.unwrap_or(phantom.size) as f64, 1.0, 65_536.0)?;
+    within("problem.phantom.angles", phantom.angles as f64, 1.0, 1_000_000.0)?;
+    within("problem.phantom.arc_degrees", phantom.arc_degrees, 1.0, 360.0)?;
+    let half = phantom.size as f64 / 2.0;
+    within("problem.phantom.axis_shift_pixels", phantom.axis_shift_pixels, -half, half)?;
+    within("problem.phantom.parts", phantom.parts as f64, 0.0, 100_000.0)?;
+    within("problem.phantom.attenuation_per_voxel", phantom.attenuation_per_voxel, 1e-9, 10.0)?;
+    match phantom.photons {
+        Some(photons) => within("problem.phantom.photons", photons, 1.0, 1e15),
+        None => Ok(()),
+    }
+}
+
+fn check_rings(rings: &RingsSpec) -> Result<(), BadValue> {
+    let wavelet = rings.method == RingMethod::FourierWavelet;
+    let foreign = [("window", wavelet && rings.window.is_some()), ("levels", !wavelet && rings.levels.is_some()), ("sigma", !wavelet && rings.sigma.is_some())];
+    if let Some((key, _)) = foreign.iter().find(|(_, there)| *there) {
+        let method = serde_json::to_value(rings.method).unwrap_or_default();
+        return Err(BadValue::new(format!("problem.rings.{key}"), "set", format!("no such key for method {method}")));
+    }
+    if let Some(window) = rings.window {
+        within("problem.rings.window", window as f64, 3.0, 1001.0)?;
+    }
+    if let Some(levels) = rings.levels {
+        within("problem.rings.levels", levels as f64, 1.0, 12.0)?;
+    }
+    match rings.sigma {
+        Some(sigma) => within("problem.rings.sigma", sigma, 1e-3, 1e3),
+        None => Ok(()),
+    }
+}
+
+fn check_method(method: &MethodSpec) -> Result<(), BadValue> {
+    use Algorithm as A;
+    let a = method.algorithm;
+    let relaxed = matches!(a, A::Sirt | A::OsSart);
+    let foreign = [
+        ("filter", method.filter.is_some() && a != A::Fbp),
+        ("cutoff", method.cutoff.is_some() && a != A::Fbp),
+        ("pad_edges", method.pad_edges.is_some() && a != A::Fbp),
+        ("iterations", method.iterations.is_some() && a == A::Fbp),
+        ("subsets", method.subsets.is_some() && !a.has_subsets()),
+        ("relaxation", method.relaxation.is_some() && !relaxed),
+        ("non_negative", method.non_negative.is_some() && !relaxed),
+        ("noise", method.noise.is_some() && !(relaxed || a == A::Cgls)),
+    ];
+    if let Some((key, _)) = foreign.iter().find(|(_, there)| *there) {
+        let name = serde_json::to_value(a).unwrap_or_default();
+        let bad = BadValue::new(format!("problem.method.{key}"), "set", format!("no such key for algorithm {name}"));
+        return Err(bad.help("remove the line, or choose an algorithm that has it (jobs/tomography/README.md)"));
+    }
+    if let Some(cutoff) = method.cutoff {
+        within("problem.method.cutoff", cutoff, 0.01, 1.0)?;
+    }
+    within("problem.method.iterations", method.n_iterations() as f64, 1.0, 1e7)?;
+    within("problem.method.subsets", method.n_subsets() as f64, 1.0, 1e5)?;
+    if let Some(relaxation) = method.relaxation {
+        within("problem.method.relaxation", relaxation, 1e-3, 1.99)?;
+    }
+    if let Some(radius) = method.mask_radius {
+        within("problem.method.mask_radius", radius, 0.01, 1.5)?;
+    }
+    match method.noise {
+        Some(noise) => within("problem.method.noise", noise, 1e-12, 1e6),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,179 @@
+//! A window of slices: this rank's projections of it, and the reconstruction under way.
+
+use std::ops::Range;
+
+use convoke_cluster::{Comm, Fields, Result, block};
+use convoke_kernels::{Buffer, Device, Padding, ParallelGeometry, RampParams};
+
+use super::input::Source;
+use super::methods::{self, Iteration, Share, Views};
+use super::spec::{Algorithm, MethodSpec, Spec};
+use super::{angles, spec};
+
+/// What a window is loaded from.
+#[derive(Debug)]
+pub(super) struct Job<'a> {
+    pub spec: &'a Spec,
+    pub source: &'a Source,
+    pub geometry: &'a ParallelGeometry,
+    pub device: &'a Device,
+    /// Which slab of how many.
+    pub slab: (usize, usize),
+    /// Which angle group of how many.
+    pub place: (usize, usize),
+    pub group: &'a Comm,
+}
+
+/// This rank's share of a window.
+#[derive(Debug)]
+pub(super) struct Window {
+    /// Global slices that are here.
+    pub slices: Range<usize>,
+    /// Global slices of the whole window.
+    whole: Range<usize>,
+    /// Global angles that are here.
+    angles: Range<usize>,
+    work: Work,
+}
+
+#[derive(Debug)]
+enum Work {
+    /// Projections that wait for filtered back projection.
+    Direct(Option<Box<Direct>>),
+    /// The image that it gave.
+    Image(Vec<f32>),
+    Iterative(Box<Iteration>),
+}
+
+#[derive(Debug)]
+struct Direct {
+    share: Share,
+    views: Views,
+    weights: Vec<f64>,
+    filter: RampParams,
+    mask: Option<Vec<f32>>,
+}
+
+/// What a step reports.
+#[derive(Debug)]
+pub(super) struct Report {
+    /// Slices of the whole window that go on.
+    pub active: u64,
+    pub metrics: Vec<(&'static str, f64)>,
+}
+
+impl Window {
+    /// Reads and cleans this rank's projections. No communication.
+    pub fn load(job: &Job<'_>, whole: Range<usize>) -> Result<Self> {
+        let mine = block(whole.len(), job.slab.0, job.slab.1);
+        let slices = whole.start + mine.start..whole.start + mine.end;
+        let angles = block(job.geometry.angles_rad.len(), job.place.0, job.place.1);
+        let data = job.source.projections(slices.clone())?;
+        let share = Share {
+            n_slices: slices.len(),
+            n_cols: job.geometry.n_cols,
+            shape: [job.geometry.ny, job.geometry.nx],
+            group: job.group.clone(),
+            device: job.device.clone(),
+        };
+        let method = &job.spec.method;
+        let mask = method.mask_radius.map(|radius| disc(share.shape, radius));
+        let work = if method.algorithm == Algorithm::Fbp {
+            Work::Direct(Some(Box::new(direct(job, share, data, angles.clone(), mask)?)))
+        } else {
+            Work::Iterative(Box::new(iterative(job, share, data, angles.clone(), mask)?))
+        };
+        Ok(Self { slices, whole, angles, work })
+    }
+
+    /// One step. Collective.
+    pub fn step(&mut self, comm: &Comm, iteration: u64) -> Result<Report> {
+        match &mut self.work {
+            Work::Direct(waiting) => {
+                let Direct { share, views, weights, filter, mask } = *waiting.take().expect("back-projected once");
+                let image = methods::fbp(&share, views, &weights, filter, mask.as_deref())?;
+                self.work = Work::Image(image);
+                Ok(Report { active: 0, metrics: Vec::new() })
+            }
+            Work::Image(_) => Ok(Report { active: 0, metrics: Vec::new() }),
+            Work::Iterative(work) => {
+                let residuals = work.step(iteration)?;
+                // Sums over slices in global order, each slice from the leader of its group.
+                let leads = work.leads();
+                let mine = |v: &[f64]| if leads { v.to_vec() } else { Vec::new() };
+                let residual2 = comm.sum_blocks(&mine(&residuals.residual2))?;
+                let data2 = comm.sum_blocks(&mine(&residuals.data2))?;
+                let active = comm.sum_blocks(&[if leads { residuals.active as f64 } else { 0.0 }])?;
+                let relative = if data2 > 0.0 { (residual2 / data2).sqrt() } else { 0.0 };
+                Ok(Report { active: active as u64, metrics: vec![("residual", relative), ("active_slices", active)] })
+            }
+        }
+    }
+
+    pub fn fields<'a>(&'a mut self, fields: &mut Fields<'a>, n_angles: usize) {
+        let start = self.whole.start;
+        let rows = self.slices.start - start..self.slices.end - start;
+        if let Work::Iterative(work) = &mut self.work {
+            work.fields(fields, [self.whole.len(), n_angles], (rows, self.angles.clone()));
+        }
+    }
+
+    /// The image of this rank's slices, times `scale`.
+    pub fn image(&mut self, scale: f32) -> Result<Vec<f32>> {
+        let image = match &mut self.work {
+            Work::Direct(_) => &[],
+            Work::Image(image) => image.as_slice(),
+            Work::Iterative(work) => work.image.host(),
+        };
+        Ok(image.iter().map(|v| v * scale).collect())
+    }
+}
+
+fn direct(job: &Job<'_>, share: Share, data: Vec<f32>, here: Range<usize>, mask: Option<Vec<f32>>) -> Result<Direct> {
+    let method = &job.spec.method;
+    let views = views(job, data, &share, &here.clone().collect::<Vec<_>>())?;
+    let weights = angles::weights(&job.geometry.angles_rad)[here].to_vec();
+    let filter = RampParams {
+        n_cols: job.geometry.n_cols,
+        col_pitch: job.geometry.col_pitch,
+        window: method.filter.unwrap_or(spec::FilterKind::RamLak).into(),
+        cutoff: method.cutoff.unwrap_or(1.0),
+        padding: if method.pad_edges == Some(true) { Padding::Edge } else { Padding::Zero },
+    };
+    Ok(Direct { share, views, weights, filter, mask })
+}
+
+fn iterative(job: &Job<'_>, share: Share, data: Vec<f32>, here: Range<usize>, mask: Option<Vec<f32>>) -> Result<Iteration> {
+    let method: &MethodSpec = &job.spec.method;
+    let n = method.n_subsets();
+    let mut subsets = Vec::new();
+    for k in 0..n {
+        // By global number, so that the subsets do not depend on who holds which angles.
+        let angles: Vec<usize> = here.clone().filter(|i| i % n == k).collect();
+        subsets.push(views(job, data.clone(), &share, &angles)?);
+    }
+    Iteration::new(share, subsets, angles::subset_order(n), method, mask)
+}
+
+/// The rows of `data` (`[n_slices, all angles, n_cols]`) that belong to `angles`.
+fn views(job: &Job<'_>, data: Vec<f32>, share: &Share, angles: &[usize]) -> Result<Views> {
+    let (n_all, n_cols) = (job.geometry.angles_rad.len(), job.geometry.n_cols);
+    let projector = methods::projector(job.device, job.geometry, angles, &job.spec.method)?;
+    let data = if angles.len() == n_all {
+        data
+    } else {
+        let row = |s: usize, a: usize| &data[(s * n_all + a) * n_cols..][..n_cols];
+        let rows = (0..share.n_slices).flat_map(|s| angles.iter().flat_map(move |a| row(s, *a)));
+        rows.copied().collect()
+    };
+    Ok(Views { projector, data: Buffer::from_vec(job.device, data)? })
+}
+
+/// 1 inside `radius` times the inscribed circle, else 0.
+fn disc(shape: [usize; 2], radius: f64) -> Vec<f32> {
+    let [ny, nx] = shape;
+    let limit = radius * ny.min(nx) as f64 / 2.0;
+    let centred = |i: usize, n: usize| i as f64 - (n as f64 - 1.0) / 2.0;
+    let inside = |i: usize| centred(i / nx, ny).hypot(centred(i % nx, nx)) <= limit;
+    (0..ny * nx).map(|i| f32::from(u8::from(inside(i)))).collect()
+}
