@@ -10,10 +10,7 @@ pub type Result<T> = std::result::Result<T, DataError>;
 /// expected and what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-#[expect(
-    missing_docs,
-    reason = "the message of each variant says what its fields are"
-)]
+#[expect(missing_docs, reason = "the message of each variant says what its fields are")]
 pub enum DataError {
     /// No such file or folder.
     #[error("{}: no such file or folder; check the path (it is relative to the current folder)", path.display())]
@@ -38,99 +35,41 @@ pub enum DataError {
     Corrupt { path: PathBuf, detail: String },
     /// A malformed file of another format.
     #[error("{}: not a usable {format} file: {detail}", path.display())]
-    Malformed {
-        path: PathBuf,
-        format: &'static str,
-        detail: String,
-    },
+    Malformed { path: PathBuf, format: &'static str, detail: String },
 
     /// A name that the file lacks.
     #[error("{}: no dataset {name}{}; the file has: {}", path.display(), did_you_mean(nearest), listing(available))]
-    MissingDataset {
-        path: PathBuf,
-        name: String,
-        nearest: Option<String>,
-        available: Vec<String>,
-    },
+    MissingDataset { path: PathBuf, name: String, nearest: Option<String>, available: Vec<String> },
     /// An attribute that an object lacks.
     #[error("{}: {object} has no attribute `{name}`", path.display())]
-    MissingAttribute {
-        path: PathBuf,
-        object: String,
-        name: String,
-    },
+    MissingAttribute { path: PathBuf, object: String, name: String },
     /// An attribute of another type.
     #[error("{}: attribute `{name}` of {object} is {found}, expected {expected}", path.display())]
-    WrongAttribute {
-        path: PathBuf,
-        object: String,
-        name: String,
-        found: String,
-        expected: &'static str,
-    },
+    WrongAttribute { path: PathBuf, object: String, name: String, found: String, expected: &'static str },
     /// Data that lie in another file. Following them would let a file read any other.
     #[error("{}: {name} lies in another file ({target}); this is refused: make a self-contained copy, for example with `h5repack`", path.display())]
-    External {
-        path: PathBuf,
-        name: String,
-        target: String,
-    },
+    External { path: PathBuf, name: String, target: String },
     /// Another number of axes.
     #[error("{}: {name} has {found} axes, expected {expected}", path.display())]
-    WrongRank {
-        path: PathBuf,
-        name: String,
-        found: usize,
-        expected: String,
-    },
+    WrongRank { path: PathBuf, name: String, found: usize, expected: String },
     /// Another element type.
     #[error("{}: {name} holds {found}, expected {expected}", path.display())]
-    WrongType {
-        path: PathBuf,
-        name: String,
-        found: String,
-        expected: String,
-    },
+    WrongType { path: PathBuf, name: String, found: String, expected: String },
     /// A shape that does not fit another dataset, or the caller's data.
     #[error("{}: {name} has shape {found:?}, expected {expected}", path.display())]
-    ShapeMismatch {
-        path: PathBuf,
-        name: String,
-        found: Vec<usize>,
-        expected: String,
-    },
+    ShapeMismatch { path: PathBuf, name: String, found: Vec<usize>, expected: String },
     /// An axis of length 0.
     #[error("{}: {name} has shape {shape:?}: an axis is empty, there is nothing to compute", path.display())]
-    ZeroSize {
-        path: PathBuf,
-        name: String,
-        shape: Vec<usize>,
-    },
+    ZeroSize { path: PathBuf, name: String, shape: Vec<usize> },
     /// A hyperslab outside the dataset.
     #[error("{}: the slab start {start:?}, count {count:?} lies outside {name} of shape {shape:?}", path.display())]
-    OutOfBounds {
-        path: PathBuf,
-        name: String,
-        start: Vec<usize>,
-        count: Vec<usize>,
-        shape: Vec<usize>,
-    },
+    OutOfBounds { path: PathBuf, name: String, start: Vec<usize>, count: Vec<usize>, shape: Vec<usize> },
     /// NaN or infinity in measured data.
     #[error("{}: {name} holds {count} values that are NaN or infinite, the first at index {first:?}; mask or repair them", path.display())]
-    NonFinite {
-        path: PathBuf,
-        name: String,
-        count: usize,
-        first: Vec<usize>,
-    },
+    NonFinite { path: PathBuf, name: String, count: usize, first: Vec<usize> },
     /// A claimed size above the limit.
     #[error("{}: {name} claims {bytes} bytes, the limit for one read is {limit}; read it in slabs or raise the limit", path.display())]
-    TooLarge {
-        path: PathBuf,
-        name: String,
-        bytes: u128,
-        limit: u64,
-    },
+    TooLarge { path: PathBuf, name: String, bytes: u128, limit: u64 },
     /// A value that the format cannot hold.
     #[error("{}: {detail}", path.display())]
     InvalidValue { path: PathBuf, detail: String },
@@ -144,41 +83,19 @@ pub enum DataError {
     /// What was read back differs from what was written. HDF5 answers `Ok` for data that a full disk
     /// swallowed, so this can be the only sign of one.
     #[error("{}: {name} read back differs from what was written, with {free} bytes free on the disk; nothing was replaced: check space, quota and the system log", path.display())]
-    Unverified {
-        path: PathBuf,
-        name: String,
-        free: u64,
-    },
+    Unverified { path: PathBuf, name: String, free: u64 },
     /// A dataset was declared and not filled.
     #[error("{}: {name}: only {written} of {total} elements were written before the commit", path.display())]
-    Incomplete {
-        path: PathBuf,
-        name: String,
-        written: usize,
-        total: usize,
-    },
+    Incomplete { path: PathBuf, name: String, written: usize, total: usize },
     /// Two slabs overlap.
     #[error("{}: {name}: the slab start {start:?}, count {count:?} overlaps one written before", path.display())]
-    Overlap {
-        path: PathBuf,
-        name: String,
-        start: Vec<usize>,
-        count: Vec<usize>,
-    },
+    Overlap { path: PathBuf, name: String, start: Vec<usize>, count: Vec<usize> },
     /// The HDF5 library failed otherwise.
     #[error("{}: cannot {action}: {detail}", path.display())]
-    Hdf5 {
-        path: PathBuf,
-        action: &'static str,
-        detail: String,
-    },
+    Hdf5 { path: PathBuf, action: &'static str, detail: String },
     /// The operating system failed otherwise.
     #[error("{}: cannot {action}: {source}", path.display())]
-    Io {
-        path: PathBuf,
-        action: &'static str,
-        source: io::Error,
-    },
+    Io { path: PathBuf, action: &'static str, source: io::Error },
 }
 
 impl DataError {
@@ -190,63 +107,37 @@ impl DataError {
             io::ErrorKind::NotFound => Self::NotFound { path },
             io::ErrorKind::PermissionDenied => Self::PermissionDenied { path, action },
             io::ErrorKind::AlreadyExists => Self::Exists { path },
-            io::ErrorKind::IsADirectory => Self::NotAFile {
-                path,
-                found: "a folder",
-            },
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Self::DiskFull { path, action }
-            }
-            _ => Self::Io {
-                path,
-                action,
-                source,
-            },
+            io::ErrorKind::IsADirectory => Self::NotAFile { path, found: "a folder" },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path, action },
+            _ => Self::Io { path, action, source },
         }
     }
 
     /// The same for an error of the HDF5 library, whose text carries `errno` and the cause.
     pub(crate) fn from_hdf5(path: &Path, action: &'static str, error: &hdf5::Error) -> Self {
         let detail = match error.stack() {
-            Some(stack) => stack
-                .iter()
-                .map(|frame| frame.desc().to_owned())
-                .collect::<Vec<_>>()
-                .join(": "),
+            Some(stack) => stack.iter().map(|frame| frame.desc().to_owned()).collect::<Vec<_>>().join(": "),
             None => error.to_string(),
         };
         let path_buf = path.to_path_buf();
         if let Some(errno) = errno_in(&detail) {
             let source = io::Error::from_raw_os_error(errno);
             return match Self::from_io(path, action, source) {
-                Self::Io { path, action, .. } => Self::Hdf5 {
-                    path,
-                    action,
-                    detail: with_hint(errno, detail),
-                },
+                Self::Io { path, action, .. } => Self::Hdf5 { path, action, detail: with_hint(errno, detail) },
                 clear => clear,
             };
         }
         if detail.contains("truncated file") {
-            return Self::Truncated {
-                path: path_buf,
-                detail: last_part(&detail),
-            };
+            return Self::Truncated { path: path_buf, detail: last_part(&detail) };
         }
-        Self::Hdf5 {
-            path: path_buf,
-            action,
-            detail,
-        }
+        Self::Hdf5 { path: path_buf, action, detail }
     }
 }
 
 /// The number after `errno = ` in the text of an HDF5 error.
 fn errno_in(detail: &str) -> Option<i32> {
     let digits = detail.split("errno = ").nth(1)?;
-    let end = digits
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(digits.len());
+    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
     digits[..end].parse().ok().filter(|&errno| errno != 0)
 }
 
@@ -264,9 +155,7 @@ fn with_hint(errno: i32, detail: String) -> String {
 }
 
 fn did_you_mean(nearest: &Option<String>) -> String {
-    nearest
-        .as_ref()
-        .map_or_else(String::new, |name| format!(" (did you mean {name}?)"))
+    nearest.as_ref().map_or_else(String::new, |name| format!(" (did you mean {name}?)"))
 }
 
 fn listing(available: &[String]) -> String {
@@ -284,10 +173,7 @@ mod tests {
 
     #[test]
     fn errno_is_found_in_the_text_of_hdf5() {
-        assert_eq!(
-            errno_in("file write failed: errno = 28, error message = 'No space'"),
-            Some(28)
-        );
+        assert_eq!(errno_in("file write failed: errno = 28, error message = 'No space'"), Some(28));
         assert_eq!(errno_in("errno = 13"), Some(13));
         assert_eq!(errno_in("no number here"), None);
     }

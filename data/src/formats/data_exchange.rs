@@ -133,9 +133,7 @@ impl Scan {
         let mut notes = Vec::new();
         let white = frames(&reader, WHITE, WHITE_VALUE, [n_rows, n_cols])?;
         if matches!(white, Frames::None) {
-            notes.push(format!(
-                "no {WHITE}: the projections cannot be divided by the beam"
-            ));
+            notes.push(format!("no {WHITE}: the projections cannot be divided by the beam"));
         }
         let mut dark = frames(&reader, DARK, DARK_VALUE, [n_rows, n_cols])?;
         if matches!(dark, Frames::None) {
@@ -203,24 +201,14 @@ impl Scan {
         let (start, count) = ([0, rows.start, 0], [n, rows.len(), self.n_cols]);
         if rows.is_empty() {
             let (path, name) = (self.path().to_path_buf(), name.to_owned());
-            return Err(DataError::ZeroSize {
-                path,
-                name,
-                shape: count.to_vec(),
-            });
+            return Err(DataError::ZeroSize { path, name, shape: count.to_vec() });
         }
         let values = self.reader.read_slab(name, &start, &count)?;
         self.check_finite(name, &start, &count, &values)?;
         Ok(values)
     }
 
-    fn check_finite(
-        &self,
-        name: &str,
-        start: &[usize],
-        count: &[usize],
-        values: &[f32],
-    ) -> Result<()> {
+    fn check_finite(&self, name: &str, start: &[usize], count: &[usize], values: &[f32]) -> Result<()> {
         let Some(flat) = values.iter().position(|value| !value.is_finite()) else {
             return Ok(());
         };
@@ -250,19 +238,10 @@ fn checked_shape(reader: &Reader, name: &str) -> Result<Vec<usize>> {
     let dtype = reader.dtype(name)?;
     if !dtype.converts_to(&f64::DTYPE) {
         let (found, expected) = (dtype.to_string(), "numbers".to_owned());
-        return Err(DataError::WrongType {
-            path,
-            name: name_owned,
-            found,
-            expected,
-        });
+        return Err(DataError::WrongType { path, name: name_owned, found, expected });
     }
     if shape.contains(&0) {
-        return Err(DataError::ZeroSize {
-            path,
-            name: name_owned,
-            shape,
-        });
+        return Err(DataError::ZeroSize { path, name: name_owned, shape });
     }
     Ok(shape)
 }
@@ -297,61 +276,36 @@ fn first_number(reader: &Reader, name: &str) -> Result<Option<f64>> {
     Ok(reader.read::<f64>(name)?.first().copied())
 }
 
-fn angles(
-    reader: &Reader,
-    n_angles: usize,
-    notes: &mut Vec<String>,
-) -> Result<(Vec<f64>, AngleUnit)> {
+fn angles(reader: &Reader, n_angles: usize, notes: &mut Vec<String>) -> Result<(Vec<f64>, AngleUnit)> {
     if !reader.has(THETA) {
         let start = first_number(reader, ROTATION_START)?;
         let step = first_number(reader, ROTATION_STEP)?;
         if let (Some(start), Some(step)) = (start, step) {
-            notes.push(format!(
-                "no {THETA}: {start} + k * {step} degrees from /process/acquisition"
-            ));
+            notes.push(format!("no {THETA}: {start} + k * {step} degrees from /process/acquisition"));
             let theta = (0..n_angles).map(|k| start + k as f64 * step).collect();
             return Ok((theta, AngleUnit::Degrees));
         }
-        notes.push(format!(
-            "no {THETA}: {n_angles} angles from 0 to 180 degrees inclusive are assumed"
-        ));
+        notes.push(format!("no {THETA}: {n_angles} angles from 0 to 180 degrees inclusive are assumed"));
         let last = (n_angles - 1).max(1) as f64;
-        return Ok((
-            (0..n_angles).map(|k| 180.0 * k as f64 / last).collect(),
-            AngleUnit::Degrees,
-        ));
+        return Ok(((0..n_angles).map(|k| 180.0 * k as f64 / last).collect(), AngleUnit::Degrees));
     }
     let shape = checked_shape(reader, THETA)?;
     let (path, name) = (reader.path().to_path_buf(), THETA.to_owned());
     if shape != [n_angles] {
         let expected = format!("[{n_angles}], one angle per projection of {DATA}");
-        return Err(DataError::ShapeMismatch {
-            path,
-            name,
-            found: shape,
-            expected,
-        });
+        return Err(DataError::ShapeMismatch { path, name, found: shape, expected });
     }
     let theta: Vec<f64> = reader.read(THETA)?;
     if let Some(first) = theta.iter().position(|angle| !angle.is_finite()) {
         let count = theta.iter().filter(|angle| !angle.is_finite()).count();
-        return Err(DataError::NonFinite {
-            path,
-            name,
-            count,
-            first: vec![first],
-        });
+        return Err(DataError::NonFinite { path, name, count, first: vec![first] });
     }
     let unit = reader.attribute(THETA, "units")?;
     let unit = match unit.as_ref().and_then(|unit| unit.as_text()).map(str::trim) {
         Some(unit) if unit.to_ascii_lowercase().starts_with("rad") => AngleUnit::Radians,
-        Some(unit) if unit.to_ascii_lowercase().starts_with("deg") || unit == "°" => {
-            AngleUnit::Degrees
-        }
+        Some(unit) if unit.to_ascii_lowercase().starts_with("deg") || unit == "°" => AngleUnit::Degrees,
         Some(other) => {
-            notes.push(format!(
-                "{THETA} has the unit {other:?}: degrees are assumed"
-            ));
+            notes.push(format!("{THETA} has the unit {other:?}: degrees are assumed"));
             AngleUnit::Degrees
         }
         None => AngleUnit::Degrees,
@@ -408,12 +362,7 @@ impl ScanWriter {
         file.text("/implements", "exchange")?;
         for (name, n, axes, description) in [
             (DATA, n_angles, "theta:y:x", "raw projections"),
-            (
-                WHITE,
-                header.n_white,
-                "theta_white:y:x",
-                "beam without sample",
-            ),
+            (WHITE, header.n_white, "theta_white:y:x", "beam without sample"),
             (DARK, header.n_dark, "theta_dark:y:x", "no beam"),
         ] {
             if n == 0 {
@@ -430,22 +379,14 @@ impl ScanWriter {
         }
         file.whole(THETA, &[n_angles], &header.theta_deg)?;
         file.attribute(THETA, "units", "degrees")?;
-        Ok(Self {
-            file,
-            header,
-            counts,
-        })
+        Ok(Self { file, header, counts })
     }
 
     /// Sets an attribute of the root, such as the provenance.
     ///
     /// # Errors
     /// As [`Writer::attribute`].
-    pub fn attribute(
-        &mut self,
-        name: &str,
-        value: impl Into<crate::store::Attribute>,
-    ) -> Result<()> {
+    pub fn attribute(&mut self, name: &str, value: impl Into<crate::store::Attribute>) -> Result<()> {
         self.file.attribute("/", name, value)
     }
 
@@ -461,13 +402,7 @@ impl ScanWriter {
         self.write_stack(DARK, self.header.n_dark, &rows, &band.dark)
     }
 
-    fn write_stack(
-        &mut self,
-        name: &str,
-        n: usize,
-        rows: &Range<usize>,
-        values: &[f32],
-    ) -> Result<()> {
+    fn write_stack(&mut self, name: &str, n: usize, rows: &Range<usize>, values: &[f32]) -> Result<()> {
         let (start, count) = ([0, rows.start, 0], [n, rows.len(), self.header.n_cols]);
         if n == 0 && values.is_empty() {
             return Ok(());

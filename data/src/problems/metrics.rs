@@ -53,15 +53,8 @@ impl Comparison {
     /// # Panics
     /// The lengths differ or are no multiple of ny · nx.
     pub fn of(recon: &[f32], truth: &[f32], [ny, nx]: [usize; 2], mask: Mask) -> Self {
-        assert_eq!(
-            recon.len(),
-            truth.len(),
-            "recon and truth must have the same shape"
-        );
-        assert!(
-            ny * nx > 0 && recon.len().is_multiple_of(ny * nx),
-            "the length is no multiple of a slice"
-        );
+        assert_eq!(recon.len(), truth.len(), "recon and truth must have the same shape");
+        assert!(ny * nx > 0 && recon.len().is_multiple_of(ny * nx), "the length is no multiple of a slice");
         let mut sums = Self::default();
         for (recon, truth) in recon.chunks(ny * nx).zip(truth.chunks(ny * nx)) {
             for (flat, (&r, &t)) in recon.iter().zip(truth).enumerate() {
@@ -109,11 +102,7 @@ impl Comparison {
 }
 
 fn max_or_nan(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() {
-        f64::NAN
-    } else {
-        a.max(b)
-    }
+    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
 }
 
 #[cfg(test)]
@@ -127,25 +116,17 @@ mod tests {
         assert_eq!((found.n, found.max_abs, found.rmse()), (4, 2.0, 1.0));
         assert!((found.rel_l2() - (4.0_f64 / 18.0).sqrt()).abs() < 1e-15);
         assert!((found.psnr(10.0) - 20.0).abs() < 1e-12);
-        assert_eq!(
-            Comparison::of(&truth, &truth, [2, 2], Mask::All).psnr(1.0),
-            f64::INFINITY
-        );
+        assert_eq!(Comparison::of(&truth, &truth, [2, 2], Mask::All).psnr(1.0), f64::INFINITY);
     }
 
     #[test]
     fn the_mask_leaves_the_corners_out() {
-        let inside = (0..100)
-            .filter(|k| Mask::INSCRIBED.contains([10, 10], [k / 10, k % 10]))
-            .count();
+        let inside = (0..100).filter(|k| Mask::INSCRIBED.contains([10, 10], [k / 10, k % 10])).count();
         assert!((70..=88).contains(&inside), "{inside}"); // π/4 of 100
         assert!(!Mask::INSCRIBED.contains([10, 10], [0, 0]));
         let mut recon = vec![0.0; 200];
         recon[0] = 9.0;
-        assert_eq!(
-            Comparison::of(&recon, &[0.0; 200], [10, 10], Mask::INSCRIBED).max_abs,
-            0.0
-        );
+        assert_eq!(Comparison::of(&recon, &[0.0; 200], [10, 10], Mask::INSCRIBED).max_abs, 0.0);
     }
 
     #[test]
@@ -153,9 +134,12 @@ mod tests {
         let recon: Vec<f32> = (0..48).map(|k| k as f32).collect();
         let truth = vec![1.0; 48];
         let all = Comparison::of(&recon, &truth, [4, 4], Mask::All);
-        let split = Comparison::of(&recon[..16], &truth[..16], [4, 4], Mask::All).merged(
-            Comparison::of(&recon[16..], &truth[16..], [4, 4], Mask::All),
-        );
+        let split = Comparison::of(&recon[..16], &truth[..16], [4, 4], Mask::All).merged(Comparison::of(
+            &recon[16..],
+            &truth[16..],
+            [4, 4],
+            Mask::All,
+        ));
         assert_eq!(all, split);
         let nan = Comparison::of(&[f32::NAN, 1.0], &[0.0, 0.0], [1, 2], Mask::All);
         assert!(nan.max_abs.is_nan() && nan.rmse().is_nan());

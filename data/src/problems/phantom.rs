@@ -35,12 +35,7 @@ impl Ellipsoid {
     pub fn new(centre: [f64; 3], semi_axes: [f64; 3], phi_rad: f64, value: f64) -> Self {
         let (sin, cos) = phi_rad.sin_cos();
         let axes = [[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]];
-        Self {
-            centre,
-            semi_axes,
-            axes,
-            value,
-        }
+        Self { centre, semi_axes, axes, value }
     }
 
     /// A ball.
@@ -75,11 +70,7 @@ impl Phantom {
     /// Value at a point.
     pub fn value_at(&self, point: [f64; 3]) -> f64 {
         // The sum in the order of the parts, so that equal parts cancel exactly.
-        self.ellipsoids
-            .iter()
-            .filter(|part| part.contains(point))
-            .map(|part| part.value)
-            .sum()
+        self.ellipsoids.iter().filter(|part| part.contains(point)).map(|part| part.value).sum()
     }
 
     /// Integral over all space.
@@ -108,14 +99,9 @@ impl Phantom {
         ];
         let ellipsoids = TABLE
             .iter()
-            .map(|&[value, a, b, c, x, y, z, phi]| {
-                Ellipsoid::new([x, y, z], [a, b, c], phi.to_radians(), value)
-            })
+            .map(|&[value, a, b, c, x, y, z, phi]| Ellipsoid::new([x, y, z], [a, b, c], phi.to_radians(), value))
             .collect();
-        Self {
-            name: "shepp-logan-3d".to_owned(),
-            ellipsoids,
-        }
+        Self { name: "shepp-logan-3d".to_owned(), ellipsoids }
     }
 
     /// A random head: a shell of value 1, a base of value 0.3 inside it, and `n` ellipsoids with
@@ -139,10 +125,7 @@ impl Phantom {
             let value = between(-0.1, 0.2);
             ellipsoids.push(Ellipsoid::new(centre, semi_axes, 0.0, value).with_axes(axes));
         }
-        Self {
-            name: format!("head-{n}"),
-            ellipsoids,
-        }
+        Self { name: format!("head-{n}"), ellipsoids }
     }
 
     /// A foam: a ball of radius 0.95 and value 1 with up to `n_bubbles` spherical voids that do not
@@ -170,15 +153,8 @@ impl Phantom {
             voids.extend(place.map(|centre| (centre, radius)));
         }
         let mut ellipsoids = vec![Ellipsoid::sphere([0.0; 3], BALL, 1.0)];
-        ellipsoids.extend(
-            voids
-                .iter()
-                .map(|&(centre, radius)| Ellipsoid::sphere(centre, radius, -1.0)),
-        );
-        Self {
-            name: format!("foam-{}", voids.len()),
-            ellipsoids,
-        }
+        ellipsoids.extend(voids.iter().map(|&(centre, radius)| Ellipsoid::sphere(centre, radius, -1.0)));
+        Self { name: format!("foam-{}", voids.len()), ellipsoids }
     }
 }
 
@@ -194,11 +170,7 @@ fn direction(between: &mut impl FnMut(f64, f64) -> f64) -> [f64; 3] {
 fn rotation(between: &mut impl FnMut(f64, f64) -> f64) -> [[f64; 3]; 3] {
     let first = direction(between);
     // Any vector that is not parallel to the first axis.
-    let other = if first[0].abs() < 0.6 {
-        [1.0, 0.0, 0.0]
-    } else {
-        [0.0, 1.0, 0.0]
-    };
+    let other = if first[0].abs() < 0.6 { [1.0, 0.0, 0.0] } else { [0.0, 1.0, 0.0] };
     let u = cross(first, other);
     let u = u.map(|component| component / dot(u, u).sqrt());
     let v = cross(first, u);
@@ -216,11 +188,7 @@ pub(super) fn sub(a: [f64; 3], b: [f64; 3]) -> [f64; 3] {
 }
 
 fn cross(a: [f64; 3], b: [f64; 3]) -> [f64; 3] {
-    [
-        a[1] * b[2] - a[2] * b[1],
-        a[2] * b[0] - a[0] * b[2],
-        a[0] * b[1] - a[1] * b[0],
-    ]
+    [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
 }
 
 /// SplitMix64 in [0, 1), for tests only.

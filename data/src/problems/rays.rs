@@ -29,13 +29,7 @@ impl ParallelRays {
     /// voxel size of [`Phantom::voxels`] with `nx = n_cols`.
     pub fn centred(angles_rad: Vec<f64>, n_rows: usize, n_cols: usize) -> Self {
         let pitch = 2.0 / n_cols as f64;
-        Self {
-            angles_rad,
-            n_rows,
-            n_cols,
-            pitch,
-            axis_col: (n_cols as f64 - 1.0) / 2.0,
-        }
+        Self { angles_rad, n_rows, n_cols, pitch, axis_col: (n_cols as f64 - 1.0) / 2.0 }
     }
 }
 
@@ -62,12 +56,7 @@ impl Shadow {
         };
         let u_part = across([cos, sin, 0.0]);
         let scale = part.value * 2.0 * (dot(u_part, u_part) / length2).sqrt();
-        Self {
-            u_part,
-            v_part: across([0.0, 0.0, 1.0]),
-            c_part: across(part.centre),
-            scale,
-        }
+        Self { u_part, v_part: across([0.0, 0.0, 1.0]), c_part: across(part.centre), scale }
     }
 
     /// Adds the chords of detector row `v` to `line` [n_cols].
@@ -88,12 +77,7 @@ impl Shadow {
             return;
         }
         // Per column: 8 bytes read and written, 6 flops and a square root.
-        for (j, value) in line
-            .iter_mut()
-            .enumerate()
-            .take(last as usize + 1)
-            .skip(first)
-        {
+        for (j, value) in line.iter_mut().enumerate().take(last as usize + 1).skip(first) {
             let du = (j as f64 - rays.axis_col) * rays.pitch - u0;
             *value += self.scale * (half2 - du * du).max(0.0).sqrt();
         }
@@ -108,43 +92,31 @@ impl Phantom {
     /// # Panics
     /// `rows` exceeds `n_rows`.
     pub fn line_integrals(&self, rays: &ParallelRays, rows: Range<usize>) -> Vec<f32> {
-        assert!(
-            rows.end <= rays.n_rows,
-            "rows {rows:?} exceed the detector's {}",
-            rays.n_rows
-        );
+        assert!(rows.end <= rays.n_rows, "rows {rows:?} exceed the detector's {}", rays.n_rows);
         let (n_angles, n_cols) = (rays.angles_rad.len(), rays.n_cols);
         let shadows: Vec<Vec<Shadow>> = rays
             .angles_rad
             .iter()
-            .map(|&angle| {
-                self.ellipsoids
-                    .iter()
-                    .map(|part| Shadow::new(part, angle))
-                    .collect()
-            })
+            .map(|&angle| self.ellipsoids.iter().map(|part| Shadow::new(part, angle)).collect())
             .collect();
         let mut integrals = vec![0.0; rows.len() * n_angles * n_cols];
         if integrals.is_empty() {
             return integrals;
         }
         let middle = (rays.n_rows as f64 - 1.0) / 2.0;
-        integrals
-            .par_chunks_mut(n_angles * n_cols)
-            .zip(rows)
-            .for_each(|(sinogram, row)| {
-                let v = (row as f64 - middle) * rays.pitch;
-                let mut line = vec![0.0_f64; n_cols];
-                for (view, shadows) in sinogram.chunks_mut(n_cols).zip(&shadows) {
-                    line.fill(0.0);
-                    for shadow in shadows {
-                        shadow.add_row(v, rays, &mut line);
-                    }
-                    for (out, value) in view.iter_mut().zip(&line) {
-                        *out = *value as f32;
-                    }
+        integrals.par_chunks_mut(n_angles * n_cols).zip(rows).for_each(|(sinogram, row)| {
+            let v = (row as f64 - middle) * rays.pitch;
+            let mut line = vec![0.0_f64; n_cols];
+            for (view, shadows) in sinogram.chunks_mut(n_cols).zip(&shadows) {
+                line.fill(0.0);
+                for shadow in shadows {
+                    shadow.add_row(v, rays, &mut line);
                 }
-            });
+                for (out, value) in view.iter_mut().zip(&line) {
+                    *out = *value as f32;
+                }
+            }
+        });
         integrals
     }
 }
@@ -161,25 +133,18 @@ mod tests {
 
     #[test]
     fn a_sphere_casts_its_chord() {
-        let phantom = Phantom {
-            name: "ball".into(),
-            ellipsoids: vec![Ellipsoid::sphere([0.2, -0.1, 0.05], 0.4, 2.0)],
-        };
+        let phantom = Phantom { name: "ball".into(), ellipsoids: vec![Ellipsoid::sphere([0.2, -0.1, 0.05], 0.4, 2.0)] };
         let mut rays = ParallelRays::centred(angles(7), 9, 33);
         rays.axis_col = 14.3;
         let found = phantom.line_integrals(&rays, 0..9);
         for row in 0..9 {
             for (a, &angle) in rays.angles_rad.iter().enumerate() {
                 for col in 0..33 {
-                    let du =
-                        (col as f64 - 14.3) * rays.pitch - (0.2 * angle.cos() - 0.1 * angle.sin());
+                    let du = (col as f64 - 14.3) * rays.pitch - (0.2 * angle.cos() - 0.1 * angle.sin());
                     let dv = (row as f64 - 4.0) * rays.pitch - 0.05;
                     let chord = 2.0 * 2.0 * (0.16 - du * du - dv * dv).max(0.0).sqrt();
                     let value = f64::from(found[(row * 7 + a) * 33 + col]);
-                    assert!(
-                        (value - chord).abs() < 1e-6,
-                        "{row} {a} {col}: {value} {chord}"
-                    );
+                    assert!((value - chord).abs() < 1e-6, "{row} {a} {col}: {value} {chord}");
                 }
             }
         }
@@ -188,13 +153,7 @@ mod tests {
     #[test]
     fn rotated_ellipsoids_match_numerical_quadrature() {
         let phantom = Phantom::random_ellipsoids(6, test_uniform(5));
-        let rays = ParallelRays {
-            angles_rad: vec![0.3, 1.9, 4.0],
-            n_rows: 5,
-            n_cols: 21,
-            pitch: 0.08,
-            axis_col: 9.6,
-        };
+        let rays = ParallelRays { angles_rad: vec![0.3, 1.9, 4.0], n_rows: 5, n_cols: 21, pitch: 0.08, axis_col: 9.6 };
         let found = phantom.line_integrals(&rays, 0..5);
         let steps = 20_000;
         let h = 4.0 / f64::from(steps);
@@ -209,11 +168,7 @@ mod tests {
                 })
                 .sum();
             // Each surface crossing is uncertain by one step.
-            assert!(
-                (sum * h - f64::from(value)).abs() < 10.0 * h,
-                "{index}: {} {value}",
-                sum * h
-            );
+            assert!((sum * h - f64::from(value)).abs() < 10.0 * h, "{index}: {} {value}", sum * h);
         }
     }
 
@@ -223,16 +178,10 @@ mod tests {
         let rays = ParallelRays::centred(angles(5), 200, 200);
         let found = phantom.line_integrals(&rays, 0..200);
         for a in 0..5 {
-            let sum: f64 = (0..200)
-                .flat_map(|row| &found[(row * 5 + a) * 200..][..200])
-                .map(|&value| f64::from(value))
-                .sum();
+            let sum: f64 =
+                (0..200).flat_map(|row| &found[(row * 5 + a) * 200..][..200]).map(|&value| f64::from(value)).sum();
             let mass = sum * rays.pitch * rays.pitch;
-            assert!(
-                (mass / phantom.integral() - 1.0).abs() < 2e-4,
-                "{a}: {mass} {}",
-                phantom.integral()
-            );
+            assert!((mass / phantom.integral() - 1.0).abs() < 2e-4, "{a}: {mass} {}", phantom.integral());
         }
     }
 

@@ -36,19 +36,16 @@ impl Phantom {
         if volume.is_empty() {
             return volume;
         }
-        volume
-            .par_chunks_mut(ny * nx)
-            .zip(slices)
-            .for_each(|(slice, iz)| {
-                let mut line = vec![0.0_f64; nx];
-                for (iy, out) in slice.chunks_mut(nx).enumerate() {
-                    line.fill(0.0);
-                    self.add_line(shape, [iz, iy], supersample, &mut line);
-                    for (out, value) in out.iter_mut().zip(&line) {
-                        *out = *value as f32;
-                    }
+        volume.par_chunks_mut(ny * nx).zip(slices).for_each(|(slice, iz)| {
+            let mut line = vec![0.0_f64; nx];
+            for (iy, out) in slice.chunks_mut(nx).enumerate() {
+                line.fill(0.0);
+                self.add_line(shape, [iz, iy], supersample, &mut line);
+                for (out, value) in out.iter_mut().zip(&line) {
+                    *out = *value as f32;
                 }
-            });
+            }
+        });
         volume
     }
 
@@ -79,12 +76,7 @@ impl Phantom {
 /// Adds `value` per point of `first..=last`, where `s` points make one voxel of `line`.
 fn add_points(line: &mut [f64], first: usize, last: usize, s: usize, value: f64) {
     let (first_voxel, last_voxel) = (first / s, last / s);
-    for (i, out) in line
-        .iter_mut()
-        .enumerate()
-        .take(last_voxel + 1)
-        .skip(first_voxel)
-    {
+    for (i, out) in line.iter_mut().enumerate().take(last_voxel + 1).skip(first_voxel) {
         let from = first.max(i * s);
         let to = last.min(i * s + s - 1);
         *out += value * (to + 1 - from) as f64;
@@ -103,8 +95,7 @@ mod tests {
         let found = phantom.voxels(shape, 0..6, s);
         let h = 2.0 / 12.0;
         let at = |i: usize, k: usize, n: usize| {
-            (i as f64 - (n as f64 - 1.0) / 2.0) * h
-                + (k as f64 - (s as f64 - 1.0) / 2.0) * h / s as f64
+            (i as f64 - (n as f64 - 1.0) / 2.0) * h + (k as f64 - (s as f64 - 1.0) / 2.0) * h / s as f64
         };
         for (flat, &value) in found.iter().enumerate() {
             let (iz, iy, ix) = (flat / 120, flat / 12 % 10, flat % 12);
@@ -113,10 +104,7 @@ mod tests {
                 let (kz, ky, kx) = (k / 9, k / 3 % 3, k % 3);
                 sum += phantom.value_at([at(ix, kx, 12), at(iy, ky, 10), at(iz, kz, 6)]);
             }
-            assert!(
-                (sum / 27.0 - f64::from(value)).abs() < 1e-6,
-                "{iz} {iy} {ix}"
-            );
+            assert!((sum / 27.0 - f64::from(value)).abs() < 1e-6, "{iz} {iy} {ix}");
         }
     }
 
@@ -124,17 +112,9 @@ mod tests {
     fn the_mass_converges_to_the_volume_integral() {
         let phantom = Phantom::shepp_logan_3d();
         let n = 96;
-        let sum: f64 = phantom
-            .voxels([n; 3], 0..n, 2)
-            .iter()
-            .map(|&value| f64::from(value))
-            .sum();
+        let sum: f64 = phantom.voxels([n; 3], 0..n, 2).iter().map(|&value| f64::from(value)).sum();
         let mass = sum * (2.0 / n as f64).powi(3);
-        assert!(
-            (mass / phantom.integral() - 1.0).abs() < 1e-3,
-            "{mass} {}",
-            phantom.integral()
-        );
+        assert!((mass / phantom.integral() - 1.0).abs() < 1e-3, "{mass} {}", phantom.integral());
     }
 
     #[test]

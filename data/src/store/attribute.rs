@@ -70,9 +70,8 @@ impl Attribute {
 
     /// Equality of values: the file does not tell `u64` from `i64` where both fit, and NaN is NaN.
     pub(super) fn same_as(&self, other: &Self) -> bool {
-        let same_bits = |a: &[f64], b: &[f64]| {
-            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())
-        };
+        let same_bits =
+            |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits());
         match (self, other) {
             (Self::F64(a), Self::F64(b)) => a.to_bits() == b.to_bits(),
             (Self::F64s(a), Self::F64s(b)) => same_bits(a, b),
@@ -133,13 +132,9 @@ pub(super) fn write(object: &Location, name: &str, value: &Attribute) -> hdf5::R
         Attribute::F64s(v) => list(object, name, v),
         Attribute::I64s(v) => list(object, name, v),
         Attribute::U64s(v) => list(object, name, v),
-        Attribute::Texts(v) => list(
-            object,
-            name,
-            &v.iter()
-                .map(|text| unicode(text))
-                .collect::<hdf5::Result<Vec<_>>>()?,
-        ),
+        Attribute::Texts(v) => {
+            list(object, name, &v.iter().map(|text| unicode(text)).collect::<hdf5::Result<Vec<_>>>()?)
+        }
     }
 }
 
@@ -148,26 +143,17 @@ fn scalar<T: H5Type>(object: &Location, name: &str, value: &T) -> hdf5::Result<(
 }
 
 fn list<T: H5Type>(object: &Location, name: &str, values: &[T]) -> hdf5::Result<()> {
-    object
-        .new_attr::<T>()
-        .shape(values.len())
-        .create(name)?
-        .write_raw(values)
+    object.new_attr::<T>().shape(values.len()).create(name)?.write_raw(values)
 }
 
 fn ascii(object: &Location, name: &str, text: &str) -> hdf5::Result<()> {
     let value = FixedAscii::<MAX_FIXED>::from_ascii(text).map_err(|error| error.to_string())?;
     let exact = TypeDescriptor::FixedAscii(text.len().max(1));
-    object
-        .new_attr_builder()
-        .empty_as(&exact)
-        .create(name)?
-        .write_scalar(&value)
+    object.new_attr_builder().empty_as(&exact).create(name)?.write_scalar(&value)
 }
 
 pub(super) fn unicode(text: &str) -> hdf5::Result<VarLenUnicode> {
-    text.parse()
-        .map_err(|error| format!("text with a zero byte: {error}").into())
+    text.parse().map_err(|error| format!("text with a zero byte: {error}").into())
 }
 
 /// Reads attribute `name` of `object`; `None` for a type that [`Attribute`] cannot hold.
@@ -176,35 +162,18 @@ pub(super) fn read(object: &Location, name: &str) -> hdf5::Result<Option<Attribu
     let descriptor = attribute.dtype()?.to_descriptor()?;
     let is_scalar = attribute.ndim() == 0;
     if Dtype::of(&descriptor) == Dtype::Text {
-        return Ok(
-            texts(&attribute, &descriptor)?.map(|mut texts| match texts.pop() {
-                Some(text) if is_scalar => Attribute::Text(text),
-                last => Attribute::Texts(texts.into_iter().chain(last).collect()),
-            }),
-        );
+        return Ok(texts(&attribute, &descriptor)?.map(|mut texts| match texts.pop() {
+            Some(text) if is_scalar => Attribute::Text(text),
+            last => Attribute::Texts(texts.into_iter().chain(last).collect()),
+        }));
     }
     let dtype = Dtype::of(&descriptor);
     Ok(if dtype.converts_to(&i64::DTYPE) {
-        Some(one_or_many(
-            attribute.read_raw()?,
-            is_scalar,
-            Attribute::I64,
-            Attribute::I64s,
-        ))
+        Some(one_or_many(attribute.read_raw()?, is_scalar, Attribute::I64, Attribute::I64s))
     } else if dtype.converts_to(&u64::DTYPE) {
-        Some(one_or_many(
-            attribute.read_raw()?,
-            is_scalar,
-            Attribute::U64,
-            Attribute::U64s,
-        ))
+        Some(one_or_many(attribute.read_raw()?, is_scalar, Attribute::U64, Attribute::U64s))
     } else if dtype.converts_to(&f64::DTYPE) {
-        Some(one_or_many(
-            attribute.read_raw()?,
-            is_scalar,
-            Attribute::F64,
-            Attribute::F64s,
-        ))
+        Some(one_or_many(attribute.read_raw()?, is_scalar, Attribute::F64, Attribute::F64s))
     } else {
         None
     })
@@ -223,32 +192,21 @@ fn one_or_many<T: Copy>(
 }
 
 /// The texts of a dataset or attribute of any text type; `None` when they are too long.
-pub(super) fn texts(
-    container: &hdf5::Container,
-    descriptor: &TypeDescriptor,
-) -> hdf5::Result<Option<Vec<String>>> {
+pub(super) fn texts(container: &hdf5::Container, descriptor: &TypeDescriptor) -> hdf5::Result<Option<Vec<String>>> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ok(Some(match descriptor {
-        TypeDescriptor::VarLenUnicode => container
-            .read_raw::<VarLenUnicode>()?
-            .iter()
-            .map(|v| text(v.as_bytes()))
-            .collect(),
-        TypeDescriptor::VarLenAscii => container
-            .read_raw::<VarLenAscii>()?
-            .iter()
-            .map(|v| text(v.as_bytes()))
-            .collect(),
-        TypeDescriptor::FixedAscii(n) if *n <= MAX_FIXED => container
-            .read_raw::<FixedAscii<MAX_FIXED>>()?
-            .iter()
-            .map(|v| text(v.as_bytes()))
-            .collect(),
-        TypeDescriptor::FixedUnicode(n) if *n <= MAX_FIXED => container
-            .read_raw::<FixedUnicode<MAX_FIXED>>()?
-            .iter()
-            .map(|v| text(v.as_bytes()))
-            .collect(),
+        TypeDescriptor::VarLenUnicode => {
+            container.read_raw::<VarLenUnicode>()?.iter().map(|v| text(v.as_bytes())).collect()
+        }
+        TypeDescriptor::VarLenAscii => {
+            container.read_raw::<VarLenAscii>()?.iter().map(|v| text(v.as_bytes())).collect()
+        }
+        TypeDescriptor::FixedAscii(n) if *n <= MAX_FIXED => {
+            container.read_raw::<FixedAscii<MAX_FIXED>>()?.iter().map(|v| text(v.as_bytes())).collect()
+        }
+        TypeDescriptor::FixedUnicode(n) if *n <= MAX_FIXED => {
+            container.read_raw::<FixedUnicode<MAX_FIXED>>()?.iter().map(|v| text(v.as_bytes())).collect()
+        }
         _ => return Ok(None),
     }))
 }

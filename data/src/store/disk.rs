@@ -21,10 +21,7 @@ pub struct Digest {
 
 /// Length and hash of `bytes`.
 pub fn digest_bytes(bytes: &[u8]) -> Digest {
-    Digest {
-        bytes: bytes.len() as u64,
-        xxh3_128: hex(xxhash_rust::xxh3::xxh3_128(bytes)),
-    }
+    Digest { bytes: bytes.len() as u64, xxh3_128: hex(xxhash_rust::xxh3::xxh3_128(bytes)) }
 }
 
 /// Length and hash of the file at `path`, read once from beginning to end.
@@ -41,10 +38,7 @@ pub fn digest_file(path: impl AsRef<Path>) -> Result<Digest> {
     loop {
         match file.read(&mut block) {
             Ok(0) => {
-                return Ok(Digest {
-                    bytes,
-                    xxh3_128: hex(hash.digest128()),
-                });
+                return Ok(Digest { bytes, xxh3_128: hex(hash.digest128()) });
             }
             Ok(n) => {
                 hash.update(&block[..n]);
@@ -77,8 +71,7 @@ pub fn fsync_dir(folder: impl AsRef<Path>) -> Result<()> {
 /// The folder is missing or not writable, or the disk is full; the old file is then untouched.
 pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
     let mut file = AtomicFile::create(path.as_ref())?;
-    file.write_all(bytes)
-        .map_err(|source| file.failed(source))?;
+    file.write_all(bytes).map_err(|source| file.failed(source))?;
     file.commit()
 }
 
@@ -105,33 +98,20 @@ pub(super) fn folder_of(path: &Path) -> &Path {
 pub(super) fn temporary_sibling(path: &Path) -> Result<PathBuf> {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let Some(name) = path.file_name() else {
-        return Err(DataError::NotAFile {
-            path: path.to_path_buf(),
-            found: "a folder",
-        });
+        return Err(DataError::NotAFile { path: path.to_path_buf(), found: "a folder" });
     };
     if path.is_dir() {
-        return Err(DataError::NotAFile {
-            path: path.to_path_buf(),
-            found: "a folder",
-        });
+        return Err(DataError::NotAFile { path: path.to_path_buf(), found: "a folder" });
     }
-    let nanos = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |time| time.as_nanos());
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
     let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-    let hidden = format!(
-        ".{}.{}-{nanos:x}-{count}.tmp",
-        name.to_string_lossy(),
-        std::process::id()
-    );
+    let hidden = format!(".{}.{}-{nanos:x}-{count}.tmp", name.to_string_lossy(), std::process::id());
     Ok(folder_of(path).join(hidden))
 }
 
 /// Moves the synchronised `temporary` to `path`, atomically, and synchronises the folder.
 pub(super) fn rename_over(temporary: &Path, path: &Path) -> Result<()> {
-    fs::rename(temporary, path)
-        .map_err(|source| DataError::from_io(path, "rename the finished file", source))?;
+    fs::rename(temporary, path).map_err(|source| DataError::from_io(path, "rename the finished file", source))?;
     fsync_dir(folder_of(path))
 }
 
@@ -166,11 +146,7 @@ impl AtomicFile {
             .create_new(true)
             .open(&temporary)
             .map_err(|source| DataError::from_io(path, "create the file", source))?;
-        Ok(Self {
-            file,
-            temporary,
-            path: path.to_path_buf(),
-        })
+        Ok(Self { file, temporary, path: path.to_path_buf() })
     }
 
     /// The error for a failed write to this file.
@@ -192,6 +168,12 @@ impl Write for AtomicFile {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
+    }
+}
+
+impl io::Seek for AtomicFile {
+    fn seek(&mut self, position: io::SeekFrom) -> io::Result<u64> {
+        self.file.seek(position)
     }
 }
 

@@ -46,18 +46,12 @@ pub(super) fn follow(file: &File, name: &str) -> hdf5::Result<Target> {
 }
 
 fn link_type(group: &Group, name: &str) -> hdf5::Result<Option<LinkType>> {
-    group.find_link(IndexType::Name, IterationOrder::Native, |link, info| {
-        Ok((link == name).then_some(info.link_type))
-    })
+    group.find_link(IndexType::Name, IterationOrder::Native, |link, info| Ok((link == name).then_some(info.link_type)))
 }
 
 /// Paths of all datasets that hard links reach, each once, in alphabetical order of the walk.
 pub(super) fn datasets(file: &File) -> hdf5::Result<Vec<String>> {
-    let mut walk = Walk {
-        seen: Vec::new(),
-        names: Vec::new(),
-        links: 0,
-    };
+    let mut walk = Walk { seen: Vec::new(), names: Vec::new(), links: 0 };
     walk.group(&file.group("/")?, "", 0)?;
     Ok(walk.names)
 }

@@ -53,28 +53,18 @@ impl Reader {
             match DataError::from_hdf5(path, "open the file", &error) {
                 // The signature is there, so what fails is the content.
                 DataError::Hdf5 { path, detail, .. } if !detail.contains("errno") => {
-                    DataError::Corrupt {
-                        path,
-                        detail: last_part(&detail),
-                    }
+                    DataError::Corrupt { path, detail: last_part(&detail) }
                 }
                 clear => clear,
             }
         })?;
-        Ok(Self {
-            file,
-            path: path.to_path_buf(),
-            limit: DEFAULT_LIMIT,
-        })
+        Ok(Self { file, path: path.to_path_buf(), limit: DEFAULT_LIMIT })
     }
 
     /// Sets the number of bytes that one [`Reader::read`] may take (16 GiB by default).
     #[must_use]
     pub fn with_limit(self, bytes: u64) -> Self {
-        Self {
-            limit: bytes,
-            ..self
-        }
+        Self { limit: bytes, ..self }
     }
 
     /// The file's path as given to [`Reader::open`].
@@ -91,11 +81,7 @@ impl Reader {
         let entry = |name: String| match self.dataset(&name) {
             Ok(dataset) => {
                 let dtype = self.dtype_of(&dataset);
-                Some(Entry {
-                    name,
-                    shape: dataset.shape(),
-                    dtype,
-                })
+                Some(Entry { name, shape: dataset.shape(), dtype })
             }
             Err(_) => None,
         };
@@ -135,12 +121,7 @@ impl Reader {
         let bytes = elements * size_of::<T>() as u128;
         if bytes > u128::from(self.limit) {
             let (path, name) = (self.path.clone(), absolute(name));
-            return Err(DataError::TooLarge {
-                path,
-                name,
-                bytes,
-                limit: self.limit,
-            });
+            return Err(DataError::TooLarge { path, name, bytes, limit: self.limit });
         }
         self.check_type::<T>(&dataset, name)?;
         dataset.read_raw().map_err(self.failed("read a dataset"))
@@ -151,21 +132,14 @@ impl Reader {
     ///
     /// # Errors
     /// No such dataset, another type, the box is outside, or the file is damaged.
-    pub fn read_slab<T: Element>(
-        &self,
-        name: &str,
-        start: &[usize],
-        count: &[usize],
-    ) -> Result<Vec<T>> {
+    pub fn read_slab<T: Element>(&self, name: &str, start: &[usize], count: &[usize]) -> Result<Vec<T>> {
         let dataset = self.dataset(name)?;
         self.check_type::<T>(&dataset, name)?;
         check_bounds(&self.path, &absolute(name), start, count, &dataset.shape())?;
         if count.is_empty() {
             return dataset.read_raw().map_err(self.failed("read a dataset"));
         }
-        let block: ArrayD<T> = dataset
-            .read_slice(selection(start, count))
-            .map_err(self.failed("read a dataset"))?;
+        let block: ArrayD<T> = dataset.read_slice(selection(start, count)).map_err(self.failed("read a dataset"))?;
         Ok(block.into_raw_vec_and_offset().0)
     }
 
@@ -176,10 +150,7 @@ impl Reader {
     pub fn read_text(&self, name: &str) -> Result<String> {
         let dataset = self.dataset(name)?;
         let failed = self.failed("read a text");
-        let descriptor = dataset
-            .dtype()
-            .and_then(|dtype| dtype.to_descriptor())
-            .map_err(&failed)?;
+        let descriptor = dataset.dtype().and_then(|dtype| dtype.to_descriptor()).map_err(&failed)?;
         let texts = attribute::texts(&dataset, &descriptor).map_err(&failed)?;
         match texts.as_deref() {
             Some([text]) => Ok(text.clone()),
@@ -202,12 +173,7 @@ impl Reader {
         self.check_inside(&object)?;
         let failed = self.failed("read an attribute");
         let location = location(&self.file, &object).map_err(&failed)?;
-        if !location
-            .attr_names()
-            .map_err(&failed)?
-            .iter()
-            .any(|present| present == name)
-        {
+        if !location.attr_names().map_err(&failed)?.iter().any(|present| present == name) {
             return Ok(None);
         }
         attribute::read(&location, name).map_err(&failed)
@@ -230,9 +196,7 @@ impl Reader {
     /// # Errors
     /// The object or the attribute is missing, or it is no text.
     pub fn text_attribute(&self, object: &str, name: &str) -> Result<String> {
-        self.required(object, name, "a text", |value| {
-            value.as_text().map(str::to_owned)
-        })
+        self.required(object, name, "a text", |value| value.as_text().map(str::to_owned))
     }
 
     /// An integer attribute that must be there.
@@ -263,13 +227,7 @@ impl Reader {
             None => Err(DataError::MissingAttribute { path, object, name }),
             Some(value) => get(&value).ok_or_else(|| {
                 let found = value.kind().to_owned();
-                DataError::WrongAttribute {
-                    path,
-                    object,
-                    name,
-                    found,
-                    expected,
-                }
+                DataError::WrongAttribute { path, object, name, found, expected }
             }),
         }
     }
@@ -284,13 +242,8 @@ impl Reader {
             name: name.clone(),
             target: target.to_owned(),
         };
-        let creation = dataset
-            .dcpl()
-            .map_err(self.failed("read the layout of a dataset"))?;
-        if creation
-            .get_layout()
-            .is_ok_and(|layout| layout == StoredLayout::Virtual)
-        {
+        let creation = dataset.dcpl().map_err(self.failed("read the layout of a dataset"))?;
+        if creation.get_layout().is_ok_and(|layout| layout == StoredLayout::Virtual) {
             return Err(outside("a virtual dataset"));
         }
         if let Some(file) = creation.get_external().unwrap_or_default().first() {
@@ -319,12 +272,7 @@ impl Reader {
             .filter(|(similarity, _)| *similarity > 0.8)
             .max_by(|a, b| a.0.total_cmp(&b.0))
             .map(|(_, candidate)| candidate.clone());
-        DataError::MissingDataset {
-            path: self.path.clone(),
-            name: name.to_owned(),
-            nearest,
-            available,
-        }
+        DataError::MissingDataset { path: self.path.clone(), name: name.to_owned(), nearest, available }
     }
 
     fn dtype_of(&self, dataset: &hdf5::Dataset) -> Dtype {
@@ -341,21 +289,14 @@ impl Reader {
         }
         let (path, name) = (self.path.clone(), absolute(name));
         let expected = format!("{} or what converts to it without loss", T::DTYPE);
-        Err(DataError::WrongType {
-            path,
-            name,
-            found: found.to_string(),
-            expected,
-        })
+        Err(DataError::WrongType { path, name, found: found.to_string(), expected })
     }
 
     fn failed(&self, action: &'static str) -> impl Fn(hdf5::Error) -> DataError {
         let path = self.path.clone();
         move |error| match DataError::from_hdf5(&path, action, &error) {
             // Reading what the header promises fails only in a damaged file.
-            DataError::Hdf5 { path, detail, .. } if !detail.contains("errno") => {
-                DataError::Corrupt { path, detail }
-            }
+            DataError::Hdf5 { path, detail, .. } if !detail.contains("errno") => DataError::Corrupt { path, detail },
             clear => clear,
         }
     }
@@ -367,16 +308,10 @@ fn check_file(path: &Path) -> Result<()> {
     let metadata = fs::metadata(path).map_err(failed)?;
     let path_buf = path.to_path_buf();
     if metadata.is_dir() {
-        return Err(DataError::NotAFile {
-            path: path_buf,
-            found: "a folder",
-        });
+        return Err(DataError::NotAFile { path: path_buf, found: "a folder" });
     }
     if !metadata.is_file() {
-        return Err(DataError::NotAFile {
-            path: path_buf,
-            found: "a device, pipe or socket",
-        });
+        return Err(DataError::NotAFile { path: path_buf, found: "a device, pipe or socket" });
     }
     if metadata.len() == 0 {
         return Err(DataError::Empty { path: path_buf });
@@ -387,10 +322,7 @@ fn check_file(path: &Path) -> Result<()> {
     if head == SIGNATURE || has_user_block(&mut file, metadata.len()).map_err(failed)? {
         return Ok(());
     }
-    Err(DataError::NotHdf5 {
-        path: path_buf,
-        start: String::from_utf8_lossy(&head[..n]).into_owned(),
-    })
+    Err(DataError::NotHdf5 { path: path_buf, start: String::from_utf8_lossy(&head[..n]).into_owned() })
 }
 
 /// Whether the signature lies behind a user block, at 512, 1024, 2048, ...

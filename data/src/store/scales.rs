@@ -28,14 +28,7 @@ struct BackReference {
 }
 
 impl Scales {
-    pub(super) fn attach(
-        &mut self,
-        dataset: String,
-        rank: usize,
-        axis: usize,
-        scale: String,
-        name: &str,
-    ) {
+    pub(super) fn attach(&mut self, dataset: String, rank: usize, axis: usize, scale: String, name: &str) {
         self.axes.entry(dataset).or_insert_with(|| vec![None; rank])[axis] = Some(scale.clone());
         self.names.insert(scale, name.to_owned());
     }
@@ -50,14 +43,9 @@ impl Scales {
                     list.push(VarLenArray::from_slice(&[]));
                     continue;
                 };
-                list.push(VarLenArray::from_slice(&[ObjectReference1::create(
-                    file, scale,
-                )?]));
+                list.push(VarLenArray::from_slice(&[ObjectReference1::create(file, scale)?]));
                 let dataset = ObjectReference1::create(file, name)?;
-                back.entry(scale).or_default().push(BackReference {
-                    dataset,
-                    dimension: axis as i32,
-                });
+                back.entry(scale).or_default().push(BackReference { dataset, dimension: axis as i32 });
             }
             let dataset = file.dataset(name)?;
             dataset
@@ -69,19 +57,11 @@ impl Scales {
         for (scale, name) in &self.names {
             let dataset = file.dataset(scale)?;
             // The specification asks for terminated text: one byte more than the letters.
-            let class =
-                FixedAscii::<16>::from_ascii(CLASS_VALUE).map_err(|error| error.to_string())?;
-            dataset
-                .new_attr::<FixedAscii<16>>()
-                .create(CLASS)?
-                .write_scalar(&class)?;
+            let class = FixedAscii::<16>::from_ascii(CLASS_VALUE).map_err(|error| error.to_string())?;
+            dataset.new_attr::<FixedAscii<16>>().create(CLASS)?.write_scalar(&class)?;
             attribute::write(&dataset, NAME, &Attribute::Ascii(format!("{name}\0")))?;
             let list = &back[scale];
-            dataset
-                .new_attr::<BackReference>()
-                .shape(list.len())
-                .create(REFERENCE_LIST)?
-                .write_raw(list)?;
+            dataset.new_attr::<BackReference>().shape(list.len()).create(REFERENCE_LIST)?.write_raw(list)?;
         }
         Ok(())
     }

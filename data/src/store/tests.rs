@@ -19,33 +19,15 @@ fn sample(path: &Path) -> Digest {
     let mut file = Writer::create(path).unwrap();
     let values: Vec<f32> = (0..24).map(|i| i as f32).collect();
     file.whole("/result/mu", &[2, 3, 4], &values).unwrap();
-    file.dataset::<f64>(
-        "/history/loss",
-        &[1000],
-        Layout::Chunked {
-            chunk: vec![512],
-            deflate: true,
-        },
-    )
-    .unwrap();
-    file.write("/history/loss", &[0], &[1000], &vec![0.5_f64; 1000])
-        .unwrap();
+    file.dataset::<f64>("/history/loss", &[1000], Layout::Chunked { chunk: vec![512], deflate: true }).unwrap();
+    file.write("/history/loss", &[0], &[1000], &vec![0.5_f64; 1000]).unwrap();
     file.attribute("/", "seed", 7_u64).unwrap();
     file.attribute("/result/mu", "units", "1/m").unwrap();
     file.commit_new().unwrap()
 }
 
 fn leftovers(folder: &Path) -> usize {
-    fs::read_dir(folder)
-        .unwrap()
-        .filter(|e| {
-            e.as_ref()
-                .unwrap()
-                .path()
-                .extension()
-                .is_some_and(|x| x == "tmp")
-        })
-        .count()
+    fs::read_dir(folder).unwrap().filter(|e| e.as_ref().unwrap().path().extension().is_some_and(|x| x == "tmp")).count()
 }
 
 #[test]
@@ -59,20 +41,11 @@ fn what_is_written_is_read_back_exactly() {
     assert_eq!(file.shape("result/mu").unwrap(), [2, 3, 4]);
     assert_eq!(file.dtype("/result/mu").unwrap(), Dtype::Float(4));
     assert_eq!(file.read::<f32>("/result/mu").unwrap()[23], 23.0);
-    assert_eq!(
-        file.read_slab::<f64>("/result/mu", &[1, 0, 2], &[1, 2, 2])
-            .unwrap(),
-        [14.0, 15.0, 18.0, 19.0]
-    );
+    assert_eq!(file.read_slab::<f64>("/result/mu", &[1, 0, 2], &[1, 2, 2]).unwrap(), [14.0, 15.0, 18.0, 19.0]);
     assert_eq!(file.u64_attribute("/", "seed").unwrap(), 7);
     assert_eq!(file.text_attribute("/result/mu", "units").unwrap(), "1/m");
     assert_eq!(file.attribute("/result/mu", "absent").unwrap(), None);
-    let names: Vec<_> = file
-        .list()
-        .unwrap()
-        .into_iter()
-        .map(|entry| entry.name)
-        .collect();
+    let names: Vec<_> = file.list().unwrap().into_iter().map(|entry| entry.name).collect();
     assert_eq!(names, ["/history/loss", "/result/mu"]);
     assert_eq!(leftovers(folder.path()), 0);
 }
@@ -80,10 +53,7 @@ fn what_is_written_is_read_back_exactly() {
 #[test]
 fn equal_data_make_equal_bytes() {
     let folder = folder();
-    assert_eq!(
-        sample(&folder.path().join("a.h5")),
-        sample(&folder.path().join("b.h5"))
-    );
+    assert_eq!(sample(&folder.path().join("a.h5")), sample(&folder.path().join("b.h5")));
 }
 
 #[test]
@@ -105,8 +75,7 @@ fn every_attribute_type_survives() {
     ];
     let mut file = Writer::create_latest(&path).unwrap();
     for (i, value) in values.iter().enumerate() {
-        file.attribute("/", &format!("a{i}"), value.clone())
-            .unwrap();
+        file.attribute("/", &format!("a{i}"), value.clone()).unwrap();
     }
     file.attribute("/", "a0", -0.5).unwrap(); // replaces
     file.text("/spec_toml", "[run]\nsteps = 3\n").unwrap();
@@ -166,36 +135,16 @@ fn commit_new_refuses_and_commit_replace_replaces() {
 fn a_file_that_is_not_filled_is_refused() {
     let folder = folder();
     let mut file = Writer::create(folder.path().join("a.h5")).unwrap();
-    file.dataset::<f32>("/x", &[4, 2], Layout::Contiguous)
-        .unwrap();
+    file.dataset::<f32>("/x", &[4, 2], Layout::Contiguous).unwrap();
     file.write("/x", &[0, 0], &[2, 2], &[0.0_f32; 4]).unwrap();
     file.write("/x", &[0, 0], &[2, 2], &[1.0_f32; 4]).unwrap(); // the same slab again
     let overlap = file.write("/x", &[1, 0], &[2, 2], &[0.0_f32; 4]);
     assert!(matches!(overlap, Err(DataError::Overlap { .. })));
-    assert!(matches!(
-        file.write("/x", &[3, 0], &[2, 2], &[0.0_f32; 4]),
-        Err(DataError::OutOfBounds { .. })
-    ));
-    assert!(matches!(
-        file.write("/x", &[2, 0], &[2, 2], &[0.0_f64; 4]),
-        Err(DataError::WrongType { .. })
-    ));
-    assert!(matches!(
-        file.write("/x", &[2, 0], &[2, 2], &[0.0_f32; 3]),
-        Err(DataError::ShapeMismatch { .. })
-    ));
-    assert!(matches!(
-        file.write("/y", &[2, 0], &[2, 2], &[0.0_f32; 4]),
-        Err(DataError::MissingDataset { .. })
-    ));
-    assert!(matches!(
-        file.commit_new(),
-        Err(DataError::Incomplete {
-            written: 4,
-            total: 8,
-            ..
-        })
-    ));
+    assert!(matches!(file.write("/x", &[3, 0], &[2, 2], &[0.0_f32; 4]), Err(DataError::OutOfBounds { .. })));
+    assert!(matches!(file.write("/x", &[2, 0], &[2, 2], &[0.0_f64; 4]), Err(DataError::WrongType { .. })));
+    assert!(matches!(file.write("/x", &[2, 0], &[2, 2], &[0.0_f32; 3]), Err(DataError::ShapeMismatch { .. })));
+    assert!(matches!(file.write("/y", &[2, 0], &[2, 2], &[0.0_f32; 4]), Err(DataError::MissingDataset { .. })));
+    assert!(matches!(file.commit_new(), Err(DataError::Incomplete { written: 4, total: 8, .. })));
 }
 
 #[test]
@@ -203,14 +152,8 @@ fn a_name_with_a_typo_is_answered_with_the_nearest() {
     let folder = folder();
     let path = folder.path().join("a.h5");
     sample(&path);
-    let error = Reader::open(&path)
-        .unwrap()
-        .read::<f32>("/result/nu")
-        .unwrap_err();
-    assert!(
-        error.to_string().contains("did you mean /result/mu?"),
-        "{error}"
-    );
+    let error = Reader::open(&path).unwrap().read::<f32>("/result/nu").unwrap_err();
+    assert!(error.to_string().contains("did you mean /result/mu?"), "{error}");
     assert!(error.to_string().contains("/history/loss"), "{error}");
 }
 
@@ -223,65 +166,28 @@ fn clipping_conversions_are_refused() {
     let error = file.read::<i32>("/result/mu").unwrap_err();
     assert!(matches!(error, DataError::WrongType { .. }), "{error}");
     let error = file.with_limit(16).read::<f32>("/result/mu").unwrap_err();
-    assert!(
-        matches!(
-            error,
-            DataError::TooLarge {
-                bytes: 96,
-                limit: 16,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, DataError::TooLarge { bytes: 96, limit: 16, .. }), "{error}");
 }
 
 #[test]
 fn unusable_files_have_their_own_errors() {
     let folder = folder();
     let at = |name: &str| folder.path().join(name);
-    assert!(matches!(
-        Reader::open(at("none.h5")),
-        Err(DataError::NotFound { .. })
-    ));
-    assert!(matches!(
-        Reader::open(folder.path()),
-        Err(DataError::NotAFile { .. })
-    ));
-    assert!(matches!(
-        Reader::open("/dev/null"),
-        Err(DataError::NotAFile { .. })
-    ));
+    assert!(matches!(Reader::open(at("none.h5")), Err(DataError::NotFound { .. })));
+    assert!(matches!(Reader::open(folder.path()), Err(DataError::NotAFile { .. })));
+    assert!(matches!(Reader::open("/dev/null"), Err(DataError::NotAFile { .. })));
     fs::write(at("empty.h5"), b"").unwrap();
-    assert!(matches!(
-        Reader::open(at("empty.h5")),
-        Err(DataError::Empty { .. })
-    ));
+    assert!(matches!(Reader::open(at("empty.h5")), Err(DataError::Empty { .. })));
     fs::write(at("text.h5"), b"II*\0 not hdf5").unwrap();
-    assert!(matches!(
-        Reader::open(at("text.h5")),
-        Err(DataError::NotHdf5 { .. })
-    ));
-    assert!(matches!(
-        Writer::create(folder.path()),
-        Err(DataError::NotAFile { .. })
-    ));
-    assert!(matches!(
-        Writer::create(at("no/such/a.h5")),
-        Err(DataError::NotFound { .. })
-    ));
+    assert!(matches!(Reader::open(at("text.h5")), Err(DataError::NotHdf5 { .. })));
+    assert!(matches!(Writer::create(folder.path()), Err(DataError::NotAFile { .. })));
+    assert!(matches!(Writer::create(at("no/such/a.h5")), Err(DataError::NotFound { .. })));
     // A valid file behind a user block is a valid file.
     sample(&at("a.h5"));
     let mut shifted = vec![0_u8; 512];
     shifted.extend(fs::read(at("a.h5")).unwrap());
     fs::write(at("shifted.h5"), shifted).unwrap();
-    assert_eq!(
-        Reader::open(at("shifted.h5"))
-            .unwrap()
-            .read::<f32>("/result/mu")
-            .unwrap()[5],
-        5.0
-    );
+    assert_eq!(Reader::open(at("shifted.h5")).unwrap().read::<f32>("/result/mu").unwrap()[5], 5.0);
 }
 
 #[test]
@@ -295,10 +201,7 @@ fn permission_is_named() {
         skip("this user may read every file");
         return;
     }
-    assert!(matches!(
-        Reader::open(&path),
-        Err(DataError::PermissionDenied { .. })
-    ));
+    assert!(matches!(Reader::open(&path), Err(DataError::PermissionDenied { .. })));
 }
 
 #[test]
@@ -314,17 +217,10 @@ fn truncation_anywhere_is_an_error() {
             file.read::<f64>("/history/loss")?;
             file.read::<f32>("/result/mu")
         });
-        assert!(
-            error.is_err(),
-            "{length} of {} bytes were accepted",
-            bytes.len()
-        );
+        assert!(error.is_err(), "{length} of {} bytes were accepted", bytes.len());
     }
     fs::write(&cut, &bytes[..bytes.len() - 10]).unwrap();
-    assert!(matches!(
-        Reader::open(&cut),
-        Err(DataError::Truncated { .. })
-    ));
+    assert!(matches!(Reader::open(&cut), Err(DataError::Truncated { .. })));
 }
 
 #[test]
@@ -355,43 +251,26 @@ fn data_in_other_files_are_refused() {
     let path = folder.path().join("hostile.h5");
     {
         let file = hdf5::File::create(&path).unwrap();
-        file.link_external("secret.h5", "/result/mu", "stolen")
-            .unwrap();
+        file.link_external("secret.h5", "/result/mu", "stolen").unwrap();
         file.link_external("secret.h5", "/result", "group").unwrap();
         file.link_soft("/group/mu", "sideways").unwrap();
         file.link_soft("/nowhere", "dangling").unwrap();
         file.link_soft("/round", "round").unwrap();
-        file.new_dataset_builder()
-            .external("secret.h5", 0, 16)
-            .empty::<u8>()
-            .shape(16)
-            .create("raw")
-            .unwrap();
+        file.new_dataset_builder().external("secret.h5", 0, 16).empty::<u8>().shape(16).create("raw").unwrap();
         let inner = file.create_group("inner").unwrap();
         inner.link_hard("/", "cycle").unwrap_or(());
         file.link_hard("/", "inner/up").unwrap();
-        file.new_dataset::<i32>()
-            .shape(2)
-            .create("honest")
-            .unwrap()
-            .write_raw(&[1, 2])
-            .unwrap();
+        file.new_dataset::<i32>().shape(2).create("honest").unwrap().write_raw(&[1, 2]).unwrap();
         file.link_soft("/honest", "alias").unwrap();
     }
     let file = Reader::open(&path).unwrap();
     for name in ["stolen", "group/mu", "sideways", "raw"] {
         let error = file.read::<u8>(name).unwrap_err();
-        assert!(
-            matches!(error, DataError::External { .. }),
-            "{name}: {error}"
-        );
+        assert!(matches!(error, DataError::External { .. }), "{name}: {error}");
     }
     for name in ["dangling", "round", "round/x", "honest/x"] {
         let error = file.read::<u8>(name).unwrap_err();
-        assert!(
-            matches!(error, DataError::MissingDataset { .. }),
-            "{name}: {error}"
-        );
+        assert!(matches!(error, DataError::MissingDataset { .. }), "{name}: {error}");
     }
     assert_eq!(file.read::<i32>("alias").unwrap(), [1, 2]);
     assert_eq!(file.read::<i32>("inner/up/honest").unwrap(), [1, 2]);
@@ -407,10 +286,7 @@ fn write_atomic_replaces_whole_files() {
     assert_eq!(fs::read(&path).unwrap(), b"two");
     assert_eq!(leftovers(folder.path()), 0);
     assert!(free_bytes(folder.path()).unwrap() > 0);
-    assert!(matches!(
-        free_bytes(folder.path().join("no")),
-        Err(DataError::NotFound { .. })
-    ));
+    assert!(matches!(free_bytes(folder.path().join("no")), Err(DataError::NotFound { .. })));
 }
 
 /// A 1 MiB tmpfs, unmounted when dropped.
@@ -418,12 +294,8 @@ struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     fn mount(at: &Path) -> Option<Self> {
-        let done = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
-            .arg(at)
-            .output();
-        done.is_ok_and(|output| output.status.success())
-            .then(|| Self(at.to_path_buf()))
+        let done = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(at).output();
+        done.is_ok_and(|output| output.status.success()).then(|| Self(at.to_path_buf()))
     }
 }
 
@@ -444,13 +316,7 @@ fn a_full_disk_is_never_a_success() {
     let mut failures = 0;
     // Around the limit every stage of the write is where the disk fills.
     for kib in (700..1100).step_by(8) {
-        for layout in [
-            Layout::Contiguous,
-            Layout::Chunked {
-                chunk: vec![16 << 10],
-                deflate: false,
-            },
-        ] {
+        for layout in [Layout::Contiguous, Layout::Chunked { chunk: vec![16 << 10], deflate: false }] {
             let values: Vec<f32> = (0..kib * 128).map(|i| (i as f32).sin()).collect();
             let written = Writer::create(&path).and_then(|mut file| {
                 file.dataset::<f32>("/u", &[values.len()], layout.clone())?;

@@ -88,9 +88,8 @@ impl Writer {
         if latest {
             options.with_fapl(|fapl| fapl.libver_latest());
         }
-        let file = options
-            .create_excl(&temporary)
-            .map_err(|error| DataError::from_hdf5(path, "create the file", &error))?;
+        let file =
+            options.create_excl(&temporary).map_err(|error| DataError::from_hdf5(path, "create the file", &error))?;
         Ok(Self {
             file: Some(file),
             path: path.to_path_buf(),
@@ -106,6 +105,18 @@ impl Writer {
         &self.path
     }
 
+    /// Elements per axis of a declared dataset.
+    ///
+    /// # Errors
+    /// It was not declared.
+    pub fn shape(&self, name: &str) -> Result<&[usize]> {
+        let name = absolute(name);
+        match self.datasets.get(&name) {
+            Some(written) => Ok(&written.shape),
+            None => Err(self.undeclared(name)),
+        }
+    }
+
     /// Makes the group `name` and its parents; an existing group is fine.
     ///
     /// # Errors
@@ -116,9 +127,7 @@ impl Writer {
         for part in name.split('/').filter(|part| !part.is_empty()) {
             so_far = format!("{so_far}/{part}");
             if !self.file().link_exists(&so_far) {
-                self.file()
-                    .create_group(&so_far)
-                    .map_err(self.failed("create a group"))?;
+                self.file().create_group(&so_far).map_err(self.failed("create a group"))?;
             }
         }
         Ok(())
@@ -129,12 +138,7 @@ impl Writer {
     ///
     /// # Errors
     /// The name exists, the chunk has another number of axes, or the disk is full.
-    pub fn dataset<T: Element>(
-        &mut self,
-        name: &str,
-        shape: &[usize],
-        layout: Layout,
-    ) -> Result<()> {
+    pub fn dataset<T: Element>(&mut self, name: &str, shape: &[usize], layout: Layout) -> Result<()> {
         let name = absolute(name);
         if let Some((parent, _)) = name.rsplit_once('/') {
             self.group(parent)?;
@@ -159,18 +163,10 @@ impl Writer {
             }
             _ => builder = builder.no_chunk(),
         }
-        let dataset = builder
-            .empty::<T>()
-            .shape(shape)
-            .create(name.as_str())
-            .map_err(self.failed("create a dataset"))?;
-        let written = Written {
-            dataset,
-            shape: shape.to_vec(),
-            read_back: read_back::<T>,
-            dtype: T::DTYPE,
-            slabs: Vec::new(),
-        };
+        let dataset =
+            builder.empty::<T>().shape(shape).create(name.as_str()).map_err(self.failed("create a dataset"))?;
+        let written =
+            Written { dataset, shape: shape.to_vec(), read_back: read_back::<T>, dtype: T::DTYPE, slabs: Vec::new() };
         self.datasets.insert(name, written);
         Ok(())
     }
@@ -181,64 +177,27 @@ impl Writer {
     /// # Errors
     /// The dataset was not declared or has another type, the slab is outside or overlaps another,
     /// the number of values differs, or the disk is full.
-    pub fn write<T: Element>(
-        &mut self,
-        name: &str,
-        start: &[usize],
-        count: &[usize],
-        values: &[T],
-    ) -> Result<()> {
+    pub fn write<T: Element>(&mut self, name: &str, start: &[usize], count: &[usize], values: &[T]) -> Result<()> {
         let name = absolute(name);
         let path = self.path.clone();
         let failed = self.failed("write a dataset");
         let Some(written) = self.datasets.get_mut(&name) else {
-            let available = self.datasets.keys().cloned().collect();
-            return Err(DataError::MissingDataset {
-                path,
-                name,
-                nearest: None,
-                available,
-            });
+            return Err(self.undeclared(name));
         };
         if written.dtype != T::DTYPE {
             let expected = written.dtype.to_string();
-            return Err(DataError::WrongType {
-                path,
-                name,
-                found: T::DTYPE.to_string(),
-                expected,
-            });
+            return Err(DataError::WrongType { path, name, found: T::DTYPE.to_string(), expected });
         }
         check_bounds(&path, &name, start, count, &written.shape)?;
         if values.len() != count.iter().product::<usize>() {
-            let expected = format!(
-                "{} values for count {count:?}",
-                count.iter().product::<usize>()
-            );
-            return Err(DataError::ShapeMismatch {
-                path,
-                name,
-                found: vec![values.len()],
-                expected,
-            });
+            let expected = format!("{} values for count {count:?}", count.iter().product::<usize>());
+            return Err(DataError::ShapeMismatch { path, name, found: vec![values.len()], expected });
         }
         let hash = xxhash_rust::xxh3::xxh3_128(bytemuck::cast_slice(values));
-        let slab = Slab {
-            start: start.to_vec(),
-            count: count.to_vec(),
-            hash,
-        };
-        let again = written
-            .slabs
-            .iter()
-            .position(|old| old.start == start && old.count == count);
+        let slab = Slab { start: start.to_vec(), count: count.to_vec(), hash };
+        let again = written.slabs.iter().position(|old| old.start == start && old.count == count);
         if again.is_none() && written.slabs.iter().any(|old| old.overlaps(&slab)) {
-            return Err(DataError::Overlap {
-                path,
-                name,
-                start: slab.start,
-                count: slab.count,
-            });
+            return Err(DataError::Overlap { path, name, start: slab.start, count: slab.count });
         }
         if !values.is_empty() {
             let view = ArrayView1::from(values);
@@ -277,16 +236,10 @@ impl Writer {
             self.group(parent)?;
         }
         let failed = self.failed("write a text");
-        let builder = self
-            .file()
-            .new_dataset_builder()
-            .obj_track_times(false)
-            .no_chunk();
+        let builder = self.file().new_dataset_builder().obj_track_times(false).no_chunk();
         attribute::unicode(text)
             .and_then(|value| {
-                let dataset = builder
-                    .empty::<hdf5::types::VarLenUnicode>()
-                    .create(name.as_str())?;
+                let dataset = builder.empty::<hdf5::types::VarLenUnicode>().create(name.as_str())?;
                 dataset.write_scalar(&value)
             })
             .map_err(failed)
@@ -296,12 +249,7 @@ impl Writer {
     ///
     /// # Errors
     /// No such object, a text with a zero byte, a value over 64 KiB, or the disk is full.
-    pub fn attribute(
-        &mut self,
-        object: &str,
-        name: &str,
-        value: impl Into<Attribute>,
-    ) -> Result<()> {
+    pub fn attribute(&mut self, object: &str, name: &str, value: impl Into<Attribute>) -> Result<()> {
         let (object, value) = (absolute(object), value.into());
         let failed = self.failed("write an attribute");
         location(self.file(), &object)
@@ -320,9 +268,7 @@ impl Writer {
         if let Some((parent, _)) = name.rsplit_once('/') {
             self.group(parent)?;
         }
-        self.file()
-            .link_hard(&target, &name)
-            .map_err(self.failed("link an object"))
+        self.file().link_hard(&target, &name).map_err(self.failed("link an object"))
     }
 
     /// Makes the 1-D dataset `scale` the coordinate of axis `axis` of `dataset` (HDF5 dimension
@@ -330,19 +276,10 @@ impl Writer {
     ///
     /// # Errors
     /// One of the datasets was not declared, or their lengths differ.
-    pub fn scale(
-        &mut self,
-        dataset: &str,
-        axis: usize,
-        scale: &str,
-        axis_name: &str,
-    ) -> Result<()> {
+    pub fn scale(&mut self, dataset: &str, axis: usize, scale: &str, axis_name: &str) -> Result<()> {
         let (dataset, scale) = (absolute(dataset), absolute(scale));
-        let length = |name: &String, axis: usize| {
-            self.datasets
-                .get(name)
-                .and_then(|written| written.shape.get(axis).copied())
-        };
+        let length =
+            |name: &String, axis: usize| self.datasets.get(name).and_then(|written| written.shape.get(axis).copied());
         match (length(&dataset, axis), length(&scale, 0)) {
             (Some(n), Some(m)) if n == m => {}
             (n, m) => {
@@ -379,32 +316,18 @@ impl Writer {
     fn commit(mut self, rename: fn(&Path, &Path) -> Result<()>) -> Result<Digest> {
         for (name, written) in &self.datasets {
             let total = written.shape.iter().product();
-            let done: usize = written
-                .slabs
-                .iter()
-                .map(|slab| slab.count.iter().product::<usize>())
-                .sum();
+            let done: usize = written.slabs.iter().map(|slab| slab.count.iter().product::<usize>()).sum();
             if done != total {
                 let (path, name) = (self.path.clone(), name.clone());
-                return Err(DataError::Incomplete {
-                    path,
-                    name,
-                    written: done,
-                    total,
-                });
+                return Err(DataError::Incomplete { path, name, written: done, total });
             }
         }
-        self.scales
-            .write(self.file())
-            .map_err(self.failed("write the dimension scales"))?;
+        self.scales.write(self.file()).map_err(self.failed("write the dimension scales"))?;
         let declared = std::mem::take(&mut self.datasets)
             .into_iter()
             .map(|(name, written)| (name, written.read_back, written.slabs)) // closes the dataset
             .collect::<Vec<_>>();
-        let file = self
-            .file
-            .take()
-            .expect("a writer holds its file until the commit");
+        let file = self.file.take().expect("a writer holds its file until the commit");
         let flushed = file.flush();
         let closed = file.close();
         flushed.and(closed).map_err(self.failed("close the file"))?;
@@ -418,10 +341,7 @@ impl Writer {
     }
 
     /// Opens the closed file again and compares every slab and attribute with what was handed in.
-    fn verify(
-        &self,
-        declared: &[(String, fn(&Dataset, &Slab) -> hdf5::Result<u128>, Vec<Slab>)],
-    ) -> Result<()> {
+    fn verify(&self, declared: &[(String, fn(&Dataset, &Slab) -> hdf5::Result<u128>, Vec<Slab>)]) -> Result<()> {
         let unverified = |name: &str| DataError::Unverified {
             path: self.path.clone(),
             name: name.to_owned(),
@@ -437,8 +357,7 @@ impl Writer {
             }
         }
         for ((object, name), value) in &self.attributes {
-            let read =
-                location(&file, object).and_then(|location| attribute::read(&location, name));
+            let read = location(&file, object).and_then(|location| attribute::read(&location, name));
             let same = read.ok().flatten().is_some_and(|read| read.same_as(value));
             if !same {
                 return Err(unverified(&format!("attribute `{name}` of {object}")));
@@ -447,10 +366,13 @@ impl Writer {
         Ok(())
     }
 
+    fn undeclared(&self, name: String) -> DataError {
+        let available = self.datasets.keys().cloned().collect();
+        DataError::MissingDataset { path: self.path.clone(), name, nearest: None, available }
+    }
+
     fn file(&self) -> &File {
-        self.file
-            .as_ref()
-            .expect("a writer holds its file until the commit")
+        self.file.as_ref().expect("a writer holds its file until the commit")
     }
 
     fn failed(&self, action: &'static str) -> impl Fn(hdf5::Error) -> DataError + use<> {
@@ -503,30 +425,15 @@ fn read_back<T: Element>(dataset: &Dataset, slab: &Slab) -> hdf5::Result<u128> {
 /// The box `start..start + count`.
 pub(super) fn selection(start: &[usize], count: &[usize]) -> Selection {
     let axes = start.iter().zip(count);
-    let slices = axes.map(|(&start, &count)| SliceOrIndex::SliceCount {
-        start,
-        step: 1,
-        count,
-        block: 1,
-    });
+    let slices = axes.map(|(&start, &count)| SliceOrIndex::SliceCount { start, step: 1, count, block: 1 });
     Selection::Hyperslab(Hyperslab::from(slices.collect::<Vec<_>>()))
 }
 
 /// Checks that the box `start..start + count` lies inside `shape`.
-pub(super) fn check_bounds(
-    path: &Path,
-    name: &str,
-    start: &[usize],
-    count: &[usize],
-    shape: &[usize],
-) -> Result<()> {
+pub(super) fn check_bounds(path: &Path, name: &str, start: &[usize], count: &[usize], shape: &[usize]) -> Result<()> {
     let inside = start.len() == shape.len()
         && count.len() == shape.len()
-        && (0..shape.len()).all(|k| {
-            start[k]
-                .checked_add(count[k])
-                .is_some_and(|end| end <= shape[k])
-        });
+        && (0..shape.len()).all(|k| start[k].checked_add(count[k]).is_some_and(|end| end <= shape[k]));
     if inside {
         return Ok(());
     }
