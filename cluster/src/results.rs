@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use convoke_data::store::{Digest, Layout, Writer};
+use convoke_data::formats::vtkhdf::{self, Image};
 use convoke_data::schema;
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +14,7 @@ use crate::pieces::Pieces;
 use crate::shard::Region;
 
 /// Rows travel to rank 0 in messages of about this many bytes.
-const MESSAGE: usize = 64 << 20;
+const MESSAGE: usize = 16 << 20;
 
 /// An axis of an array: where its first sample lies and how far apart they are.
 #[derive(Debug, Clone, PartialEq)]
@@ -203,8 +204,11 @@ impl Results {
     ///
     /// # Errors
     /// Data errors of writing, on every rank.
-    pub fn image(&mut self, _name: &str, _shape: [usize; 3], _meaning: &Meaning) -> Result<()> {
-        self.comm.agree(Ok(()))
+    pub fn image(&mut self, name: &str, shape: [usize; 3], meaning: &Meaning) -> Result<()> {
+        let backwards = |of: fn(&Axis) -> f64| [2, 1, 0].map(|axis: usize| of(&meaning.axes[axis]));
+        let image = Image { shape, origin: backwards(|a| a.origin), spacing: backwards(|a| a.spacing) };
+        let written = self.writer.as_mut().map_or(Ok(()), |writer| vtkhdf::describe(writer, &image, &[name]));
+        self.comm.agree(written.map_err(Into::into))
     }
 
     /// Rank 0's writer, for the frame's own groups.

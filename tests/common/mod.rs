@@ -1,0 +1,109 @@
+//! What the integration tests share: the program, scratch directories, results.
+#![allow(dead_code, reason = "every test file uses a part of it")]
+#![allow(clippy::print_stderr, reason = "a skipped test says why")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use convoke_data::store::Reader;
+
+/// The program under test.
+pub fn convoke() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_convoke"));
+    for name in ["CONVOKE_FAULT", "CONVOKE_MPI_MESSAGE_LIMIT"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Runs the program and returns its output.
+pub fn run(args: &[&str]) -> Output {
+    convoke().args(args).output().expect("the program starts")
+}
+
+/// Exit code, standard output and standard error.
+pub fn told(output: &Output) -> (i32, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+}
+
+/// Runs the program, asks for success and returns its JSON.
+pub fn json(args: &[&str]) -> serde_json::Value {
+    let (code, out, err) = told(&run(args));
+    assert_eq!(code, 0, "{args:?}\n{err}");
+    serde_json::from_str(&out).expect("JSON on standard output")
+}
+
+/// A directory that goes with the test.
+pub fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a scratch directory")
+}
+
+/// Writes a job file and returns its path as text.
+pub fn job(dir: &Path, name: &str, text: &str) -> String {
+    let path = dir.join(name);
+    std::fs::write(&path, text).expect("written");
+    path.display().to_string()
+}
+
+/// Text of a path below `dir`.
+pub fn below(dir: &Path, name: &str) -> String {
+    dir.join(name).display().to_string()
+}
+
+/// An array of a result file.
+pub fn array(run: &Path, name: &str) -> Vec<f32> {
+    Reader::open(run.join("result.h5")).expect("a result").read(name).expect("an array")
+}
+
+/// The reconstructed volume of a run.
+pub fn volume(run: &Path) -> Vec<f32> {
+    array(run, "/result/volume")
+}
+
+/// Bits of two volumes, compared.
+pub fn assert_same_bits(a: &[f32], b: &[f32], what: &str) {
+    assert_eq!(a.len(), b.len(), "{what}: lengths");
+    let different = a.iter().zip(b).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
+    assert_eq!(different, 0, "{what}: {different} of {} elements differ", a.len());
+}
+
+/// Largest difference over largest magnitude.
+pub fn relative_difference(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let largest = a.iter().fold(0f32, |m, v| m.max(v.abs()));
+    let difference = a.iter().zip(b).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
+    f64::from(difference) / f64::from(largest.max(f32::MIN_POSITIVE))
+}
+
+/// Whether ranks can be started here; says why not.
+pub fn has_mpirun() -> bool {
+    let there = cfg!(feature = "mpi") && convoke_cluster::launch::Mpirun::find().is_some();
+    if !there {
+        eprintln!("SKIPPED: no mpirun here, or a build without MPI");
+    }
+    there
+}
+
+/// A file of the shared test data, if it is here; says when not.
+pub fn test_data(name: &str) -> Option<PathBuf> {
+    let dir = std::env::var_os("CONVOKE_TEST_DATA").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"),
+        PathBuf::from,
+    );
+    let path = dir.join(name);
+    if !path.exists() {
+        eprintln!("SKIPPED: {name} is not here (set CONVOKE_TEST_DATA to the directory that holds it)");
+        return None;
+    }
+    Some(path)
+}
+
+/// A small tomography job; `method` is the content of `[problem.method]`.
+pub fn small(size: usize, rows: usize, angles: usize, method: &str) -> String {
+    format!(
+        "schema = 1\nname = \"small\"\nworkload = \"tomography\"\nseed = 3\n[problem.phantom]\n\
+         kind = \"ellipsoids\"\nparts = 6\nsize = {size}\nrows = {rows}\nangles = {angles}\nphotons = 1e4\n\
+         [problem.method]\n{method}\n"
+    )
+}

@@ -1,0 +1,180 @@
+//! What every workload of the registry must keep, with no further edit: loops over all job files
+//! that come with a workload.
+
+mod common;
+
+use std::path::Path;
+
+use common::{relative_difference, scratch};
+use convoke::registry::{Entry, REGISTRY};
+use convoke_cluster::comm::run_threads;
+use convoke_cluster::driver::{Fault, Options, Outcome, Source};
+use convoke_cluster::progress::Verbosity;
+use convoke_cluster::workload::Inputs;
+use convoke_cluster::{Error, Exit, JobText};
+use convoke_data::store::Reader;
+use convoke_kernels::{Device, gpu::emulation};
+
+/// Differences that only the order of a sum can make, relative to the largest element.
+const ROUNDING: f64 = 2e-5;
+
+/// A job file of a workload, in a directory where its inputs may lie.
+struct Case {
+    entry: &'static Entry,
+    text: JobText,
+    label: String,
+}
+
+/// All job files that can run here; the others say why not.
+fn cases() -> Vec<Case> {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
+    let data = std::env::var_os("CONVOKE_TEST_DATA").map_or(data, Into::into);
+    let mut cases = Vec::new();
+    for entry in REGISTRY {
+        for (name, text) in entry.jobs {
+            let label = format!("{}/{name}", entry.name);
+            let text = JobText { path: data.join(format!("{name}.toml")), text: (*text).to_owned() };
+            match (entry.price)(&text, &Inputs { base: text.dir() }, (1, 1, 1)) {
+                Ok(_) => cases.push(Case { entry, text, label }),
+                Err(error) => common_skip(&label, &error),
+            }
+        }
+    }
+    assert!(!cases.is_empty(), "no job of any workload can run");
+    cases
+}
+
+#[allow(clippy::print_stderr, reason = "a skipped case says why")]
+fn common_skip(label: &str, error: &Error) {
+    eprintln!("SKIPPED {label}: {error}");
+}
+
+fn options() -> Options {
+    Options { verbosity: Verbosity::Quiet, threads: 1, ..Options::default() }
+}
+
+fn on_ranks(case: &Case, ranks: usize, source: &Source, options: &Options) -> Vec<Result<Outcome, Error>> {
+    run_threads(ranks, |comm| (case.entry.run)(&comm, source, options))
+}
+
+fn new(case: &Case, dir: &Path) -> Source {
+    Source::New { text: case.text.clone(), dir: dir.to_owned() }
+}
+
+/// The outcome of rank 0, of a run that no rank may fail.
+fn first(outcomes: Vec<Result<Outcome, Error>>) -> Outcome {
+    let mut outcomes: Vec<Outcome> = outcomes.into_iter().map(|o| o.expect("no rank fails")).collect();
+    assert!(outcomes.windows(2).all(|w| w[0].steps == w[1].steps && w[0].exit == w[1].exit));
+    outcomes.swap_remove(0)
+}
+
+/// All arrays of `/result` are equal to rounding.
+fn assert_equal(a: &Path, b: &Path, what: &str) {
+    let (a, b) = (Reader::open(a.join("result.h5")).expect("a"), Reader::open(b.join("result.h5")).expect("b"));
+    let names: Vec<String> = a.list().expect("a list").into_iter().map(|e| e.name).filter(|n| n.starts_with("/result")).collect();
+    assert!(!names.is_empty());
+    for name in names {
+        let (x, y): (Vec<f32>, Vec<f32>) = (a.read(&name).expect("a"), b.read(&name).expect("b"));
+        let difference = relative_difference(&x, &y);
+        assert!(difference <= ROUNDING, "{what}: {name} differs by {difference:e}");
+    }
+}
+
+#[test]
+fn any_number_of_ranks_gives_the_same_result_within_the_planned_bytes() {
+    for case in cases() {
+        let scratch = scratch();
+        let dir = |n: usize| scratch.path().join(n.to_string());
+        for ranks in [1, 2, 3, 5] {
+            let outcomes = on_ranks(&case, ranks, &new(&case, &dir(ranks)), &options());
+            for outcome in &outcomes {
+                let outcome = outcome.as_ref().expect("no rank fails");
+                let (sent, planned) = (outcome.traffic.bytes, outcome.plan.bytes_sent_per_rank);
+                assert!(sent <= planned, "{} on {ranks}: {sent} bytes sent, {planned} planned", case.label);
+                assert!(outcome.steps <= outcome.plan.steps, "{}: {} steps", case.label, outcome.steps);
+            }
+            assert_equal(&dir(1), &dir(ranks), &format!("{} on {ranks} ranks", case.label));
+        }
+    }
+}
+
+#[test]
+fn stopping_and_resuming_on_another_number_of_ranks_equals_never_stopping() {
+    for case in cases() {
+        let scratch = scratch();
+        let whole = scratch.path().join("whole");
+        let steps = first(on_ranks(&case, 1, &new(&case, &whole), &options())).steps;
+        if steps < 3 {
+            continue; // done before it could be stopped
+        }
+        let parts = scratch.path().join("parts");
+        let stop = Options { stop_after: Some(steps / 3), ..options() };
+        let stopped = first(on_ranks(&case, 2, &new(&case, &parts), &stop));
+        assert_eq!((stopped.exit, stopped.steps), (Exit::Stopped, steps / 3), "{}", case.label);
+        let resume = Source::Resume { dir: parts.clone(), restart: false };
+        assert_eq!(first(on_ranks(&case, 5, &resume, &stop)).exit, Exit::Stopped);
+        let outcome = first(on_ranks(&case, 3, &resume, &options()));
+        assert_eq!((outcome.exit, outcome.steps), (Exit::Complete, steps), "{}", case.label);
+        assert_equal(&whole, &parts, &case.label);
+        let history = |dir: &Path| Reader::open(dir.join("result.h5")).expect("a result").list().expect("a list");
+        assert_eq!(history(&whole), history(&parts), "{}: the same names and lengths", case.label);
+    }
+}
+
+#[test]
+fn a_typo_names_the_key_its_line_and_the_nearest_key() {
+    for case in cases() {
+        // Every key of the file, one after the other, with one letter doubled.
+        for (number, line) in case.text.text.lines().enumerate() {
+            let Some((key, value)) = line.split_once('=').filter(|(k, _)| !k.trim_start().starts_with('#')) else { continue };
+            let (key, typo) = (key.trim(), format!("{}x", key.trim()));
+            if ["schema", "workload"].contains(&key) {
+                continue; // read before all else, as missing
+            }
+            let lines = case.text.text.lines().enumerate();
+            let text: Vec<String> =
+                lines.map(|(i, l)| if i == number { format!("{typo} ={value}") } else { l.to_owned() }).collect();
+            let text = JobText { text: text.join("\n"), ..case.text.clone() };
+            let error = (case.entry.price)(&text, &Inputs { base: text.dir() }, (1, 1, 1)).expect_err("a typo");
+            let Error::Job(job) = &error else { panic!("{error}") };
+            assert_eq!(error.exit(), 2);
+            let place = format!("{}:{}:", text.path.display(), number + 1);
+            assert!(error.to_string().starts_with(&place), "{error} should start with {place}");
+            assert!(error.to_string().contains(&format!("`{typo}`")), "{error}");
+            assert_eq!(job.advice(), Some(format!("did you mean `{key}`?").as_str()), "{error}");
+        }
+    }
+}
+
+#[test]
+fn one_failing_rank_fails_all_without_a_hang_and_leaves_a_checkpoint() {
+    for case in cases() {
+        let scratch = scratch();
+        let dir = scratch.path().join("run");
+        let steps = (case.entry.price)(&case.text, &Inputs { base: case.text.dir() }, (3, 3, 1)).expect("a price").plan.steps;
+        let fault = Fault { rank: 1, step: steps / 2 };
+        let outcomes = on_ranks(&case, 3, &new(&case, &dir), &Options { fault: Some(fault), ..options() });
+        for outcome in outcomes {
+            let error = outcome.expect_err("one rank failed").to_string();
+            assert!(error.contains("injected"), "{error}");
+        }
+        let resume = Source::Resume { dir: dir.clone(), restart: false };
+        assert_eq!(first(on_ranks(&case, 2, &resume, &options())).exit, Exit::Complete, "{}", case.label);
+    }
+}
+
+#[test]
+fn an_emulated_gpu_gives_the_cpus_result() {
+    let scratch = scratch();
+    let library = match emulation::compile_emulation(scratch.path()) {
+        Ok(library) => library,
+        Err(error) => return common_skip("emulation", &Error::from(error)),
+    };
+    for case in cases().into_iter().take(1) {
+        let (cpu, gpu) = (scratch.path().join("cpu"), scratch.path().join("gpu"));
+        first(on_ranks(&case, 1, &new(&case, &cpu), &Options { device: Some(Device::cpu()), ..options() }));
+        let device = Some(Device::emulated(&library).expect("the library was just compiled"));
+        first(on_ranks(&case, 1, &new(&case, &gpu), &Options { device, ..options() }));
+        assert_equal(&cpu, &gpu, &case.label);
+    }
+}
