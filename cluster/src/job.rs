@@ -168,22 +168,29 @@ pub struct JobError {
 ///
 /// Workloads return it from [`crate::workload::Workload::plan`]; the frame adds file and line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key} = {value}: expected {expected}")]
+#[error("{key}{message}")]
 pub struct BadValue {
     /// Dotted key below the top of the file, such as `problem.geometry.angles`.
     pub key: String,
-    /// What was found.
-    pub value: String,
-    /// What was expected.
-    pub expected: String,
+    message: String,
     /// What to do, if there is more to say.
     pub help: Option<String>,
 }
 
 impl BadValue {
     /// `key` has `value`, `expected` was due.
-    pub fn new(key: impl Into<String>, value: impl std::fmt::Display, expected: impl Into<String>) -> Self {
-        Self { key: key.into(), value: value.to_string(), expected: expected.into(), help: None }
+    pub fn new(key: impl Into<String>, value: impl std::fmt::Display, expected: impl std::fmt::Display) -> Self {
+        Self { key: key.into(), message: format!(" = {value}: expected {expected}"), help: None }
+    }
+
+    /// `key` is there and `owner` has no such key.
+    pub fn foreign(key: impl Into<String>, owner: impl std::fmt::Display) -> Self {
+        Self { key: key.into(), message: format!(": {owner} has no such key"), help: None }
+    }
+
+    /// `key` is there, or not, and should not be so.
+    pub fn wrong(key: impl Into<String>, message: impl std::fmt::Display) -> Self {
+        Self { key: key.into(), message: format!(": {message}"), help: None }
     }
 
     /// With advice.

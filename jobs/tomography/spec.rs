@@ -325,11 +325,11 @@ impl Spec {
     pub fn check(&self) -> Result<(), BadValue> {
         match (&self.scan, &self.phantom) {
             (None, None) => {
-                let bad = BadValue::new("problem", "no source", "a table [problem.scan] or [problem.phantom]");
+                let bad = BadValue::wrong("problem", "no source of projections; expected [problem.scan] or [problem.phantom]");
                 return Err(bad.help("[problem.scan] reads a file, [problem.phantom] generates an object"));
             }
             (Some(_), Some(_)) => {
-                let bad = BadValue::new("problem.phantom", "a second source", "one of [problem.scan] and [problem.phantom]");
+                let bad = BadValue::wrong("problem.phantom", "a second source of projections beside [problem.scan]");
                 return Err(bad.help("remove the one that you do not mean"));
             }
             (Some(scan), None) => check_scan(scan)?,
@@ -388,7 +388,7 @@ fn check_rings(rings: &RingsSpec) -> Result<(), BadValue> {
     let foreign = [("window", wavelet && rings.window.is_some()), ("levels", !wavelet && rings.levels.is_some()), ("sigma", !wavelet && rings.sigma.is_some())];
     if let Some((key, _)) = foreign.iter().find(|(_, there)| *there) {
         let method = serde_json::to_value(rings.method).unwrap_or_default();
-        return Err(BadValue::new(format!("problem.rings.{key}"), "set", format!("no such key for method {method}")));
+        return Err(BadValue::foreign(format!("problem.rings.{key}"), format!("method {method}")));
     }
     if let Some(window) = rings.window {
         within("problem.rings.window", window as f64, 3.0, 1001.0)?;
@@ -418,7 +418,7 @@ fn check_method(method: &MethodSpec) -> Result<(), BadValue> {
     ];
     if let Some((key, _)) = foreign.iter().find(|(_, there)| *there) {
         let name = serde_json::to_value(a).unwrap_or_default();
-        let bad = BadValue::new(format!("problem.method.{key}"), "set", format!("no such key for algorithm {name}"));
+        let bad = BadValue::foreign(format!("problem.method.{key}"), format!("algorithm {name}"));
         return Err(bad.help("remove the line, or choose an algorithm that has it (jobs/tomography/README.md)"));
     }
     if let Some(cutoff) = method.cutoff {

@@ -1,0 +1,230 @@
+//! A table of malformed job files and data files: each with its exact message and exit code 2,
+//! before anything is computed, and with nothing written or overwritten.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use common::{below, job, run, scratch, told};
+
+const GOOD: &str = r#"schema = 1
+name = "good"
+workload = "tomography"
+[run]
+ranks = 1
+[checkpoint]
+keep = 2
+[problem.phantom]
+kind = "shepp-logan"
+size = 16
+angles = 8
+[problem.method]
+algorithm = "fbp"
+"#;
+
+/// Everything below a directory, with contents: to see that nothing was touched.
+fn snapshot(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() { open.push(path) } else { found.push((path.clone(), fs::read(path).unwrap_or_default())) }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Runs a job that must be refused; returns what was said, with the directory's name taken out.
+fn refused(dir: &Path, spec: &str) -> String {
+    let before = snapshot(dir);
+    for command in ["check", "run"] {
+        let out = below(dir, "run-directory");
+        let args: &[&str] = if command == "run" { &["run", spec, "--dir", &out] } else { &["check", spec] };
+        let (code, stdout, stderr) = told(&run(args));
+        assert_eq!(code, 2, "{command} {spec}: {stderr}");
+        assert_eq!(stdout, "", "{command} {spec}");
+        assert_eq!(snapshot(dir), before, "{command} {spec} wrote something");
+        if command == "run" {
+            return stderr.replace(&format!("{}/", dir.display()), "").trim().to_owned();
+        }
+    }
+    unreachable!("the second command returns")
+}
+
+/// `(what is replaced in the good job, by what, the message)`
+const JOBS: &[(&str, &str, &str)] = &[
+    ("schema = 1", "schema = 2", "job.toml:1:10: schema = 2: expected 1\n  help: this program reads schema = 1; a newer job file needs a newer convoke"),
+    ("schema = 1\n", "", "job.toml:1:1: missing field `schema`"),
+    ("schema = 1", "schema = \"one\"", "job.toml:1:10: invalid type: string \"one\", expected u32"),
+    ("workload = \"tomography\"\n", "", "job.toml:1:1: missing field `workload`"),
+    ("\"tomography\"", "\"tomografie\"", "job.toml:3:12: unknown workload \"tomografie\"\n  help: did you mean \"tomography\"? `convoke list` shows all"),
+    ("\"tomography\"", "\"weather\"", "job.toml:3:12: unknown workload \"weather\"\n  help: known workloads: tomography"),
+    ("name = \"good\"\n", "", "job.toml:1:1: missing field `name`"),
+    ("\"good\"", "\"../evil\"", "job.toml:2:8: name = \"../evil\": expected at most 40 lower-case letters, digits and '-', not starting with '-'"),
+    ("\"good\"", "\"-flag\"", "job.toml:2:8: name = \"-flag\": expected at most 40 lower-case letters, digits and '-', not starting with '-'"),
+    ("\"good\"", "\"a\\nb\"", "job.toml:2:8: name = \"a\\nb\": expected at most 40 lower-case letters, digits and '-', not starting with '-'"),
+    ("name = \"good\"", "name = \"good\"\nname = \"again\"", "job.toml:3:1: duplicate key"),
+    ("name = \"good\"", "name = good", "job.toml:2:8: string values must be quoted, expected literal string"),
+    ("[run]", "[run", "job.toml:4:5: unclosed table, expected `]`"),
+    ("ranks = 1", "ranks = 0", "job.toml:5:9: run.ranks = 0: expected 1 to 1048576"),
+    ("ranks = 1", "ranks = -4", "job.toml:5:9: invalid value: integer `-4`, expected usize"),
+    ("ranks = 1", "rank = 1", "job.toml:5:1: unknown field `rank`, expected one of `ranks`, `threads`, `device`, `memory_per_rank`, `walltime`\n  help: did you mean `ranks`?"),
+    ("ranks = 1", "threads = 100000", "job.toml:5:11: run.threads = 100000: expected 1 to 4096"),
+    ("ranks = 1", "device = \"tpu\"", "job.toml:5:10: unknown variant `tpu`, expected one of `auto`, `cpu`, `cuda`\n  help: did you mean `cpu`?"),
+    ("ranks = 1", "walltime = \"soon\"", "job.toml:5:12: 'soon' is not a duration; expected for example \"90s\", \"10min\", \"4h\""),
+    ("ranks = 1", "walltime = \"0s\"", "job.toml:5:12: '0s' is out of range; expected more than 0 and at most a year"),
+    ("ranks = 1", "walltime = \"10years\"", "job.toml:5:12: '10years' is out of range; expected more than 0 and at most a year"),
+    ("ranks = 1", "memory_per_rank = \"much\"", "job.toml:5:19: 'much' is not a size; expected for example \"512MiB\", \"8GiB\""),
+    ("keep = 2", "keep = 0", "job.toml:7:8: checkpoint.keep = 0: expected 1 to 100"),
+    ("keep = 2", "every_steps = 0", "job.toml:7:15: checkpoint.every_steps = 0: expected at least 1"),
+    ("\"shepp-logan\"", "\"sheep-logan\"", "job.toml:9:8: unknown variant `sheep-logan`, expected one of `shepp-logan`, `ellipsoids`, `foam`\n  help: did you mean `shepp-logan`?"),
+    ("size = 16", "size = 0", "job.toml:10:8: problem.phantom.size = 0: expected 2 to 65536"),
+    ("size = 16", "size = 1e30", "job.toml:10:8: invalid type: floating point `1000000000000000000000000000000.0`, expected usize"),
+    ("size = 16", "sizee = 16", "job.toml:10:1: unknown field `sizee`, expected one of `kind`, `size`, `rows`, `angles`, `arc_degrees`, `axis_shift_pixels`, `parts`, `photons`, `attenuation_per_voxel`\n  help: did you mean `size`?"),
+    ("angles = 8", "angles = 0", "job.toml:11:10: problem.phantom.angles = 0: expected 1 to 1000000"),
+    ("angles = 8", "angles = 8\narc_degrees = nan", "job.toml:12:15: problem.phantom.arc_degrees = NaN: expected 1 to 360"),
+    ("angles = 8", "angles = 8\nphotons = -5.0", "job.toml:12:11: problem.phantom.photons = -5: expected 1 to 1000000000000000"),
+    ("\"fbp\"", "\"fpb\"", "job.toml:13:13: unknown variant `fpb`, expected one of `fbp`, `sirt`, `cgls`, `os-sart`, `mlem`, `osem`\n  help: did you mean `fbp`?"),
+    ("\"fbp\"", "\"fbp\"\niterations = 5", "job.toml:14:14: problem.method.iterations: algorithm \"fbp\" has no such key\n  help: remove the line, or choose an algorithm that has it (jobs/tomography/README.md)"),
+    ("\"fbp\"", "\"sirt\"\nrelaxation = 5.0", "job.toml:14:14: problem.method.relaxation = 5: expected 0.001 to 1.99"),
+    ("[problem.method]\nalgorithm = \"fbp\"\n", "", "job.toml:8:2: missing field `method`"),
+    ("[problem.phantom]\nkind = \"shepp-logan\"\nsize = 16\nangles = 8\n", "", "job.toml:8:2: problem: no source of projections; expected [problem.scan] or [problem.phantom]\n  help: [problem.scan] reads a file, [problem.phantom] generates an object"),
+    ("[problem.method]", "[problem.scan]\nfile = \"x.h5\"\n[problem.method]", "job.toml:8:1: problem.phantom: a second source of projections beside [problem.scan]\n  help: remove the one that you do not mean"),
+    ("[problem.method]", "[problem.rings]\nmethod = \"sorting\"\nsigma = 2.0\n[problem.method]", "job.toml:14:9: problem.rings.sigma: method \"sorting\" has no such key"),
+    ("[problem.method]", "[problem.volume]\nvoxel_pixels = 0.0\n[problem.method]", "job.toml:13:16: problem.volume.voxel_pixels = 0: expected 0.05 to 20"),
+];
+
+#[test]
+fn malformed_job_files() {
+    let scratch = scratch();
+    let mut wrong = Vec::new();
+    for (old, new, expected) in JOBS {
+        assert!(GOOD.contains(old), "{old}");
+        let spec = job(scratch.path(), "job.toml", &GOOD.replacen(old, new, 1));
+        let said = refused(scratch.path(), &spec);
+        let expected = format!("convoke: error: {expected}");
+        if said != expected {
+            wrong.push(format!("{new:?}\n  said     {said:?}\n  expected {expected:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), JOBS.len(), wrong.join("\n"));
+}
+
+#[test]
+fn files_that_are_no_job_files() {
+    let scratch = scratch();
+    let dir = scratch.path();
+    let missing = "no such job file\n  help: `convoke new WORKLOAD > job.toml` writes one to start from";
+    let kind = "is not a regular file\n  help: give the path of a job file (TOML)";
+    let text = "is this a data file? Job files are TOML texts";
+    fs::create_dir(dir.join("folder.toml")).expect("made");
+    fs::write(dir.join("empty.toml"), " \n").expect("written");
+    fs::write(dir.join("binary.toml"), b"\x89HDF\r\n\x1a\n\0\xff").expect("written");
+    fs::write(dir.join("huge.toml"), vec![b'#'; (1 << 20) + 1]).expect("written");
+    std::os::unix::fs::symlink("loop.toml", dir.join("loop.toml")).expect("linked");
+    let cases = [
+        ("absent.toml", missing.to_owned()),
+        ("folder.toml", kind.to_owned()),
+        ("empty.toml", "the job file is empty\n  help: `convoke new WORKLOAD > job.toml` writes one to start from".to_owned()),
+        ("binary.toml", format!("not UTF-8 text (byte 0)\n  help: {text}")),
+        ("huge.toml", format!("1048577 bytes long; a job file has at most 1048576\n  help: {text}")),
+        ("loop.toml", "cannot be read: Too many levels of symbolic links (os error 40)\n  help: check the path and its permissions".to_owned()),
+    ];
+    for (name, expected) in cases {
+        assert_eq!(refused(dir, &below(dir, name)), format!("convoke: error: {name}: {expected}"));
+    }
+    let said = refused(dir, "/dev/null");
+    assert_eq!(said, format!("convoke: error: /dev/null: {kind}"));
+}
+
+#[test]
+fn a_byte_order_mark_and_carriage_returns_are_no_errors() {
+    let scratch = scratch();
+    let spec = job(scratch.path(), "job.toml", &format!("\u{feff}{}", GOOD.replace('\n', "\r\n")));
+    assert_eq!(told(&run(&["check", &spec])).0, 0);
+}
+
+#[test]
+fn run_directories_that_cannot_be_used() {
+    let scratch = scratch();
+    let dir = scratch.path();
+    let spec = job(dir, "job.toml", GOOD);
+    fs::write(dir.join("file"), "precious").expect("written");
+    fs::create_dir(dir.join("full")).expect("made");
+    fs::write(dir.join("full/precious"), "precious").expect("written");
+    for (name, expected) in [
+        ("file", "file: is a file, not a directory\n  help: choose another --dir"),
+        ("full", "full: is not empty\n  help: choose a new or empty directory with --dir"),
+    ] {
+        let before = snapshot(dir);
+        let (code, _, err) = told(&run(&["run", &spec, "--dir", &below(dir, name)]));
+        assert_eq!(code, 2);
+        let said = err.replace(&format!("{}/", dir.display()), "");
+        assert_eq!(said.trim(), format!("convoke: error: {expected}"));
+        assert_eq!(snapshot(dir), before);
+    }
+    // A finished run is not overwritten.
+    let run_dir = below(dir, "done");
+    assert_eq!(told(&run(&["run", &spec, "--dir", &run_dir, "-q"])).0, 0);
+    let before = snapshot(dir);
+    let (code, _, err) = told(&run(&["run", &spec, "--dir", &run_dir]));
+    assert_eq!(code, 2);
+    assert!(err.contains("holds a finished run"), "{err}");
+    assert_eq!(snapshot(dir), before);
+    let (code, _, err) = told(&run(&["resume", &below(dir, "full")]));
+    assert_eq!(code, 2);
+    assert!(err.contains("holds no run (spec.lock.json is missing)"), "{err}");
+    let (code, _, err) = told(&run(&["run", &spec, "--dir", &below(dir, "50%j")]));
+    assert_eq!(code, 2);
+    assert!(err.contains("has a '%' or a line break"), "{err}");
+}
+
+#[test]
+fn a_directory_without_permission_is_refused() {
+    let scratch = scratch();
+    let dir = scratch.path().join("locked");
+    fs::create_dir(&dir).expect("made");
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o500)).expect("set");
+    if fs::write(dir.join("probe"), "").is_ok() {
+        fs::remove_file(dir.join("probe")).expect("removed");
+        return skip("root writes everywhere");
+    }
+    let spec = job(scratch.path(), "job.toml", GOOD);
+    let (code, _, err) = told(&run(&["run", &spec, "--dir", &below(&dir, "run")]));
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("permission denied"), "{err}");
+}
+
+#[test]
+fn an_edited_job_is_not_resumed() {
+    let scratch = scratch();
+    let text = GOOD.replace("\"fbp\"", "\"sirt\"\niterations = 50");
+    let spec = job(scratch.path(), "job.toml", &text);
+    let dir = below(scratch.path(), "run");
+    assert_eq!(told(&run(&["run", &spec, "--dir", &dir, "--stop-after", "5", "-q"])).0, 75);
+    job(scratch.path(), "run/spec.toml", &text.replace("size = 16", "size = 17"));
+    let (code, _, err) = told(&run(&["resume", &dir]));
+    assert_eq!(code, 5, "{err}");
+    assert!(err.contains("problem.phantom.size was 16 when the run started and is 17 now"), "{err}");
+}
+
+#[test]
+fn a_job_that_cannot_fit_is_refused_with_the_figures() {
+    let scratch = scratch();
+    let text = GOOD.replace("ranks = 1", "ranks = 1\nmemory_per_rank = \"97MiB\"").replace("size = 16", "size = 20000").replace("angles = 8", "angles = 4000");
+    let spec = job(scratch.path(), "job.toml", &text);
+    for args in [vec!["check", &spec], vec!["run", &spec]] {
+        let (code, _, err) = told(&run(&args));
+        assert_eq!(code, 3, "{err}");
+        assert!(err.contains("memory needs") && err.contains("97.0 MiB per rank"), "{err}");
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "a skipped test says why")]
+fn skip(why: &str) {
+    eprintln!("SKIPPED: {why}");
+}
