@@ -6,14 +6,16 @@
 use std::ops::Range;
 
 use convoke_cluster::workload::Inputs;
-use convoke_cluster::{BadValue, Error, Result};
+use convoke_cluster::{BadValue, Result};
 use convoke_data::formats::data_exchange::{AngleUnit as FileUnit, Scan};
 use convoke_data::problems::phantom::Phantom;
 use convoke_data::problems::rays::ParallelRays;
 use convoke_kernels::Philox;
 use rayon::prelude::*;
 
+use super::ScanError;
 use super::angles;
+use super::normalise::{self, NormaliseParams, NormaliseReport, RawBand, WhiteBlocks};
 use super::spec::{AngleUnit, PhantomKind, PhantomSpec, RingsSpec, ScanSpec, Spec};
 
 /// Random streams of this workload.
@@ -64,7 +66,7 @@ impl Source {
         };
         let unit = spec.angle_unit.unwrap_or(in_file);
         let angles_rad = angles::to_radians(&scan.theta, unit, spec.angle_unit.is_some())
-            .map_err(|source| super::ScanError::new(scan.path(), source))?;
+            .map_err(|source| ScanError::new(scan.path(), source))?;
         let rows = match spec.rows.as_deref() {
             Some([first, end]) if *end <= scan.n_rows => *first..*end,
             Some(rows) => {
@@ -149,12 +151,12 @@ impl Source {
     ///
     /// # Errors
     /// Data errors: counts that are not finite, white fields that are dark.
-    pub fn projections(&self, rows: Range<usize>) -> Result<Vec<f32>> {
+    pub fn projections(&self, rows: Range<usize>) -> Result<(Vec<f32>, NormaliseReport)> {
         let n_rows = rows.len();
         if n_rows == 0 {
-            return Ok(Vec::new());
+            return Ok(Default::default());
         }
-        let data = match &self.kind {
+        let (data, report) = match &self.kind {
             Kind::Scan { scan, spec, first_row } => self.measured(scan, spec, first_row + rows.start..first_row + rows.end)?,
             Kind::Phantom { object, rays, photons, attenuation, seed } => {
                 let mut data = object.line_integrals(rays, rows.clone());
@@ -165,16 +167,28 @@ impl Source {
                     let first = rows.start * self.angles_rad.len() * self.n_cols;
                     count_photons(&mut data, first as u64, *photons, *attenuation, *seed);
                 }
-                data
+                (data, NormaliseReport::default())
             }
         };
-        Ok(data)
+        Ok((data, report))
     }
 
-    fn measured(&self, scan: &Scan, spec: &ScanSpec, rows: Range<usize>) -> Result<Vec<f32>> {
+    fn measured(&self, scan: &Scan, spec: &ScanSpec, rows: Range<usize>) -> Result<(Vec<f32>, NormaliseReport)> {
         let raw = scan.read_rows(rows.clone())?;
-        let _ = (spec, &raw);
-        Ok(vec![0.0; raw.projections.len()])
+        let band = RawBand {
+            projections: &raw.projections,
+            white: &raw.white,
+            dark: &raw.dark,
+            shape: [scan.n_angles, rows.len(), scan.n_cols],
+            first_row: rows.start,
+        };
+        let params = NormaliseParams {
+            whites: spec.whites_before.map_or(WhiteBlocks::Mean, |n_before| WhiteBlocks::BeforeAfter { n_before }),
+            min_transmission: spec.min_transmission as f32,
+            hot_threshold: Some(spec.hot_threshold as f32),
+            ..NormaliseParams::default()
+        };
+        normalise::normalise(&band, &params).map_err(|source| ScanError::new(scan.path(), source))
     }
 }
 

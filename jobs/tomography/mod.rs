@@ -7,6 +7,7 @@
 pub mod angles;
 mod input;
 pub mod methods;
+pub mod normalise;
 mod plan;
 pub mod spec;
 mod window;
@@ -42,6 +43,8 @@ pub struct Tomography {
     /// Iterations done in this window.
     iteration: u64,
     window: Option<Window>,
+    /// Dead pixels, hot values and clipped values of the windows that are done, on all ranks.
+    repairs: [u64; 3],
     /// Slices that one window may have.
     window_limit: usize,
 }
@@ -103,6 +106,7 @@ impl Workload for Tomography {
             window_len: 0,
             iteration: 0,
             window: None,
+            repairs: [0; 3],
             window_limit,
             source,
         };
@@ -128,6 +132,9 @@ impl Workload for Tomography {
         let fraction_of_window = if window_done { 1.0 } else { self.iteration as f64 / total as f64 };
         let fraction = (self.next as f64 + slices * fraction_of_window) / self.source.n_rows as f64;
         let done = window_done && self.next + self.window_len >= self.source.n_rows as u64;
+        if window_done {
+            self.count_repairs(&ctx.comm)?;
+        }
         if window_done && !(done && self.single_window()) {
             self.close_window(ctx)?;
         }
@@ -139,6 +146,10 @@ impl Workload for Tomography {
         fields.counter("next", &mut self.next);
         fields.counter("window_len", &mut self.window_len);
         fields.counter("iteration", &mut self.iteration);
+        let [dead, hot, clipped] = &mut self.repairs;
+        fields.counter("dead_pixels", dead);
+        fields.counter("hot_values", hot);
+        fields.counter("clipped_values", clipped);
         if let Some(window) = &mut self.window {
             window.fields(fields, self.geometry.angles_rad.len());
         }
@@ -167,6 +178,11 @@ impl Workload for Tomography {
         }
         out.image("volume", shape, &meaning)?;
         out.figure("rotation_axis_column", self.centre.column)?;
+        if self.spec.scan.is_some() {
+            for (name, n) in ["dead_pixels", "hot_values", "clipped_values"].into_iter().zip(self.repairs) {
+                out.figure(name, n as f64)?;
+            }
+        }
         if !self.centre.search.is_empty() {
             let (columns, scores): (Vec<f64>, Vec<f64>) = self.centre.search.iter().copied().unzip();
             out.series("centre_column", &columns, "pixel", "candidate column of the rotation axis")?;
@@ -229,6 +245,15 @@ impl Tomography {
         self.next += self.window_len;
         self.window_len = 0;
         self.iteration = 0;
+        Ok(())
+    }
+
+    /// Adds up what was repaired in the window, over its slices.
+    fn count_repairs(&mut self, comm: &Comm) -> Result<()> {
+        let report = self.window.as_ref().filter(|_| self.group.is_root()).map(|w| w.repairs).unwrap_or_default();
+        let mut counts = [report.dead_pixels, report.hot_values, report.clipped_values];
+        comm.all_sum(&mut counts)?;
+        self.repairs.iter_mut().zip(counts).for_each(|(sum, n)| *sum += n);
         Ok(())
     }
 

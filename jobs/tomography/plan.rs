@@ -114,5 +114,5 @@ fn bytes_per_window(spec: &Spec, grid: RankGrid, slices: u64, image: u64, ranks:
     // Rounding of the pieces adds less than one element per rank.
     let sums = if g > 1 { images * (2 * image * (g - 1)).div_ceil(g) + images * 8 * g } else { 0 };
     let scalars = if spec.method.algorithm.is_direct() { 0 } else { iterations * 8 * (4 * slices + 4) * ranks };
-    sums + scalars + 64 * ranks
+    sums + scalars + 128 * ranks
 }

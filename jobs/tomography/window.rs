@@ -6,6 +6,7 @@ use convoke_cluster::{Comm, Fields, Result, block};
 use convoke_kernels::{Buffer, Device, Padding, ParallelGeometry, RampParams};
 
 use super::input::Source;
+use super::normalise::NormaliseReport;
 use super::methods::{self, Iteration, Share, Views};
 use super::spec::{Algorithm, MethodSpec, Spec};
 use super::{angles, spec};
@@ -33,6 +34,8 @@ pub(super) struct Window {
     whole: Range<usize>,
     /// Global angles that are here.
     angles: Range<usize>,
+    /// What was repaired in these slices.
+    pub repairs: NormaliseReport,
     work: Work,
 }
 
@@ -68,7 +71,7 @@ impl Window {
         let mine = block(whole.len(), job.slab.0, job.slab.1);
         let slices = whole.start + mine.start..whole.start + mine.end;
         let angles = block(job.geometry.angles_rad.len(), job.place.0, job.place.1);
-        let data = job.source.projections(slices.clone())?;
+        let (data, repairs) = job.source.projections(slices.clone())?;
         let share = Share {
             n_slices: slices.len(),
             n_cols: job.geometry.n_cols,
@@ -83,7 +86,7 @@ impl Window {
         } else {
             Work::Iterative(Box::new(iterative(job, share, data, angles.clone(), mask)?))
         };
-        Ok(Self { slices, whole, angles, work })
+        Ok(Self { slices, whole, angles, repairs, work })
     }
 
     /// One step. Collective.
