@@ -6,13 +6,13 @@
 //! token: an attempt that finds a higher one than its own writes nothing more.
 
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use convoke_data::store::write_atomic;
+use convoke_data::store::{digest_bytes, fsync_dir, write_atomic};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Name;
@@ -71,23 +71,33 @@ impl RunDir {
     /// run owns it.
     pub fn create(path: &Path, text: &JobText, resolved: serde_json::Value) -> Result<Self> {
         let dir = Self { path: path.to_owned() };
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(|e| io(parent, e))?;
-        }
-        match fs::DirBuilder::new().mode(0o700).create(path) {
-            Ok(()) => {}
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => dir.refuse_unless_empty()?,
-            Err(e) => return Err(io(path, e)),
-        }
+        dir.refuse_unless_empty()?;
+        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::create_dir_all(parent).map_err(|e| io(parent, e))?;
+        // Made aside and renamed: a process that dies here leaves no half-made run directory, and
+        // of two that make the same one the second finds it taken.
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let draft = parent.join(format!(".{name}.tmp-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&draft);
+        let made = Self::fill(&draft, path, text, resolved).and_then(|()| match fs::rename(&draft, path) {
+            Err(e) if matches!(e.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => dir.refuse_unless_empty(),
+            Err(e) => Err(io(path, e)),
+            Ok(()) => Ok(fsync_dir(parent)?),
+        });
+        let _ = fs::remove_dir_all(&draft);
+        made.map(|()| dir)
+    }
+
+    fn fill(draft: &Path, path: &Path, text: &JobText, resolved: serde_json::Value) -> Result<()> {
+        fs::DirBuilder::new().mode(0o700).create(draft).map_err(|e| io(draft, e))?;
         let base = fs::canonicalize(text.dir()).unwrap_or_else(|_| text.dir());
-        let digest = convoke_data::store::digest_bytes(text.text.as_bytes()).xxh3_128;
+        let digest = digest_bytes(text.text.as_bytes()).xxh3_128;
         let nonce = format!("{:?}{}{digest}{}", SystemTime::now(), std::process::id(), path.display());
-        let run_id = convoke_data::store::digest_bytes(nonce.as_bytes()).xxh3_128[..8].to_owned();
+        let run_id = digest_bytes(nonce.as_bytes()).xxh3_128[..8].to_owned();
         let lock = Lock { run_id, inputs: base, spec_xxh3_128: digest, resolved };
-        write_atomic(path.join("spec.toml"), text.text.as_bytes())?;
+        write_atomic(draft.join("spec.toml"), text.text.as_bytes())?;
         let json = serde_json::to_vec_pretty(&lock).expect("a lock is plain data");
-        write_atomic(path.join("spec.lock.json"), &json)?;
-        Ok(dir)
+        Ok(write_atomic(draft.join("spec.lock.json"), &json)?)
     }
 
     fn refuse_unless_empty(&self) -> Result<()> {
@@ -96,6 +106,9 @@ impl RunDir {
             found: found.to_owned(),
             help: help.to_owned(),
         };
+        if !self.path.exists() {
+            return Ok(());
+        }
         if !self.path.is_dir() {
             return Err(occupied("is a file, not a directory", "choose another --dir"));
         }
@@ -164,7 +177,7 @@ impl RunDir {
             fs::remove_file(&draft).map_err(|e| io(&draft, e))?;
             match linked {
                 Ok(()) => return Ok(Claim { dir: self.clone(), epoch }),
-                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {} // somebody was faster: look again
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {} // somebody was faster: look again
                 Err(e) => return Err(io(&folder, e)),
             }
         }
@@ -297,7 +310,7 @@ fn started_ticks(pid: u32) -> Option<u64> {
 
 fn io(path: &Path, source: std::io::Error) -> Error {
     match source.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::PermissionDenied => {
+        ErrorKind::StorageFull | ErrorKind::PermissionDenied => {
             convoke_data::DataError::from_io(path, "write the run directory", source).into()
         }
         _ => Error::Io { path: path.to_owned(), source },
