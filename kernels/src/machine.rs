@@ -122,9 +122,10 @@ mod fma {
     }
 
     fn portable(rounds: u64) -> f32 {
+        let (a, b) = std::hint::black_box((0.999f32, 0.001f32));
         let mut x = [[1.0f32; 8]; CHAINS];
         for _ in 0..rounds {
-            x.iter_mut().flatten().for_each(|x| *x = *x * 0.999 + 0.001);
+            x.iter_mut().flatten().for_each(|x| *x = *x * a + b);
         }
         x.iter().flatten().sum()
     }
@@ -136,7 +137,7 @@ mod fma {
 
         #[target_feature(enable = "avx512f")]
         pub(super) unsafe fn avx512(rounds: u64) -> f32 {
-            let (a, b) = (_mm512_set1_ps(0.999), _mm512_set1_ps(0.001));
+            let (a, b) = std::hint::black_box((_mm512_set1_ps(0.999), _mm512_set1_ps(0.001)));
             let mut x = [_mm512_set1_ps(1.0); CHAINS];
             for _ in 0..rounds {
                 for x in &mut x {
@@ -148,7 +149,7 @@ mod fma {
 
         #[target_feature(enable = "avx2,fma")]
         pub(super) unsafe fn avx2(rounds: u64) -> f32 {
-            let (a, b) = (_mm256_set1_ps(0.999), _mm256_set1_ps(0.001));
+            let (a, b) = std::hint::black_box((_mm256_set1_ps(0.999), _mm256_set1_ps(0.001)));
             let mut x = [_mm256_set1_ps(1.0); CHAINS];
             for _ in 0..rounds {
                 for x in &mut x {

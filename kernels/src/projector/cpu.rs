@@ -4,7 +4,7 @@
 
 use super::gather::{LANES, Line, MAX_TAPS, Samples, Table, WIDTH, gather};
 use super::geometry::{ParallelGeometry, View};
-use super::pack::{Group, Shared, pack};
+use super::pack::{Aligned, Group, Shared, pack, workspace};
 use crate::machine::Simd;
 use rayon::prelude::*;
 
@@ -46,17 +46,16 @@ pub(super) fn back(
     let n_slices = volume.len() / g.slice_len();
     let row_samples = g.n_cols + 2 * n_taps;
     let volume = Shared::new(volume);
-    let mut packed = Vec::new();
+    let mut work = Vec::new();
     for group in Group::all(n_slices) {
         let row_len = row_samples * group.width();
-        packed.resize(row_len * views.len(), 0.0);
+        let packed = workspace(&mut work, row_len * views.len());
         packed.par_chunks_mut(row_len).zip(views).zip(weights).for_each(|((row, view), weight)| {
-            row.fill(0.0);
             let middle = &mut row[n_taps * group.width()..][..g.n_cols * group.width()];
             pack(group, sinogram, g.sinogram_len(), view.row * g.n_cols, *weight, middle);
         });
         let samples =
-            Samples { data: &packed, stride: group.vectors, count: g.n_cols, taps: n_taps, vectors: group.vectors };
+            Samples { data: packed, stride: group.vectors, count: g.n_cols, taps: n_taps, vectors: group.vectors };
         let tiles = g.nx.div_ceil(LANES) * g.ny.div_ceil(TILE_ROWS);
         (0..tiles).into_par_iter().for_each_init(Table::new, |table, tile| {
             let (x0, y0) = (tile % g.nx.div_ceil(LANES) * LANES, tile / g.nx.div_ceil(LANES) * TILE_ROWS);
@@ -80,7 +79,8 @@ fn back_tile(
 ) {
     let width = samples.vectors * WIDTH;
     let (n_x, n_y) = (LANES.min(g.nx - x0), TILE_ROWS.min(g.ny - y0));
-    let mut sums = [0.0f32; TILE_ROWS * LANES * 2 * WIDTH];
+    let mut sums = [Aligned::default(); TILE_ROWS * LANES * 2];
+    let sums: &mut [f32] = bytemuck::cast_slice_mut(&mut sums);
     let row_len = n_x * width;
     for (block, views) in views.chunks(VIEWS).enumerate() {
         for (iy, sums) in sums.chunks_mut(row_len).take(n_y).enumerate() {
@@ -109,12 +109,11 @@ pub(super) fn forward(simd: Simd, g: &ParallelGeometry, views: &[View], volume: 
     let batch = views.len().div_ceil(2 * rayon::current_num_threads()).clamp(1, VIEWS);
     let margin = rays.iter().map(|r| r.taps).max().unwrap_or(2);
     let sinogram = Shared::new(sinogram);
-    let mut packed = Vec::new();
+    let mut work = Vec::new();
     for group in Group::all(n_slices) {
         let grid = Padded::new(g, margin, group);
-        packed.resize(grid.len(), 0.0);
+        let packed = workspace(&mut work, grid.len());
         packed.par_chunks_mut(grid.row_vectors * WIDTH).enumerate().for_each(|(row, voxels)| {
-            voxels.fill(0.0);
             if (margin..margin + g.ny).contains(&row) {
                 let middle = &mut voxels[margin * group.width()..][..g.nx * group.width()];
                 pack(group, volume, g.slice_len(), (row - margin) * g.nx, 1.0, middle);
@@ -124,9 +123,8 @@ pub(super) fn forward(simd: Simd, g: &ParallelGeometry, views: &[View], volume: 
             || (Table::new(), Vec::new()),
             |(table, sums), batch| {
                 let row_len = g.n_cols * group.width();
-                sums.clear();
-                sums.resize(batch.len() * row_len, 0.0);
-                forward_batch(simd, table, g, &rays, batch, &grid, &packed, sums);
+                let sums = workspace(sums, batch.len() * row_len);
+                forward_batch(simd, table, g, &rays, batch, &grid, packed, sums);
                 for (i, row) in batch.iter().zip(sums.chunks(row_len)) {
                     // SAFETY: views have different rows (`Projector::subset` refuses doubles).
                     unsafe { sinogram.unpack(group, g.sinogram_len(), views[*i].row * g.n_cols, row) };

@@ -55,12 +55,13 @@ pub(super) struct Samples<'a> {
 #[repr(align(64))]
 pub(super) struct Table {
     offset: [[i32; LANES]; MAX_LINES],
-    weight: [[[f32; LANES]; MAX_TAPS]; MAX_LINES],
+    /// `[line][tap]`, as close together as the number of taps allows.
+    weight: [[f32; LANES]; MAX_TAPS * MAX_LINES],
 }
 
 impl Table {
     pub(super) fn new() -> Box<Self> {
-        Box::new(Self { offset: [[0; LANES]; MAX_LINES], weight: [[[0.0; LANES]; MAX_TAPS]; MAX_LINES] })
+        Box::new(Self { offset: [[0; LANES]; MAX_LINES], weight: [[0.0; LANES]; MAX_TAPS * MAX_LINES] })
     }
 }
 
@@ -77,7 +78,7 @@ pub(super) fn gather(simd: Simd, table: &mut Table, samples: Samples<'_>, lines:
     }
     match simd {
         // SAFETY: `Simd::available` found these instructions; `fill` keeps every first sample within
-        // [-taps, count], so all reads are within the zero samples around a line, checked above.
+        // [-taps, count] (also for NaN), so all reads are within the zero samples around a line, checked above.
         #[cfg(target_arch = "x86_64")]
         Simd::Avx512 => unsafe { x86::avx512(table, samples, lines, out) },
         // SAFETY: as above.
@@ -117,30 +118,42 @@ unsafe fn run<S: Vector>(table: &mut Table, samples: Samples<'_>, lines: &[Line]
     }
 }
 
-/// First samples and weights of all lanes on all lines.
+/// Adding this to a number below 2^51 rounds it to a whole number, which then stands in the low bits.
+const ROUND: f64 = 1.5 * (1u64 << 52) as f64;
+
+/// First samples and weights of all lanes on all lines. Written so that compilers turn it into vectors: selects for
+/// `min` and `max` (whose care for NaN costs branches), and the rounding of the addition for `ceil`.
 #[inline(always)]
 fn fill(table: &mut Table, samples: Samples<'_>, taps: usize, lines: &[Line]) {
     let (lowest, highest) = (-(taps as f64), samples.count as f64);
     let stride = samples.stride as i32;
     for (e, line) in lines.iter().enumerate() {
-        let mut first = [0i32; LANES];
         let mut delta = [0f32; LANES];
+        let offset = &mut table.offset[e];
         for l in 0..LANES {
             let position = line.start + line.step * l as f64;
-            let i = (position - line.reach).ceil().max(lowest).min(highest);
-            delta[l] = (i - position) as f32;
-            // `max` and `min` have also turned NaN into a bound, so the conversion is plain.
-            first[l] = i as i32;
+            // The first sample under the hat: up to the whole number itself, where the weight is zero anyway.
+            let first = position - line.reach + 0.5;
+            let first = if first > lowest { first } else { lowest };
+            let first = if first < highest { first } else { highest };
+            let rounded = first + ROUND;
+            offset[l] = (rounded.to_bits() as i32).wrapping_mul(stride);
+            delta[l] = ((rounded - ROUND) - position) as f32;
         }
-        for l in 0..LANES {
-            table.offset[e][l] = first[l] * stride;
-        }
-        for k in 0..taps {
-            for l in 0..LANES {
-                table.weight[e][k][l] = (line.amplitude - line.slope * (delta[l] + k as f32).abs()).max(0.0);
-            }
+        for (k, weight) in table.weight[e * taps..][..taps].iter_mut().enumerate() {
+            *weight = hat(line, &delta, k as f32);
         }
     }
+}
+
+#[inline(always)]
+fn hat(line: &Line, delta: &[f32; LANES], k: f32) -> [f32; LANES] {
+    let mut weight = [0f32; LANES];
+    for l in 0..LANES {
+        let height = line.amplitude - line.slope * (delta[l] + k).abs();
+        weight[l] = if height > 0.0 { height } else { 0.0 };
+    }
+    weight
 }
 
 #[inline(always)]
@@ -162,7 +175,7 @@ unsafe fn rows<S: Vector, const K: usize, const V: usize>(
                 let vector = line.base as isize + *table.offset.get_unchecked(e).get_unchecked(lane) as isize;
                 let p = data.offset(vector * WIDTH as isize);
                 for k in 0..K {
-                    let weight = *table.weight.get_unchecked(e).get_unchecked(k).get_unchecked(lane);
+                    let weight = *table.weight.get_unchecked(e * K + k).get_unchecked(lane);
                     for v in 0..V {
                         sum[k][v] = sum[k][v].fma(weight, S::load(p.add((k * samples.stride + v) * WIDTH)));
                     }
@@ -198,7 +211,7 @@ unsafe fn rows_any<S: Vector, const V: usize>(
                 let vector = line.base as isize + table.offset[e][lane] as isize;
                 let p = data.offset(vector * WIDTH as isize);
                 for k in 0..samples.taps {
-                    let weight = table.weight[e][k][lane];
+                    let weight = table.weight[e * samples.taps + k][lane];
                     for (v, sum) in sum.iter_mut().enumerate() {
                         *sum = sum.fma(weight, S::load(p.add((k * samples.stride + v) * WIDTH)));
                     }
