@@ -1,0 +1,96 @@
+//! `cargo xtask bench`: our workloads beside other programs, on the same input.
+
+use std::path::Path;
+
+use xshell::{Shell, cmd};
+
+use crate::error::{Error, Result};
+use crate::install;
+use crate::machine::{Here, Machine};
+use crate::needs::Need;
+use crate::python::{self, Group};
+use crate::say;
+
+/// What we are compared with.
+const WHEELS: [Group; 2] = [
+    Group { wheels: &["numpy", "scipy", "scikit-image", "h5py"], purpose: "measure scikit-image" },
+    Group { wheels: &["astra-toolbox"], purpose: "measure the ASTRA toolbox" },
+];
+
+/// One folder per workload, each with a `bench.py`.
+const PEERS: &str = "tests/peers";
+
+/// Options of `cargo xtask bench`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  cargo xtask bench                              every workload that has peers
+  cargo xtask bench tomography --quick           small sizes, minutes
+  cargo xtask bench tomography -- --size 512     what follows `--` goes to tests/peers/tomography/bench.py")]
+pub struct Args {
+    /// One workload instead of all.
+    workload: Option<String>,
+    /// Small sizes.
+    #[arg(long)]
+    quick: bool,
+    /// Arguments of the workload's bench.py.
+    #[arg(last = true)]
+    extra: Vec<String>,
+}
+
+/// Builds, installs the peers, measures.
+pub fn bench(sh: &Shell, args: &Args) -> Result<()> {
+    let root = sh.current_dir();
+    let workloads = select(&Here, &root, args.workload.as_deref())?;
+    if workloads.is_empty() {
+        say::line(format!("There is no {PEERS}/<workload>/bench.py yet: nothing to measure."));
+        return Ok(());
+    }
+    install::prepare(sh, &Here, &[Need::of_build(true), vec![Need::Python]].concat(), &[])?;
+    say::heading("Peers: target/peers");
+    let peers = python::environment(sh, Path::new("target/peers"), &WHEELS)?;
+    say::heading("Release build");
+    say::run(cmd!(sh, "cargo build --release"))?;
+    let (python, convoke) = (&peers.python, root.join("target/release/convoke"));
+    let quick = args.quick.then_some("--quick");
+    let extra = &args.extra;
+    for workload in workloads {
+        say::heading(&format!("Benchmark: {workload}"));
+        let script = format!("{PEERS}/{workload}/bench.py");
+        say::run(cmd!(sh, "{python} {script} --convoke {convoke} {quick...} {extra...}"))?;
+    }
+    Ok(())
+}
+
+/// The workloads with peers; an unknown name is an error that says which there are.
+fn select(machine: &dyn Machine, root: &Path, wanted: Option<&str>) -> Result<Vec<String>> {
+    let folders =
+        machine.entries(&root.join(PEERS)).into_iter().filter(|folder| machine.exists(&folder.join("bench.py")));
+    let known: Vec<String> =
+        folders.filter_map(|folder| Some(folder.file_name()?.to_string_lossy().into_owned())).collect();
+    match wanted {
+        None => Ok(known),
+        Some(name) if known.iter().any(|k| k == name) => Ok(vec![name.to_owned()]),
+        Some(name) => {
+            let path = Path::new(PEERS).join(name).join("bench.py");
+            Err(Error::NoBenchmark { path, known: if known.is_empty() { "none yet".into() } else { known.join(", ") } })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::invented::Invented;
+
+    #[test]
+    fn workloads_are_found_and_wrong_names_are_told() {
+        let root = Path::new("/r");
+        let machine =
+            Invented::default().file("/r/tests/peers/tomography/bench.py", "").file("/r/tests/peers/notes/a.md", "");
+        assert_eq!(select(&machine, root, None).unwrap(), ["tomography"]);
+        assert_eq!(select(&machine, root, Some("tomography")).unwrap(), ["tomography"]);
+        let error = select(&machine, root, Some("dpp")).unwrap_err().to_string();
+        assert_eq!(error, "there is no tests/peers/dpp/bench.py; there is: tomography");
+        assert!(select(&Invented::default(), root, None).unwrap().is_empty());
+    }
+}
