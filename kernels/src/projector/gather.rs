@@ -96,7 +96,10 @@ trait Vector: Copy {
     /// `p` points to 16 floats; the processor has this type's instructions. So for the other functions.
     unsafe fn load(p: *const f32) -> Self;
     unsafe fn store(self, p: *mut f32);
+    unsafe fn splat(x: f32) -> Self;
     unsafe fn add(self, other: Self) -> Self;
+    unsafe fn max(self, other: Self) -> Self;
+    unsafe fn abs(self) -> Self;
     /// self + weight * x
     unsafe fn fma(self, weight: f32, x: Self) -> Self;
 }
@@ -124,7 +127,7 @@ const ROUND: f64 = 1.5 * (1u64 << 52) as f64;
 /// First samples and weights of all lanes on all lines. Written so that compilers turn it into vectors: selects for
 /// `min` and `max` (whose care for NaN costs branches), and the rounding of the addition for `ceil`.
 #[inline(always)]
-fn fill(table: &mut Table, samples: Samples<'_>, taps: usize, lines: &[Line]) {
+unsafe fn fill<S: Vector>(table: &mut Table, samples: Samples<'_>, taps: usize, lines: &[Line]) {
     let (lowest, highest) = (-(taps as f64), samples.count as f64);
     let stride = samples.stride as i32;
     for (e, line) in lines.iter().enumerate() {
@@ -141,19 +144,14 @@ fn fill(table: &mut Table, samples: Samples<'_>, taps: usize, lines: &[Line]) {
             delta[l] = ((rounded - ROUND) - position) as f32;
         }
         for (k, weight) in table.weight[e * taps..][..taps].iter_mut().enumerate() {
-            *weight = hat(line, &delta, k as f32);
+            // max(0, amplitude - slope |delta + k|)
+            // SAFETY: both arrays hold 16 floats.
+            unsafe {
+                let distance = S::load(delta.as_ptr()).add(S::splat(k as f32)).abs();
+                S::splat(line.amplitude).fma(-line.slope, distance).max(S::zero()).store(weight.as_mut_ptr());
+            }
         }
     }
-}
-
-#[inline(always)]
-fn hat(line: &Line, delta: &[f32; LANES], k: f32) -> [f32; LANES] {
-    let mut weight = [0f32; LANES];
-    for l in 0..LANES {
-        let height = line.amplitude - line.slope * (delta[l] + k).abs();
-        weight[l] = if height > 0.0 { height } else { 0.0 };
-    }
-    weight
 }
 
 #[inline(always)]
@@ -163,11 +161,11 @@ unsafe fn rows<S: Vector, const K: usize, const V: usize>(
     lines: &[Line],
     out: &mut [f32],
 ) {
-    fill(table, samples, K, lines);
-    let table = &*table;
     let data = samples.data.as_ptr();
     // SAFETY: see `gather`.
     unsafe {
+        fill::<S>(table, samples, K, lines);
+        let table = &*table;
         for (lane, out) in out.chunks_exact_mut(V * WIDTH).enumerate() {
             // One chain of additions for each sample and vector.
             let mut sum = [[S::zero(); V]; K];
@@ -201,10 +199,10 @@ unsafe fn rows_any<S: Vector, const V: usize>(
     lines: &[Line],
     out: &mut [f32],
 ) {
-    fill(table, samples, samples.taps, lines);
     let data = samples.data.as_ptr();
     // SAFETY: see `gather`.
     unsafe {
+        fill::<S>(table, samples, samples.taps, lines);
         for (lane, out) in out.chunks_exact_mut(V * WIDTH).enumerate() {
             let mut sum = [S::zero(); V];
             for (e, line) in lines.iter().enumerate() {
@@ -241,8 +239,20 @@ impl Vector for [f32; WIDTH] {
         unsafe { p.cast::<Self>().write_unaligned(self) }
     }
     #[inline(always)]
+    unsafe fn splat(x: f32) -> Self {
+        [x; WIDTH]
+    }
+    #[inline(always)]
     unsafe fn add(self, other: Self) -> Self {
         std::array::from_fn(|i| self[i] + other[i])
+    }
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        std::array::from_fn(|i| if self[i] > other[i] { self[i] } else { other[i] })
+    }
+    #[inline(always)]
+    unsafe fn abs(self) -> Self {
+        self.map(f32::abs)
     }
     #[inline(always)]
     unsafe fn fma(self, weight: f32, x: Self) -> Self {
@@ -288,9 +298,24 @@ mod x86 {
             unsafe { _mm512_storeu_ps(p, self) }
         }
         #[inline(always)]
+        unsafe fn splat(x: f32) -> Self {
+            // SAFETY: as above.
+            unsafe { _mm512_set1_ps(x) }
+        }
+        #[inline(always)]
         unsafe fn add(self, other: Self) -> Self {
             // SAFETY: as above.
             unsafe { _mm512_add_ps(self, other) }
+        }
+        #[inline(always)]
+        unsafe fn max(self, other: Self) -> Self {
+            // SAFETY: as above.
+            unsafe { _mm512_max_ps(self, other) }
+        }
+        #[inline(always)]
+        unsafe fn abs(self) -> Self {
+            // SAFETY: as above.
+            unsafe { _mm512_abs_ps(self) }
         }
         #[inline(always)]
         unsafe fn fma(self, weight: f32, x: Self) -> Self {
@@ -319,9 +344,24 @@ mod x86 {
             }
         }
         #[inline(always)]
+        unsafe fn splat(x: f32) -> Self {
+            // SAFETY: as above.
+            unsafe { [_mm256_set1_ps(x); 2] }
+        }
+        #[inline(always)]
         unsafe fn add(self, other: Self) -> Self {
             // SAFETY: as above.
             unsafe { [_mm256_add_ps(self[0], other[0]), _mm256_add_ps(self[1], other[1])] }
+        }
+        #[inline(always)]
+        unsafe fn max(self, other: Self) -> Self {
+            // SAFETY: as above.
+            unsafe { [_mm256_max_ps(self[0], other[0]), _mm256_max_ps(self[1], other[1])] }
+        }
+        #[inline(always)]
+        unsafe fn abs(self) -> Self {
+            // SAFETY: as above.
+            unsafe { self.map(|x| _mm256_andnot_ps(_mm256_set1_ps(-0.0), x)) }
         }
         #[inline(always)]
         unsafe fn fma(self, weight: f32, x: Self) -> Self {
