@@ -1,0 +1,283 @@
+//! Two results side by side: only what differs.
+
+use std::collections::BTreeMap;
+
+use convoke_cluster::Error;
+use convoke_data::schema;
+use convoke_data::store::{Dtype, Entry, Reader};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::array;
+use super::number::short;
+use super::picture::{Look, Picture, draw_difference};
+use super::scan::{Plane, Wanted, blocks, read, unravel};
+
+/// How far two values may lie apart: `|a − b| ≤ atol + rtol · max(|a|, |b|)`.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Tolerance {
+    /// Relative part.
+    pub rtol: f64,
+    /// Absolute part.
+    pub atol: f64,
+}
+
+impl Tolerance {
+    fn allows(self, a: f64, b: f64) -> bool {
+        let both_nan = a.is_nan() && b.is_nan();
+        both_nan || a == b || (a - b).abs() <= self.atol + self.rtol * a.abs().max(b.abs())
+    }
+}
+
+/// A norm of the difference, and its ratio to the same norm of B.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Norm {
+    /// ‖a − b‖.
+    pub absolute: f64,
+    /// ‖a − b‖ / ‖b‖.
+    pub relative: f64,
+}
+
+/// Two arrays of one shape that are not bitwise equal.
+#[derive(Debug, Clone, Serialize)]
+pub struct Apart {
+    /// Elements.
+    pub elements: u64,
+    /// Elements of which the bits differ.
+    pub different: u64,
+    /// Elements beyond the tolerance.
+    pub beyond: u64,
+    /// Sum of magnitudes.
+    pub l1: Norm,
+    /// Root of the sum of squares.
+    pub l2: Norm,
+    /// Largest magnitude.
+    pub linf: Norm,
+    /// First index whose bits differ.
+    pub first: Vec<usize>,
+    /// Both values there.
+    pub at_first: (f64, f64),
+    /// Index of the largest difference.
+    pub worst: Vec<usize>,
+    /// Both values there.
+    pub at_worst: (f64, f64),
+}
+
+/// What is different about one name.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Finding {
+    /// Only B has it.
+    MissingInA,
+    /// Only A has it.
+    MissingInB,
+    /// The shapes differ.
+    Shape { a: Vec<usize>, b: Vec<usize> },
+    /// The element types differ and one is no number.
+    Type { a: String, b: String },
+    /// The values differ.
+    Values(Apart),
+    /// A figure differs.
+    Figure { a: Value, b: Value },
+}
+
+/// One difference.
+#[derive(Debug, Clone, Serialize)]
+pub struct Difference {
+    /// Path in the file; `/result@name` for a figure.
+    pub name: String,
+    /// What it is.
+    #[serde(flatten)]
+    pub finding: Finding,
+    /// Whether it lies beyond the tolerance.
+    pub beyond: bool,
+}
+
+/// The outcome of a comparison.
+#[derive(Debug, Serialize)]
+pub struct Comparison {
+    /// First file.
+    pub a: String,
+    /// Second file: the reference.
+    pub b: String,
+    /// What was allowed.
+    pub tolerance: Tolerance,
+    /// Names compared.
+    pub compared: usize,
+    /// Of them, bitwise equal.
+    pub identical: usize,
+    /// Whether nothing lies beyond the tolerance.
+    pub equal: bool,
+    /// The rest.
+    pub differences: Vec<Difference>,
+}
+
+/// Compares all arrays below `/result` and `/history`, and the figures.
+///
+/// # Errors
+/// A damaged file.
+pub fn compare(a: &Reader, b: &Reader, tolerance: Tolerance, look: Option<&Look>) -> Result<(Comparison, Vec<Picture>), Error> {
+    let (in_a, in_b) = (names(a)?, names(b)?);
+    let mut all: Vec<&String> = in_a.keys().chain(in_b.keys().filter(|n| !in_a.contains_key(*n))).collect();
+    all.sort();
+    let mut differences = Vec::new();
+    for name in &all {
+        let finding = match (in_a.get(*name), in_b.get(*name)) {
+            (Some(x), Some(y)) => entries(a, b, (x, y), tolerance)?,
+            (Some(_), None) => Some(Finding::MissingInB),
+            _ => Some(Finding::MissingInA),
+        };
+        differences.extend(finding.map(|finding| ((*name).clone(), finding)));
+    }
+    let figures = figures(a, b)?;
+    let compared = all.len() + figures.len();
+    differences.extend(figures.into_iter().filter_map(|(name, finding)| Some((name, finding?))));
+    let differences: Vec<Difference> = differences.into_iter().map(|(name, finding)| judge(name, finding, tolerance)).collect();
+    let pictures = match look {
+        Some(look) => pictures(a, b, &differences, look)?,
+        None => Vec::new(),
+    };
+    let shown = |file: &Reader| file.path().display().to_string();
+    let (identical, equal) = (compared - differences.len(), !differences.iter().any(|d| d.beyond));
+    Ok((Comparison { a: shown(a), b: shown(b), tolerance, compared, identical, equal, differences }, pictures))
+}
+
+fn judge(name: String, finding: Finding, tolerance: Tolerance) -> Difference {
+    let beyond = match &finding {
+        Finding::Values(apart) => apart.beyond > 0,
+        Finding::Figure { a, b } => !a.as_f64().zip(b.as_f64()).is_some_and(|(a, b)| tolerance.allows(a, b)),
+        _ => true,
+    };
+    Difference { name, finding, beyond }
+}
+
+/// The arrays that count: those below `/result` and `/history`, or all of a foreign file.
+fn names(file: &Reader) -> Result<BTreeMap<String, Entry>, Error> {
+    let ours = file.has(schema::RESULT) || file.has(schema::HISTORY);
+    let counts = |name: &str| !ours || [schema::RESULT, schema::HISTORY].iter().any(|g| name.starts_with(&format!("{g}/")));
+    Ok(file.list()?.into_iter().filter(|e| counts(&e.name)).map(|e| (e.name.clone(), e)).collect())
+}
+
+fn figures(a: &Reader, b: &Reader) -> Result<Vec<(String, Option<Finding>)>, Error> {
+    let of = |file: &Reader| if file.has(schema::RESULT) { array::attributes(file, schema::RESULT) } else { Ok(serde_json::Map::new()) };
+    let (in_a, in_b) = (of(a)?, of(b)?);
+    let names: Vec<&String> = in_a.keys().chain(in_b.keys().filter(|n| !in_a.contains_key(*n))).collect();
+    let one = |name: &String| match (in_a.get(name), in_b.get(name)) {
+        (Some(x), Some(y)) => (x != y).then(|| Finding::Figure { a: x.clone(), b: y.clone() }),
+        (Some(_), None) => Some(Finding::MissingInB),
+        _ => Some(Finding::MissingInA),
+    };
+    Ok(names.into_iter().map(|name| (format!("{}@{name}", schema::RESULT), one(name))).collect())
+}
+
+fn entries(a: &Reader, b: &Reader, (x, y): (&Entry, &Entry), tolerance: Tolerance) -> Result<Option<Finding>, Error> {
+    if x.shape != y.shape {
+        return Ok(Some(Finding::Shape { a: x.shape.clone(), b: y.shape.clone() }));
+    }
+    let numeric = |e: &Entry| e.dtype.converts_to(&Dtype::Float(8));
+    match (numeric(x), numeric(y)) {
+        (true, true) => Ok(values(a, b, x, tolerance)?.map(Finding::Values)),
+        (false, false) if x.dtype == y.dtype && (x.dtype != Dtype::Text || a.read_text(&x.name).ok() == b.read_text(&x.name).ok()) => Ok(None),
+        _ => Ok(Some(Finding::Type { a: x.dtype.to_string(), b: y.dtype.to_string() })),
+    }
+}
+
+/// Sums over two arrays, block by block.
+fn values(a: &Reader, b: &Reader, entry: &Entry, tolerance: Tolerance) -> Result<Option<Apart>, Error> {
+    let (mut different, mut beyond, mut elements) = (0, 0, 0);
+    let mut sums = [[0.0f64; 3]; 2];
+    let (mut first, mut worst): (Option<(usize, f64, f64)>, Option<(usize, f64, f64)>) = (None, None);
+    let distance = |x: f64, y: f64| if x == y || (x.is_nan() && y.is_nan()) { 0.0 } else if (x - y).is_nan() { f64::INFINITY } else { (x - y).abs() };
+    for block in blocks(&entry.shape) {
+        let (left, right) = (read(a, &entry.name, &block)?, read(b, &entry.name, &block)?);
+        for (k, (&x, &y)) in left.iter().zip(&right).enumerate() {
+            elements += 1;
+            let d = distance(x, y);
+            let size = if y.is_finite() { y.abs() } else { 0.0 };
+            for (sum, v) in sums.iter_mut().zip([d, size]) {
+                *sum = [sum[0] + v, sum[1] + v * v, sum[2].max(v)];
+            }
+            if x.to_bits() != y.to_bits() {
+                different += 1;
+                beyond += u64::from(!tolerance.allows(x, y));
+                first = first.or(Some((block.offset + k, x, y)));
+                if worst.is_none_or(|(_, p, q)| d > distance(p, q)) {
+                    worst = Some((block.offset + k, x, y));
+                }
+            }
+        }
+    }
+    let norm = |d: f64, size: f64| Norm { absolute: d, relative: d / size };
+    Ok(first.zip(worst).map(|((i, x, y), (j, p, q))| Apart {
+        elements,
+        different,
+        beyond,
+        l1: norm(sums[0][0], sums[1][0]),
+        l2: norm(sums[0][1].sqrt(), sums[1][1].sqrt()),
+        linf: norm(sums[0][2], sums[1][2]),
+        first: unravel(i, &entry.shape),
+        at_first: (x, y),
+        worst: unravel(j, &entry.shape),
+        at_worst: (p, q),
+    }))
+}
+
+/// Pictures of `a − b` for arrays with two axes or more, through the largest difference.
+fn pictures(a: &Reader, b: &Reader, differences: &[Difference], look: &Look) -> Result<Vec<Picture>, Error> {
+    let mut pictures = Vec::new();
+    for array in array::list(a)? {
+        let found = differences.iter().find(|d| d.name == array.path).map(|d| &d.finding);
+        let Some(Finding::Values(apart)) = found else { continue };
+        let at = array.axes.iter().zip(&apart.worst).map(|(axis, &k)| (axis.name.clone(), k));
+        let look = Look { slices: at.chain(look.slices.iter().cloned()).collect(), ..look.clone() };
+        let Wanted::Planes(mut planes) = look.wanted(&array) else { continue };
+        for block in blocks(&array.shape) {
+            let (left, right) = (read(a, &array.path, &block)?, read(b, &array.path, &block)?);
+            let difference: Vec<f64> = left.iter().zip(&right).map(|(x, y)| x - y).collect();
+            planes.iter_mut().for_each(|p: &mut Plane| p.take(&array.shape, block.offset, &difference));
+        }
+        let note = format!("A − B through the largest, {} at {:?}", short(apart.linf.absolute), apart.worst);
+        pictures.push(draw_difference(&array, &planes, &look, &note));
+    }
+    Ok(pictures)
+}
+
+impl Comparison {
+    /// The comparison as text: one line if all is equal.
+    pub fn text(&self) -> String {
+        let mut lines = vec![format!("A {}\nB {}", self.a, self.b)];
+        lines.extend(self.differences.iter().map(Difference::text));
+        let (n, same) = (self.compared, self.identical);
+        let allowed = format!("rtol {}, atol {}", short(self.tolerance.rtol), short(self.tolerance.atol));
+        lines.push(match (self.equal, n == same) {
+            (true, true) => format!("equal: {n} of {n} bitwise identical"),
+            (true, false) => format!("equal within {allowed}: {same} of {n} bitwise identical, {} within the tolerance", n - same),
+            _ => format!("DIFFERENT: {} of {n} beyond {allowed}, {same} bitwise identical", self.differences.iter().filter(|d| d.beyond).count()),
+        });
+        lines.join("\n")
+    }
+}
+
+impl Difference {
+    fn text(&self) -> String {
+        let name = &self.name;
+        let mark = if self.beyond { "≠" } else { "≈" };
+        match &self.finding {
+            Finding::MissingInA => format!("{mark} {name}: only in B"),
+            Finding::MissingInB => format!("{mark} {name}: only in A"),
+            Finding::Shape { a, b } => format!("{mark} {name}: shape {a:?} in A, {b:?} in B"),
+            Finding::Type { a, b } => format!("{mark} {name}: {a} in A, {b} in B"),
+            Finding::Figure { a, b } => format!("{mark} {name}: {a} in A, {b} in B"),
+            Finding::Values(d) => {
+                let norm = |name: &str, n: Norm| format!("{name} {} (relative {})", short(n.absolute), short(n.relative));
+                let place = |index: &[usize], (a, b): (f64, f64)| format!("{index:?}: A {a:e}, B {b:e}");
+                format!(
+                    "{mark} {name}: {} of {} elements differ, {} beyond the tolerance\n    {}, {}, {}\n    first at {}\n    largest at {}",
+                    d.different, d.elements, d.beyond,
+                    norm("L1", d.l1), norm("L2", d.l2), norm("Linf", d.linf),
+                    place(&d.first, d.at_first), place(&d.worst, d.at_worst),
+                )
+            }
+        }
+    }
+}
