@@ -16,6 +16,7 @@ use rayon::prelude::*;
 use super::ScanError;
 use super::angles;
 use super::normalise::{self, NormaliseParams, NormaliseReport, RawBand, WhiteBlocks};
+use super::rings::{self, Rings};
 use super::spec::{AngleUnit, PhantomKind, PhantomSpec, RingsSpec, ScanSpec, Spec};
 
 /// Random streams of this workload.
@@ -26,7 +27,7 @@ const STREAM_PHOTONS: u64 = 2;
 #[derive(Debug)]
 pub struct Source {
     kind: Kind,
-    rings: Option<RingsSpec>,
+    rings: Option<Rings>,
     /// Angle of each projection.
     pub angles_rad: Vec<f64>,
     /// Detector rows in use; a row is a slice of the volume.
@@ -51,14 +52,15 @@ impl Source {
     /// # Errors
     /// Bad values of the job file, data errors of the scan.
     pub fn open(spec: &Spec, inputs: &Inputs, seed: u64) -> Result<Self> {
+        let rings = spec.rings.as_ref().map(RingsSpec::method);
         match (&spec.scan, &spec.phantom) {
-            (Some(scan), _) => Self::open_scan(scan, spec.rings.clone(), inputs),
-            (None, Some(phantom)) => Ok(Self::generate(phantom, spec.rings.clone(), seed)),
+            (Some(scan), _) => Self::open_scan(scan, rings, inputs),
+            (None, Some(phantom)) => Ok(Self::generate(phantom, rings, seed)),
             (None, None) => unreachable!("Spec::check asks for one source"),
         }
     }
 
-    fn open_scan(spec: &ScanSpec, rings: Option<RingsSpec>, inputs: &Inputs) -> Result<Self> {
+    fn open_scan(spec: &ScanSpec, rings: Option<Rings>, inputs: &Inputs) -> Result<Self> {
         let scan = Scan::open(inputs.resolve(&spec.file))?;
         let in_file = match scan.theta_unit {
             FileUnit::Degrees => AngleUnit::Degrees,
@@ -92,7 +94,7 @@ impl Source {
         })
     }
 
-    fn generate(spec: &PhantomSpec, rings: Option<RingsSpec>, seed: u64) -> Self {
+    fn generate(spec: &PhantomSpec, rings: Option<Rings>, seed: u64) -> Self {
         let random = Philox::new(seed, STREAM_OBJECT);
         let mut index = 0;
         let uniform = || {
@@ -156,7 +158,7 @@ impl Source {
         if n_rows == 0 {
             return Ok(Default::default());
         }
-        let (data, report) = match &self.kind {
+        let (mut data, report) = match &self.kind {
             Kind::Scan { scan, spec, first_row } => self.measured(scan, spec, first_row + rows.start..first_row + rows.end)?,
             Kind::Phantom { object, rays, photons, attenuation, seed } => {
                 let mut data = object.line_integrals(rays, rows.clone());
@@ -170,6 +172,10 @@ impl Source {
                 (data, NormaliseReport::default())
             }
         };
+        if let Some(rings) = self.rings {
+            let sinogram = self.angles_rad.len() * self.n_cols;
+            data.par_chunks_mut(sinogram).for_each(|row| rings::remove(row, self.n_cols, rings));
+        }
         Ok((data, report))
     }
 

@@ -5,10 +5,12 @@
 //! memory is reconstructed in windows of slices. See `README.md` beside this file.
 
 pub mod angles;
+pub mod centre;
 mod input;
 pub mod methods;
 pub mod normalise;
 mod plan;
+pub mod rings;
 pub mod spec;
 mod window;
 
@@ -17,9 +19,10 @@ use std::ops::Range;
 use convoke_cluster::results::{Axis, Meaning};
 use convoke_cluster::shard::RankGrid;
 use convoke_cluster::workload::{Inputs, Resources};
-use convoke_cluster::{Comm, Ctx, Error, Fields, Plan, Progress, Region, Result, Results, Workload};
+use convoke_cluster::{BadValue, Comm, Ctx, Error, Fields, Plan, Progress, Region, Result, Results, Workload};
 use convoke_kernels::ParallelGeometry;
 
+use centre::{Centre, CentreParams};
 use input::Source;
 use spec::Spec;
 use window::Window;
@@ -47,15 +50,6 @@ pub struct Tomography {
     repairs: [u64; 3],
     /// Slices that one window may have.
     window_limit: usize,
-}
-
-/// Where the rotation axis projects to, and how that is known.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Centre {
-    /// Detector column, 0-based at pixel centres.
-    pub column: f64,
-    /// Candidates and their score, where it was searched for.
-    pub search: Vec<(f64, f64)>,
 }
 
 /// A scan that cannot be used, with the file that it lies in.
@@ -337,7 +331,22 @@ fn geometry(spec: &Spec, source: &Source, axis_col: f64) -> ParallelGeometry {
 }
 
 /// The rotation axis: as given, as known, or found by rank 0 from the middle row.
-fn find_centre(spec: &Spec, source: &Source, _comm: &Comm) -> Result<Centre> {
-    let known = spec.centre.column.or(source.known_axis());
-    Ok(Centre { column: known.unwrap_or((source.n_cols as f64 - 1.0) / 2.0), search: Vec::new() })
+fn find_centre(spec: &Spec, source: &Source, comm: &Comm) -> Result<Centre> {
+    let known = spec.centre.column.or(source.known_axis().filter(|_| !spec.centre.find));
+    if let Some(column) = known {
+        return Ok(Centre { column, guess: column, search: Vec::new() });
+    }
+    let found = comm.agree(if comm.is_root() { search_centre(source).map(Some) } else { Ok(None) })?;
+    let Centre { column, guess, search } = found.unwrap_or(Centre { column: 0.0, guess: 0.0, search: Vec::new() });
+    let numbers: Vec<f64> = [column, guess].into_iter().chain(search.iter().flat_map(|(c, s)| [*c, *s])).collect();
+    let numbers: Vec<f64> = comm.all_gather(if comm.is_root() { &numbers } else { &[] })?.swap_remove(0);
+    let search = numbers[2..].chunks(2).map(|pair| (pair[0], pair[1])).collect();
+    Ok(Centre { column: numbers[0], guess: numbers[1], search })
+}
+
+fn search_centre(source: &Source) -> Result<Centre> {
+    let row = source.n_rows / 2;
+    let (sinogram, _) = source.projections(row..row + 1)?;
+    let found = centre::find(&sinogram, source.n_cols, &source.angles_rad, &CentreParams::default());
+    found.map_err(|error| BadValue::wrong("problem.centre", format!("the rotation axis cannot be found: {error}")).into())
 }

@@ -6,6 +6,8 @@ use convoke_cluster::BadValue;
 use convoke_kernels::{FilterWindow, Footprint};
 use serde::{Deserialize, Serialize};
 
+use super::rings::Rings;
+
 /// `[problem]`: one source of projections, how to clean them, what to reconstruct and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -296,6 +298,19 @@ impl Algorithm {
     /// Whether it multiplies, so that the image stays non-negative and data must be.
     pub fn is_multiplicative(self) -> bool {
         matches!(self, Self::Mlem | Self::Osem)
+    }
+}
+
+impl RingsSpec {
+    /// The method with its parameters.
+    pub fn method(&self) -> Rings {
+        match self.method {
+            RingMethod::Sorting => Rings::Sorting { size: self.window.unwrap_or(21) },
+            RingMethod::ColumnMean => Rings::ColumnMean { size: self.window.unwrap_or(21) },
+            RingMethod::FourierWavelet => {
+                Rings::FourierWavelet { levels: self.levels.unwrap_or(5), sigma: self.sigma.unwrap_or(2.0) }
+            }
+        }
     }
 }
 
