@@ -105,7 +105,7 @@ pub fn compile_emulation(dir: &Path) -> Result<PathBuf> {
     let library = dir.join("libconvoke_kernels_emulation.so");
     let mut command = Command::new("g++");
     // No contraction to fused operations behind our back: kernels say fmaf where they mean it.
-    command.args(["-std=c++17", "-O2", "-ffp-contract=off", "-fPIC", "-shared", "-DCUDA_CPU_SHIM", "-Wall", "-I"]);
+    command.args(["-std=c++17", "-O2", "-ffp-contract=off", "-fPIC", "-shared", "-DCUDA_CPU_SHIM", "-Wall", "-Wno-unknown-pragmas", "-I"]);
     command.arg(dir).args(["-x", "c++"]);
     for module in MODULES {
         command.arg(write(format!("{}.cu", module.name), module.source)?);

@@ -2,11 +2,13 @@
 //! the same kernels on the CPU. The launch code above cannot tell them apart, so what continuous integration
 //! launches under emulation is what a GPU is given: grid, block and order of arguments.
 
+pub mod compile;
 mod driver;
 pub mod emulation;
 mod modules;
 
 pub use modules::{MODULES, Module};
+pub(crate) use modules::{PROJECTOR, RAMP_FILTER, SLICES};
 
 use crate::device::GpuInfo;
 use crate::{KernelError, Result};
@@ -33,6 +35,7 @@ pub(crate) struct Memory {
 pub(crate) enum Arg {
     Address(u64),
     I32(i32),
+    I64(i64),
     F32(f32),
 }
 
@@ -121,6 +124,10 @@ impl Memory {
         self.address
     }
 
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(crate) fn is_on(&self, gpu: &Gpu) -> bool {
         Arc::ptr_eq(&self.gpu.0, &gpu.0)
     }
@@ -163,6 +170,7 @@ impl Arg {
         match self {
             Self::Address(a) => a,
             Self::I32(i) => u64::from(i as u32),
+            Self::I64(i) => i as u64,
             Self::F32(x) => u64::from(x.to_bits()),
         }
     }

@@ -11,5 +11,46 @@ pub struct Module {
     pub ptx: &'static str,
 }
 
+macro_rules! module {
+    ($name:literal) => {
+        Module {
+            name: $name,
+            source: include_str!(concat!("../", $name, "/kernel.cu")),
+            ptx: include_str!(concat!("../../ptx/", $name, ".ptx")),
+        }
+    };
+}
+
+pub(crate) static PROJECTOR: Module = module!("projector");
+pub(crate) static RAMP_FILTER: Module = module!("ramp_filter");
+pub(crate) static SLICES: Module = module!("slices");
+
 /// Every module of this crate.
-pub static MODULES: [&Module; 0] = [];
+pub static MODULES: [&Module; 3] = [&PROJECTOR, &RAMP_FILTER, &SLICES];
+
+impl Module {
+    /// First line of this module's PTX: it names the source that it was compiled from.
+    pub fn ptx_header(&self) -> String {
+        // FNV-1a, 64 bits.
+        let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+        let hash = self.source.bytes().fold(0xcbf2_9ce4_8422_2325, step);
+        format!("// {}/kernel.cu, FNV-1a {hash:016x}", self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ptx_that_ships_was_compiled_from_the_present_sources() {
+        for module in MODULES {
+            assert_eq!(
+                module.ptx.lines().next(),
+                Some(module.ptx_header().as_str()),
+                "{}.ptx is stale: cargo run -p convoke-kernels --example compile_kernels -- --write",
+                module.name
+            );
+        }
+    }
+}

@@ -18,13 +18,16 @@ const PLANES: usize = 8;
 /// Voxels along the planes whose rays go together: no more than 16 rays for columns as wide as voxels.
 const SPAN: usize = 15;
 
+/// Widest hat, in samples to either side, that the tables hold.
+pub(super) const MAX_REACH: f64 = MAX_TAPS as f64 / 2.0;
+
 /// True if the footprint is narrow enough for the tables; else the reference serves.
 pub(super) fn can(g: &ParallelGeometry, views: &[View]) -> bool {
-    views.iter().all(|v| taps(v.half_width / g.col_pitch) <= MAX_TAPS)
+    views.iter().all(|v| v.half_width / g.col_pitch <= MAX_REACH && Rays::new(g, v).reach <= MAX_REACH)
 }
 
 /// Samples under a hat of half-width `reach`. The slack forgives the rounding of a reach that is a whole number.
-fn taps(reach: f64) -> usize {
+pub(super) fn taps(reach: f64) -> usize {
     ((2.0 * reach - 1e-9).ceil() as usize).max(2)
 }
 
@@ -158,18 +161,18 @@ impl Padded {
 
 /// The rays of one projection: they cross planes of constant y (or of constant x where they run along x), at the
 /// position in the plane `origin + per_col j + per_plane plane`.
-struct Rays {
-    along_y: bool,
-    origin: f64,
-    per_col: f64,
-    per_plane: f64,
-    reach: f64,
-    half_width: f64,
-    taps: usize,
+pub(super) struct Rays {
+    pub along_y: bool,
+    pub origin: f64,
+    pub per_col: f64,
+    pub per_plane: f64,
+    pub reach: f64,
+    pub half_width: f64,
+    pub taps: usize,
 }
 
 impl Rays {
-    fn new(g: &ParallelGeometry, view: &View) -> Self {
+    pub(super) fn new(g: &ParallelGeometry, view: &View) -> Self {
         let (column, along_x, along_y) = g.column_of(view);
         let is_along_y = view.cos.abs() >= view.sin.abs();
         // Column of voxel (ix, iy): j = column + along_x ix + along_y iy; solved for the index in the plane.

@@ -6,6 +6,7 @@
 //! any number of threads.
 
 mod cpu;
+mod cuda;
 mod gather;
 mod geometry;
 mod pack;
@@ -28,6 +29,8 @@ pub struct Projector {
     views: Arc<[View]>,
     /// Vector instructions of the fast path; none for the reference.
     simd: Option<Simd>,
+    /// On a GPU that can take the geometry.
+    plan: Option<Arc<cuda::Plan>>,
 }
 
 impl Projector {
@@ -36,7 +39,8 @@ impl Projector {
         geometry.check()?;
         let views: Arc<[View]> = geometry.views(footprint).into();
         let simd = cpu::can(&geometry, &views).then(machine::simd);
-        Ok(Self { device: device.clone(), geometry: Arc::new(geometry), footprint, views, simd })
+        let plan = plan(device, &geometry, &views)?;
+        Ok(Self { device: device.clone(), geometry: Arc::new(geometry), footprint, views, simd, plan })
     }
 
     /// The pair restricted to some angles, in the order given. Its sinograms keep their full size: it reads and
@@ -46,13 +50,14 @@ impl Projector {
         let view = |index: &usize| {
             all.get(*index).copied().ok_or(KernelError::Index { what: "angle", index: *index, bound: all.len() })
         };
-        let views = angle_indices.iter().map(view).collect::<Result<_>>()?;
+        let views = angle_indices.iter().map(view).collect::<Result<Arc<[View]>>>()?;
         let mut sorted = angle_indices.to_vec();
         sorted.sort_unstable();
         if let Some(twice) = sorted.windows(2).find(|w| w[0] == w[1]) {
             return Err(KernelError::Parameter { what: "angle index", value: twice[0] as f64, rule: "given once only" });
         }
-        Ok(Self { views, ..self.clone() })
+        let plan = plan(&self.device, &self.geometry, &views)?;
+        Ok(Self { views, plan, ..self.clone() })
     }
 
     /// The geometry, with all angles.
@@ -73,6 +78,9 @@ impl Projector {
     /// sinogram = A volume. Overwrites the rows of this projector's angles, leaves the others.
     pub fn forward(&self, volume: &mut Buffer<f32>, sinogram: &mut Buffer<f32>) -> Result<()> {
         self.check(volume, sinogram)?;
+        if let Some(plan) = &self.plan {
+            return plan.forward(&self.geometry, volume, sinogram, self.overwrites_all());
+        }
         let sinogram = if self.overwrites_all() { sinogram.host_out() } else { sinogram.host_mut() };
         let (g, views) = (&*self.geometry, &*self.views);
         match self.simd {
@@ -95,6 +103,9 @@ impl Projector {
             return Err(KernelError::Shape { what: "weights [angles]", expected: self.views.len(), got: weights.len() });
         }
         let (g, views) = (&*self.geometry, &*self.views);
+        if let Some(plan) = &self.plan {
+            return plan.back(g, weights, sinogram, volume);
+        }
         match self.simd {
             Some(simd) => cpu::back(simd, g, views, weights, sinogram.host(), volume.host_out()),
             None => reference::back(g, views, weights, sinogram.host(), volume.host_out()),
@@ -122,6 +133,13 @@ impl Projector {
         let mut seen = vec![false; self.geometry.angles_rad.len()];
         self.views.iter().for_each(|v| seen[v.row] = true);
         seen.into_iter().all(|s| s)
+    }
+}
+
+fn plan(device: &Device, g: &ParallelGeometry, views: &[View]) -> Result<Option<Arc<cuda::Plan>>> {
+    match device {
+        Device::Gpu(gpu) if cuda::can(g, views) => Ok(Some(Arc::new(cuda::Plan::new(gpu, g, views)?))),
+        _ => Ok(None),
     }
 }
 

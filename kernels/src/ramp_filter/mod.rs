@@ -5,6 +5,7 @@
 //! by a window in frequency. Sampling |omega| instead would put a bias on the mean of the image.
 
 mod cpu;
+mod cuda;
 
 use crate::{Buffer, Device, KernelError, Result};
 use rustfft::{Fft, FftPlanner, num_complex::Complex};
@@ -64,11 +65,13 @@ pub struct RampFilter {
     response: Vec<f32>,
     forward: Arc<dyn Fft<f32>>,
     inverse: Arc<dyn Fft<f32>>,
+    /// On a GPU with room for the transform.
+    plan: Option<cuda::Plan>,
 }
 
 impl RampFilter {
     /// The filter of `params` on `device`.
-    pub fn new(_device: &Device, params: RampParams) -> Result<Self> {
+    pub fn new(device: &Device, params: RampParams) -> Result<Self> {
         let RampParams { n_cols, col_pitch, cutoff, .. } = params;
         if n_cols == 0 {
             return Err(KernelError::Parameter { what: "n_cols", value: 0.0, rule: "at least 1" });
@@ -81,9 +84,15 @@ impl RampFilter {
         }
         let fft_len = fft_len(params);
         let mut planner = FftPlanner::new();
+        let response = response(params, fft_len);
+        let plan = match device {
+            Device::Cpu => None,
+            Device::Gpu(gpu) => cuda::Plan::new(gpu, params, &response)?,
+        };
         Ok(Self {
+            plan,
             params,
-            response: response(params, fft_len),
+            response,
             forward: planner.plan_fft_forward(fft_len),
             inverse: planner.plan_fft_inverse(fft_len),
         })
@@ -107,8 +116,13 @@ impl RampFilter {
                 got: sinogram.len(),
             });
         }
-        cpu::apply(self, n_angles, sinogram.host_mut());
-        Ok(())
+        match &self.plan {
+            Some(plan) => plan.apply(n_angles, sinogram),
+            None => {
+                cpu::apply(self, n_angles, sinogram.host_mut());
+                Ok(())
+            }
+        }
     }
 }
 

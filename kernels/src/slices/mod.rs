@@ -4,8 +4,11 @@
 //! Sums are in f64 over fixed blocks of one slice, so they depend neither on threads nor on how slices are grouped.
 
 mod cpu;
+mod cuda;
 
+use crate::gpu::Gpu;
 use crate::{Buffer, Device, KernelError, Result};
+use cuda::{Coefficient, Op};
 
 /// Operations on arrays of `n_slices` slices on one device. Lengths per slice are read off the arrays.
 #[derive(Clone, Debug)]
@@ -33,6 +36,9 @@ impl Slices {
     /// y_s += alpha_s x_s
     pub fn axpy(&self, alpha: &[f64], x: &mut Array, y: &mut Array) -> Result<()> {
         self.check(&[x.len(), y.len()], Some(alpha))?;
+        if let Some(gpu) = self.gpu() {
+            return cuda::map(gpu, self.n_slices, Op::Axpy, Coefficient::PerSlice(alpha), (Some(x), None), y);
+        }
         cpu::zip(self.n_slices, x.host(), y.host_mut(), |s, x, y| *y += alpha[s] as f32 * x);
         Ok(())
     }
@@ -40,6 +46,9 @@ impl Slices {
     /// y_s = x_s + beta_s y_s
     pub fn xpby(&self, x: &mut Array, beta: &[f64], y: &mut Array) -> Result<()> {
         self.check(&[x.len(), y.len()], Some(beta))?;
+        if let Some(gpu) = self.gpu() {
+            return cuda::map(gpu, self.n_slices, Op::Xpby, Coefficient::PerSlice(beta), (Some(x), None), y);
+        }
         cpu::zip(self.n_slices, x.host(), y.host_mut(), |s, x, y| *y = x + beta[s] as f32 * *y);
         Ok(())
     }
@@ -47,6 +56,9 @@ impl Slices {
     /// y_s *= alpha_s
     pub fn scale(&self, alpha: &[f64], y: &mut Array) -> Result<()> {
         self.check(&[y.len()], Some(alpha))?;
+        if let Some(gpu) = self.gpu() {
+            return cuda::map(gpu, self.n_slices, Op::Scale, Coefficient::PerSlice(alpha), (None, None), y);
+        }
         cpu::map(self.n_slices, y.host_mut(), |s, y| *y *= alpha[s] as f32);
         Ok(())
     }
@@ -54,6 +66,9 @@ impl Slices {
     /// y = value
     pub fn fill(&self, value: f32, y: &mut Array) -> Result<()> {
         self.check(&[y.len()], None)?;
+        if let Some(gpu) = self.gpu() {
+            return cuda::map(gpu, self.n_slices, Op::Fill, Coefficient::All(value), (None, None), y);
+        }
         cpu::map(self.n_slices, y.host_out(), |_, y| *y = value);
         Ok(())
     }
@@ -61,6 +76,9 @@ impl Slices {
     /// y = x
     pub fn copy(&self, x: &mut Array, y: &mut Array) -> Result<()> {
         self.check(&[x.len(), y.len()], None)?;
+        if let Some(gpu) = self.gpu() {
+            return cuda::map(gpu, self.n_slices, Op::Copy, Coefficient::All(0.0), (Some(x), None), y);
+        }
         cpu::zip(self.n_slices, x.host(), y.host_out(), |_, x, y| *y = x);
         Ok(())
     }
@@ -68,6 +86,9 @@ impl Slices {
     /// y = max(y, min)
     pub fn clamp_min(&self, min: f32, y: &mut Array) -> Result<()> {
         self.check(&[y.len()], None)?;
+        if let Some(gpu) = self.gpu() {
+            return cuda::map(gpu, self.n_slices, Op::ClampMin, Coefficient::All(min), (None, None), y);
+        }
         cpu::map(self.n_slices, y.host_mut(), |_, y| *y = y.max(min));
         Ok(())
     }
@@ -75,6 +96,9 @@ impl Slices {
     /// y *= w, element by element; `w` is as long as `y`, or one slice that serves all.
     pub fn multiply(&self, w: &mut Array, y: &mut Array) -> Result<()> {
         let broadcast = self.is_broadcast(w, y)?;
+        if let Some(gpu) = self.gpu() {
+            return cuda::map(gpu, self.n_slices, Op::Multiply, Coefficient::All(0.0), (None, Some(w)), y);
+        }
         cpu::zip_weight(self.n_slices, broadcast, w.host(), y.host_mut(), |w, y| *y *= w);
         Ok(())
     }
@@ -82,6 +106,9 @@ impl Slices {
     /// out = a - b
     pub fn subtract(&self, a: &mut Array, b: &mut Array, out: &mut Array) -> Result<()> {
         self.check(&[a.len(), b.len(), out.len()], None)?;
+        if let Some(gpu) = self.gpu() {
+            return cuda::map(gpu, self.n_slices, Op::Subtract, Coefficient::All(0.0), (Some(a), Some(b)), out);
+        }
         cpu::zip2(self.n_slices, a.host(), b.host(), out.host_out(), |a, b, out| *out = a - b);
         Ok(())
     }
@@ -89,6 +116,9 @@ impl Slices {
     /// out = measured / modelled, 0 where `modelled` is below [`TINY`] (no ray, nothing to compare).
     pub fn ratio(&self, measured: &mut Array, modelled: &mut Array, out: &mut Array) -> Result<()> {
         self.check(&[measured.len(), modelled.len(), out.len()], None)?;
+        if let Some(gpu) = self.gpu() {
+            return cuda::map(gpu, self.n_slices, Op::Ratio, Coefficient::All(TINY), (Some(measured), Some(modelled)), out);
+        }
         cpu::zip2(self.n_slices, measured.host(), modelled.host(), out.host_out(), |a, b, out| {
             *out = if b < TINY { 0.0 } else { a / b }
         });
@@ -98,14 +128,29 @@ impl Slices {
     /// sum x_s y_s, for each slice.
     pub fn dot(&self, x: &mut Array, y: &mut Array) -> Result<Vec<f64>> {
         self.check(&[x.len(), y.len()], None)?;
+        if let Some(gpu) = self.gpu() {
+            let len = x.len() / self.n_slices;
+            return cuda::dot(gpu, self.n_slices, len, x.device_in(gpu)?, y.device_in(gpu)?);
+        }
         Ok(cpu::dot(self.n_slices, x.host(), y.host()))
     }
 
     /// sum x_s^2, for each slice.
     pub fn norm2(&self, x: &mut Array) -> Result<Vec<f64>> {
         self.check(&[x.len()], None)?;
+        if let Some(gpu) = self.gpu() {
+            let address = x.device_in(gpu)?;
+            return cuda::dot(gpu, self.n_slices, x.len() / self.n_slices, address, address);
+        }
         let x = x.host();
         Ok(cpu::dot(self.n_slices, x, x))
+    }
+
+    fn gpu(&self) -> Option<&Gpu> {
+        match &self.device {
+            Device::Cpu => None,
+            Device::Gpu(gpu) => Some(gpu),
+        }
     }
 
     /// All lengths equal and a multiple of `n_slices`, one coefficient per slice.
