@@ -77,6 +77,12 @@ impl<T: Element> Buffer<T> {
         self.len == 0
     }
 
+    /// A second buffer of the same value, on the host for now.
+    pub fn duplicate(&mut self) -> Result<Self> {
+        self.sync()?;
+        Self::from_vec(&Device::Cpu, self.host.clone())
+    }
+
     /// Bring the value to the host (if it is not there); reports a lost device as an error.
     pub fn sync(&mut self) -> Result<()> {
         if self.newest == Newest::Device {

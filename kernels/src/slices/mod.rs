@@ -256,7 +256,7 @@ mod tests {
     fn wrong_lengths_are_errors() {
         let d = Device::cpu();
         let ops = Slices::new(&d, 2).unwrap();
-        let mut b = |n| Buffer::<f32>::zeros(&d, n).unwrap();
+        let b = |n| Buffer::<f32>::zeros(&d, n).unwrap();
         assert!(Slices::new(&d, 0).is_err());
         assert!(ops.axpy(&[1.0, 2.0], &mut b(4), &mut b(6)).is_err());
         assert!(ops.axpy(&[1.0], &mut b(4), &mut b(4)).is_err());
