@@ -15,7 +15,8 @@ use rustfft::{FftPlanner, num_complex::Complex};
 /// How to search.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CentreParams {
-    /// Half width in columns of the coarse search about the first guess.
+    /// Half width in columns of the coarse search about the first guess; at most a sixteenth of the
+    /// detector.
     pub reach: usize,
     /// Step in columns of the fine search.
     pub fine_step: f64,
@@ -116,7 +117,8 @@ fn search(guess: f64, n_cols: usize, params: &CentreParams, score: &(dyn Fn(f64)
     let evaluate = |columns: Vec<f64>| -> Vec<(f64, f64)> {
         columns.into_par_iter().map(|column| (column, score(column))).collect()
     };
-    let reach = params.reach as i64;
+    // Far from the guess the completed turn is mostly filling, and the score means little.
+    let reach = params.reach.min((n_cols / 16).max(6)) as i64;
     let mut found = evaluate((-reach..=reach).filter_map(|k| inside(guess.round() + k as f64)).collect());
     let best = minimum(&found).unwrap_or(guess);
     let steps = (2.0 / params.fine_step).ceil() as i64;
