@@ -28,9 +28,9 @@ pub enum Error {
         reason: &'static str,
     },
     /// The packages are there, the need is not met.
-    #[error("installed, but still not found: {missing}")]
+    #[error("installed, but still missing: {missing} (details above)")]
     StillMissing {
-        /// The needs, with what was looked for.
+        /// The needs.
         missing: String,
     },
     /// A step of `cargo xtask test`.

@@ -81,8 +81,8 @@ pub fn describe(plan: &Plan) -> Vec<String> {
     sources.chain(refresh).chain([plan.install.join(" ")]).collect()
 }
 
-/// Ways without root, for the reader.
-pub fn without_root(system: &System, missing: &[Need]) -> Vec<String> {
+/// Ways without root, for the reader: name and commands.
+pub fn without_root(system: &System, missing: &[Need]) -> Vec<[String; 2]> {
     let name = |need: &Need| match need {
         Need::CCompiler | Need::CxxCompiler => ("gcc", "c-compiler cxx-compiler"),
         Need::Hdf5 => ("hdf5", "hdf5"),
@@ -94,26 +94,25 @@ pub fn without_root(system: &System, missing: &[Need]) -> Vec<String> {
     modules.dedup();
     let modules = modules.join(" ");
     let conda = missing.iter().map(|need| name(need).1).collect::<Vec<_>>().join(" ");
-    let first = |there: bool| if there { "  (here)" } else { "" };
-    let mut lines = vec![
-        format!(
-            "modules{}: look with `module avail`, then `module load {modules}` (or their names there)",
-            first(system.modules)
+    let here = |there: bool| if there { " (here)" } else { "" };
+    let way = |name: &str, how: String| [name.to_owned(), how];
+    let spack = modules.replace("hdf5", "hdf5~mpi");
+    let mut ways = vec![
+        way(
+            &format!("modules{}", here(system.modules)),
+            format!("module avail; module load {modules}    (or their names there)"),
         ),
-        format!(
-            "spack{0}: `spack install {1} && spack load {1}`",
-            first(system.spack),
-            modules.replace("hdf5", "hdf5~mpi")
-        ),
-        format!("conda: `micromamba create -n convoke -c conda-forge {conda}`, then `micromamba activate convoke`"),
+        way(&format!("spack{}", here(system.spack)), format!("spack install {spack} && spack load {spack}")),
+        way("conda", format!("micromamba create -n convoke -c conda-forge {conda} && micromamba activate convoke")),
     ];
     if missing.contains(&Need::Mpi) || missing.contains(&Need::Libclang) {
-        lines.push("without MPI: `cargo xtask quickstart --no-mpi` needs neither MPI nor libclang".into());
+        ways.push(way("without MPI", "cargo xtask quickstart --no-mpi    (needs neither MPI nor libclang)".into()));
     }
     if missing.contains(&Need::Hdf5) {
-        lines.push("HDF5 from source: `cargo build --release --features hdf5-static` (CMake 3.26 or newer)".into());
+        let build = "cargo build --release --features hdf5-static    (needs CMake 3.26 or newer)";
+        ways.push(way("HDF5 from source", build.into()));
     }
-    lines
+    ways
 }
 
 /// Shows what is there.
@@ -141,17 +140,17 @@ pub fn prepare(sh: &Shell, machine: &dyn Machine, needs: &[Need], optional: &[Ne
         if let Err(error) = plan(&system, &missing).and_then(|plan| install(sh, &plan)) {
             if is_required(&missing) {
                 say::heading("Ways without root");
-                without_root(&system, &missing).iter().for_each(|way| say::line(format!("  {way}")));
+                say::table(["with", "commands"], without_root(&system, &missing));
                 return Err(error);
             }
             say::line(format!("going on without: {error}"));
         }
         survey = Survey::take(machine, needs);
+        show(&system, &survey);
         let missing = survey.missing();
         if is_required(&missing) {
             return Err(Error::StillMissing { missing: names(&missing) });
         }
-        show(&system, &survey);
     }
     for setting in survey.found().flat_map(|found| &found.settings) {
         let before = sh.var(setting.name).ok().filter(|value| setting.prepend && !value.is_empty());
@@ -236,8 +235,8 @@ mod tests {
         let missing = [Need::Hdf5, Need::Mpi, Need::Libclang];
         let error = plan(&cluster, &missing).unwrap_err().to_string();
         assert_eq!(error, "HDF5 with headers, MPI, libclang missing, and you are not root and there is no sudo");
-        let ways = without_root(&cluster, &missing).join("\n");
+        let ways = without_root(&cluster, &missing).concat().join("\n");
         assert!(ways.contains("module load hdf5 openmpi llvm") && ways.contains("hdf5~mpi") && ways.contains("(here)"));
-        assert!(!without_root(&cluster, &[Need::CCompiler]).join("\n").contains("hdf5-static"));
+        assert!(!without_root(&cluster, &[Need::CCompiler]).concat().join("\n").contains("hdf5-static"));
     }
 }

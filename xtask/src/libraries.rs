@@ -16,7 +16,9 @@ const MPI_FOLDERS: [&str; 4] =
 pub fn hdf5(machine: &dyn Machine) -> Answer {
     if let Some(prefix) = machine.variable("HDF5_DIR") {
         let header = Header::below(machine, Path::new(&prefix));
-        return header.map(Header::found).ok_or(format!("HDF5_DIR={prefix} has no include/H5pubconf.h"));
+        return header
+            .map(Header::found)
+            .ok_or(format!("HDF5_DIR={prefix} has no include/H5pubconf.h: correct or unset it"));
     }
     let loaded = HDF5_VARIABLES.iter().filter_map(|name| machine.variable(name)).map(PathBuf::from);
     if let Some(found) = loaded.into_iter().find_map(|prefix| with_prefix(machine, &prefix)) {

@@ -68,7 +68,7 @@ fn print(needs: &[Need], commands: &[Vec<String>]) {
     }
     if !missing.is_empty() && (system.rights == Rights::None || system.modules || system.spack) {
         say::heading("Ways without root");
-        install::without_root(&system, &missing).iter().for_each(|way| say::line(format!("  {way}")));
+        say::table(["with", "commands"], install::without_root(&system, &missing));
     }
     say::heading("Would build and run");
     commands.iter().for_each(|words| say::line(format!("  $ {}", words.join(" "))));

@@ -51,7 +51,10 @@ fn on_other_architectures_debians_hdf5_is_named() {
 fn fedoras_hdf5_and_a_wrong_hdf5_dir() {
     let machine = Invented::default().file("/usr/include/H5pubconf-64.h", SERIAL);
     assert!(hdf5(&machine).unwrap().settings.is_empty());
-    assert_eq!(hdf5(&machine.variable("HDF5_DIR", "/no")).unwrap_err(), "HDF5_DIR=/no has no include/H5pubconf.h");
+    assert_eq!(
+        hdf5(&machine.variable("HDF5_DIR", "/no")).unwrap_err(),
+        "HDF5_DIR=/no has no include/H5pubconf.h: correct or unset it"
+    );
 }
 
 #[test]
