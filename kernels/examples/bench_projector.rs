@@ -2,7 +2,9 @@
 //! Beside them, the machine's own measured peaks. `cargo run --release -p convoke-kernels --example bench_projector`
 #![allow(clippy::print_stdout)]
 
-use convoke_kernels::{Buffer, Device, Footprint, ParallelGeometry, Philox, Projector, RampFilter, RampParams, machine};
+use convoke_kernels::{
+    Buffer, Device, Footprint, ParallelGeometry, Philox, Projector, RampFilter, RampParams, machine,
+};
 
 type AnyError = Box<dyn std::error::Error>;
 
@@ -43,6 +45,11 @@ fn measure(n_slices: usize, width: usize, n_angles: usize) -> convoke_kernels::R
     }
     let filter = RampFilter::new(&device, RampParams::new(width, 1.0))?;
     let seconds = machine::best_seconds(5, || filter.apply(n_angles, &mut sinogram));
-    println!("  {:16} {:7.1} ms  {:6.2} ns per value", "ramp filter", 1e3 * seconds, 1e9 * seconds / sinogram.len() as f64);
+    println!(
+        "  {:16} {:7.1} ms  {:6.2} ns per value",
+        "ramp filter",
+        1e3 * seconds,
+        1e9 * seconds / sinogram.len() as f64
+    );
     Ok(())
 }

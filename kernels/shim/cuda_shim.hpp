@@ -165,7 +165,7 @@ inline void launch(dim3 grid, dim3 block, size_t shared_bytes, const std::functi
         worker.kernel = &kernel;
         std::vector<int> order(block.x * block.y * block.z);
         std::iota(order.begin(), order.end(), 0);
-        if (choice && !std::strcmp(choice, "reverse")) order.assign(order.rbegin(), order.rend());
+        if (choice && !std::strcmp(choice, "reverse")) std::reverse(order.begin(), order.end());
         std::mt19937 random(1);
         for (size_t b; (b = next++) < blocks;) {
             if (choice && !std::strcmp(choice, "random")) std::shuffle(order.begin(), order.end(), random);

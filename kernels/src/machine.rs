@@ -60,8 +60,7 @@ pub fn peak_flops() -> f64 {
     const ROUNDS: u64 = 2_000_000;
     let threads = rayon::current_num_threads();
     let per_thread = flops_per_round(simd()) * ROUNDS;
-    best_seconds(5, || rayon::broadcast(|_| std::hint::black_box(multiply_adds(ROUNDS))))
-        .recip()
+    best_seconds(5, || rayon::broadcast(|_| std::hint::black_box(multiply_adds(ROUNDS)))).recip()
         * (threads as u64 * per_thread) as f64
 }
 

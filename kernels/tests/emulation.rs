@@ -1,6 +1,8 @@
 //! The device kernels under emulation (the same launches as on a GPU) against the CPU. Sizes are odd and go beyond a
 //! warp, a block and the slices of a thread. Skipped, with a printed reason, where there is no g++.
 
+#![allow(clippy::unwrap_used)]
+
 use convoke_kernels::gpu::emulation::compile_emulation;
 use convoke_kernels::*;
 use std::sync::OnceLock;
@@ -64,9 +66,8 @@ fn projectors_equal_the_cpu_to_2e_6_of_the_maximum_and_are_adjoint_to_1e_6() {
                 let (mut aty, mut aty_cpu) = (Buffer::zeros(&device, v).unwrap(), Buffer::zeros(&cpu, v).unwrap());
                 dev.forward(&mut x, &mut ax).unwrap();
                 dev.back(&mut y, &mut aty).unwrap();
-                let dot = |a: &mut Buffer<f32>, b: &mut Buffer<f32>| {
-                    Slices::new(&device, 1).unwrap().dot(a, b).unwrap()[0]
-                };
+                let dot =
+                    |a: &mut Buffer<f32>, b: &mut Buffer<f32>| Slices::new(&device, 1).unwrap().dot(a, b).unwrap()[0];
                 let norm2 = |a: &mut Buffer<f32>| Slices::new(&device, 1).unwrap().norm2(a).unwrap()[0];
                 let norms = (norm2(&mut ax) * norm2(&mut y)).sqrt();
                 let mismatch = (dot(&mut ax, &mut y) - dot(&mut x, &mut aty)).abs() / norms;
@@ -106,7 +107,8 @@ fn the_ramp_filter_equals_the_cpu_to_1e_6_of_the_maximum() {
             [(1, 1, Padding::Zero), (45, 7, Padding::Zero), (100, 4, Padding::Edge), (700, 3, Padding::Zero)]
         {
             let params = RampParams { window: FilterWindow::Hann, padding, ..RampParams::new(n_cols, 0.7) };
-            let (mut a, mut b) = (random(&device, 3 * n_angles * n_cols, 2), random(&Device::cpu(), 3 * n_angles * n_cols, 2));
+            let (mut a, mut b) =
+                (random(&device, 3 * n_angles * n_cols, 2), random(&Device::cpu(), 3 * n_angles * n_cols, 2));
             RampFilter::new(&device, params).unwrap().apply(n_angles, &mut a).unwrap();
             RampFilter::new(&Device::cpu(), params).unwrap().apply(n_angles, &mut b).unwrap();
             assert_close(&mut a, &mut b, 1e-6, &format!("{n_cols} columns"));

@@ -120,7 +120,13 @@ impl Driver {
         self.with("synchronize", || self.context.synchronize())
     }
 
-    pub(super) fn launch(&self, module: &'static Module, kernel: &'static str, extent: Extent, args: &[Arg]) -> Result<()> {
+    pub(super) fn launch(
+        &self,
+        module: &'static Module,
+        kernel: &'static str,
+        extent: Extent,
+        args: &[Arg],
+    ) -> Result<()> {
         let function = self.kernel(module, kernel)?;
         let mut words: Vec<u64> = args.iter().map(|a| a.word()).collect();
         let mut params = pointers(&mut words);

@@ -84,8 +84,8 @@ impl Emulation {
         let mut params = pointers(&mut words);
         let symbol = format!("{kernel}__cpu");
         // SAFETY: every symbol of this name is a `Launcher`: the shim's EXPORT_KERNEL defines it so.
-        let launcher = unsafe { self.library.get::<Launcher>(symbol.as_bytes()) }
-            .map_err(|e| device_error(NAME, kernel, e))?;
+        let launcher =
+            unsafe { self.library.get::<Launcher>(symbol.as_bytes()) }.map_err(|e| device_error(NAME, kernel, e))?;
         let ([gx, gy, gz], [bx, by, bz]) = (extent.grid, extent.block);
         // SAFETY: the callers pass the kernel's own parameters in its order, with addresses from live `Memory`s.
         unsafe { launcher(gx, gy, gz, bx, by, bz, extent.shared_bytes as usize, params.as_mut_ptr()) };
@@ -105,7 +105,17 @@ pub fn compile_emulation(dir: &Path) -> Result<PathBuf> {
     let library = dir.join("libconvoke_kernels_emulation.so");
     let mut command = Command::new("g++");
     // No contraction to fused operations behind our back: kernels say fmaf where they mean it.
-    command.args(["-std=c++17", "-O2", "-ffp-contract=off", "-fPIC", "-shared", "-DCUDA_CPU_SHIM", "-Wall", "-Wno-unknown-pragmas", "-I"]);
+    command.args([
+        "-std=c++17",
+        "-O2",
+        "-ffp-contract=off",
+        "-fPIC",
+        "-shared",
+        "-DCUDA_CPU_SHIM",
+        "-Wall",
+        "-Wno-unknown-pragmas",
+        "-I",
+    ]);
     command.arg(dir).args(["-x", "c++"]);
     for module in MODULES {
         command.arg(write(format!("{}.cu", module.name), module.source)?);

@@ -94,7 +94,13 @@ impl Gpu {
     }
 
     /// Launch `kernel` of `module`. The arguments must be those of the kernel, in its order.
-    pub(crate) fn launch(&self, module: &'static Module, kernel: &'static str, extent: Extent, args: &[Arg]) -> Result<()> {
+    pub(crate) fn launch(
+        &self,
+        module: &'static Module,
+        kernel: &'static str,
+        extent: Extent,
+        args: &[Arg],
+    ) -> Result<()> {
         if extent.grid.contains(&0) {
             return Ok(());
         }

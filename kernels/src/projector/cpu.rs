@@ -252,8 +252,7 @@ fn forward_tile(
     let columns = if rays.per_col > 0.0 { ranks } else { g.n_cols - ranks.end..g.n_cols - ranks.start };
     let vectors = grid.group.vectors;
     // Vectors from plane to plane and from sample to sample.
-    let (plane_stride, stride) =
-        if rays.along_y { (grid.row_vectors, vectors) } else { (vectors, grid.row_vectors) };
+    let (plane_stride, stride) = if rays.along_y { (grid.row_vectors, vectors) } else { (vectors, grid.row_vectors) };
     let samples = Samples { data: packed, stride, count: n_across, taps: rays.taps, vectors };
     let corner = grid.margin * (grid.row_vectors + vectors);
     let width = grid.group.width();

@@ -40,7 +40,9 @@ pub(super) fn can(g: &ParallelGeometry, views: &[View]) -> bool {
     let fits = |r: &Rays| small(r.origin) && small(r.per_col * g.n_cols as f64) && r.reach <= MAX_REACH;
     g.slice_len() < 1 << 31
         && g.sinogram_len() < 1 << 31
-        && views.iter().all(|v| fits(&Rays::new(g, v)) && small(g.column_of(v).0) && v.half_width / g.col_pitch <= MAX_REACH)
+        && views
+            .iter()
+            .all(|v| fits(&Rays::new(g, v)) && small(g.column_of(v).0) && v.half_width / g.col_pitch <= MAX_REACH)
 }
 
 impl Views {

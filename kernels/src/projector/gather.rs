@@ -172,10 +172,10 @@ unsafe fn rows<S: Vector, const K: usize, const V: usize>(
             for (e, line) in lines.iter().enumerate() {
                 let vector = line.base as isize + *table.offset.get_unchecked(e).get_unchecked(lane) as isize;
                 let p = data.offset(vector * WIDTH as isize);
-                for k in 0..K {
+                for (k, sum) in sum.iter_mut().enumerate() {
                     let weight = *table.weight.get_unchecked(e * K + k).get_unchecked(lane);
-                    for v in 0..V {
-                        sum[k][v] = sum[k][v].fma(weight, S::load(p.add((k * samples.stride + v) * WIDTH)));
+                    for (v, sum) in sum.iter_mut().enumerate() {
+                        *sum = sum.fma(weight, S::load(p.add((k * samples.stride + v) * WIDTH)));
                     }
                 }
             }

@@ -71,7 +71,9 @@ impl ParallelGeometry {
 
     /// Refuses sizes of zero, a pitch that is not positive, and numbers that are not finite.
     pub fn check(&self) -> Result<()> {
-        for (what, n) in [("n_angles", self.angles_rad.len()), ("n_cols", self.n_cols), ("nx", self.nx), ("ny", self.ny)] {
+        for (what, n) in
+            [("n_angles", self.angles_rad.len()), ("n_cols", self.n_cols), ("nx", self.nx), ("ny", self.ny)]
+        {
             // 2^24: indices along one axis are exact in f32 and products of two fit device integers.
             if n == 0 || n > 1 << 24 {
                 return Err(KernelError::Parameter { what, value: n as f64, rule: "between 1 and 2^24" });
@@ -80,7 +82,9 @@ impl ParallelGeometry {
         if !(self.col_pitch > 0.0 && self.col_pitch.is_finite()) {
             return Err(KernelError::Parameter { what: "col_pitch", value: self.col_pitch, rule: "positive" });
         }
-        for (what, value) in [("axis_col", self.axis_col)].into_iter().chain(self.angles_rad.iter().map(|a| ("angle", *a))) {
+        for (what, value) in
+            [("axis_col", self.axis_col)].into_iter().chain(self.angles_rad.iter().map(|a| ("angle", *a)))
+        {
             if !(value.is_finite() && value.abs() < 1e9) {
                 return Err(KernelError::Parameter { what, value, rule: "finite" });
             }

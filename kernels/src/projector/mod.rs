@@ -54,7 +54,11 @@ impl Projector {
         let mut sorted = angle_indices.to_vec();
         sorted.sort_unstable();
         if let Some(twice) = sorted.windows(2).find(|w| w[0] == w[1]) {
-            return Err(KernelError::Parameter { what: "angle index", value: twice[0] as f64, rule: "given once only" });
+            return Err(KernelError::Parameter {
+                what: "angle index",
+                value: twice[0] as f64,
+                rule: "given once only",
+            });
         }
         let plan = plan(&self.device, &self.geometry, &views)?;
         Ok(Self { views, plan, ..self.clone() })
@@ -100,7 +104,11 @@ impl Projector {
     pub fn back_weighted(&self, weights: &[f32], sinogram: &mut Buffer<f32>, volume: &mut Buffer<f32>) -> Result<()> {
         self.check(volume, sinogram)?;
         if weights.len() != self.views.len() {
-            return Err(KernelError::Shape { what: "weights [angles]", expected: self.views.len(), got: weights.len() });
+            return Err(KernelError::Shape {
+                what: "weights [angles]",
+                expected: self.views.len(),
+                got: weights.len(),
+            });
         }
         let (g, views) = (&*self.geometry, &*self.views);
         if let Some(plan) = &self.plan {

@@ -36,7 +36,8 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f64 {
 /// Largest difference as a part of the largest value.
 pub(super) fn difference(a: &[f32], b: &[f32]) -> f64 {
     assert_eq!(a.len(), b.len());
-    let max = |it: &mut dyn Iterator<Item = f32>| it.fold(0.0f32, |m, v| if v.is_nan() { f32::INFINITY } else { m.max(v) });
+    let max =
+        |it: &mut dyn Iterator<Item = f32>| it.fold(0.0f32, |m, v| if v.is_nan() { f32::INFINITY } else { m.max(v) });
     let worst = max(&mut a.iter().zip(b).map(|(a, b)| (a - b).abs()));
     f64::from(worst) / f64::from(max(&mut b.iter().map(|b| b.abs()))).max(1e-30)
 }
@@ -58,7 +59,10 @@ pub(super) fn awkward_geometries() -> Vec<ParallelGeometry> {
         geometry(6, 90, 0.4, 44.9, 31, 27),
         geometry(13, 12, 1.0, 30.0, 40, 40),
         geometry(3, 1, 1.0, 0.0, 1, 1),
-        ParallelGeometry { angles_rad: vec![0.0, PI / 4.0, PI / 2.0, PI, -PI / 2.0], ..ParallelGeometry::centred(5, 34) },
+        ParallelGeometry {
+            angles_rad: vec![0.0, PI / 4.0, PI / 2.0, PI, -PI / 2.0],
+            ..ParallelGeometry::centred(5, 34)
+        },
         ParallelGeometry { nx: 65, ny: 33, ..ParallelGeometry::centred(29, 70) },
     ]
 }
@@ -120,9 +124,16 @@ fn disc(g: &ParallelGeometry, r: f64, x0: f64, y0: f64) -> (Vec<f32>, Vec<f32>) 
 
 #[test]
 fn a_disc_projects_to_its_line_integrals_within_3_percent_in_l2() {
-    for (footprint, col_pitch) in [(Footprint::Linear, 1.0), (Footprint::Joseph, 1.0), (Footprint::Linear, 1.3), (Footprint::Joseph, 0.5)] {
+    for (footprint, col_pitch) in
+        [(Footprint::Linear, 1.0), (Footprint::Joseph, 1.0), (Footprint::Linear, 1.3), (Footprint::Joseph, 0.5)]
+    {
         let n_cols = (80.0 / col_pitch) as usize;
-        let g = ParallelGeometry { n_cols, col_pitch, axis_col: n_cols as f64 / 2.0 + 0.2, ..ParallelGeometry::centred(24, 64) };
+        let g = ParallelGeometry {
+            n_cols,
+            col_pitch,
+            axis_col: n_cols as f64 / 2.0 + 0.2,
+            ..ParallelGeometry::centred(24, 64)
+        };
         let (volume, exact) = disc(&g, 20.3, 4.2, -7.1);
         let p = Projector::new(&Device::cpu(), g, footprint).unwrap();
         let got = forward(&p, &volume);

@@ -18,7 +18,8 @@ fn projectors() -> Vec<Projector> {
 fn every_instruction_set_equals_the_reference_to_1e_6_of_the_maximum() {
     for (case, p) in projectors().iter().enumerate() {
         for n_slices in [1, 2, 17, 33] {
-            let (x, y) = (random(n_slices * p.geometry.slice_len(), 0), random(n_slices * p.geometry.sinogram_len(), 1));
+            let (x, y) =
+                (random(n_slices * p.geometry.slice_len(), 0), random(n_slices * p.geometry.sinogram_len(), 1));
             let (ax, aty) = (forward(&with(p, None), &x), back(&with(p, None), &y));
             for simd in Simd::available() {
                 let fast = with(p, Some(*simd));

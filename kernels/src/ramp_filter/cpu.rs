@@ -9,10 +9,13 @@ use rustfft::num_complex::Complex;
 pub(super) fn apply(filter: &RampFilter, n_angles: usize, sinogram: &mut [f32]) {
     let n_cols = filter.params.n_cols;
     sinogram.par_chunks_mut(n_angles * n_cols).for_each(|slice| {
-        slice.par_chunks_mut(2 * n_cols).for_each_init(|| Workspace::new(filter), |work, rows| {
-            let (first, second) = rows.split_at_mut(n_cols);
-            work.filter(filter, first, second);
-        });
+        slice.par_chunks_mut(2 * n_cols).for_each_init(
+            || Workspace::new(filter),
+            |work, rows| {
+                let (first, second) = rows.split_at_mut(n_cols);
+                work.filter(filter, first, second);
+            },
+        );
     });
 }
 
@@ -30,9 +33,8 @@ impl Workspace {
     /// Filter `first` and `second` in place; `second` is empty for the last row of an odd number.
     fn filter(&mut self, filter: &RampFilter, first: &mut [f32], second: &mut [f32]) {
         let n = first.len();
-        let other = |j: usize| second.get(j).copied().unwrap_or(0.0);
-        for j in 0..n {
-            self.row[j] = Complex::new(first[j], other(j));
+        for (j, (z, x)) in self.row.iter_mut().zip(first.iter()).enumerate() {
+            *z = Complex::new(*x, second.get(j).copied().unwrap_or(0.0));
         }
         let (left, right) = match filter.params.padding {
             Padding::Zero => (Complex::default(), Complex::default()),

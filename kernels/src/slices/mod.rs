@@ -117,7 +117,14 @@ impl Slices {
     pub fn ratio(&self, measured: &mut Array, modelled: &mut Array, out: &mut Array) -> Result<()> {
         self.check(&[measured.len(), modelled.len(), out.len()], None)?;
         if let Some(gpu) = self.gpu() {
-            return cuda::map(gpu, self.n_slices, Op::Ratio, Coefficient::All(TINY), (Some(measured), Some(modelled)), out);
+            return cuda::map(
+                gpu,
+                self.n_slices,
+                Op::Ratio,
+                Coefficient::All(TINY),
+                (Some(measured), Some(modelled)),
+                out,
+            );
         }
         cpu::zip2(self.n_slices, measured.host(), modelled.host(), out.host_out(), |a, b, out| {
             *out = if b < TINY { 0.0 } else { a / b }
