@@ -27,7 +27,7 @@ use error::Result;
 
 /// Set-up, tests and benchmarks of Convoke.
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", max_term_width = 100, after_help = EXAMPLES)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100, after_help = EXAMPLES)]
 struct Args {
     #[command(subcommand)]
     command: Command,
