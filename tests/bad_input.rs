@@ -57,45 +57,133 @@ fn refused(dir: &Path, spec: &str) -> String {
 
 /// `(what is replaced in the good job, by what, the message)`
 const JOBS: &[(&str, &str, &str)] = &[
-    ("schema = 1", "schema = 2", "job.toml:1:10: schema = 2: expected 1\n  help: this program reads schema = 1; a newer job file needs a newer convoke"),
+    (
+        "schema = 1",
+        "schema = 2",
+        "job.toml:1:10: schema = 2: expected 1\n  help: this program reads schema = 1; a newer job file needs a newer convoke",
+    ),
     ("schema = 1\n", "", "job.toml:1:1: missing field `schema`"),
     ("schema = 1", "schema = \"one\"", "job.toml:1:10: invalid type: string \"one\", expected u32"),
     ("workload = \"tomography\"\n", "", "job.toml:1:1: missing field `workload`"),
-    ("\"tomography\"", "\"tomografie\"", "job.toml:3:12: unknown workload \"tomografie\"\n  help: did you mean \"tomography\"? `convoke list` shows all"),
-    ("\"tomography\"", "\"weather\"", "job.toml:3:12: unknown workload \"weather\"\n  help: known workloads: tomography"),
+    (
+        "\"tomography\"",
+        "\"tomografie\"",
+        "job.toml:3:12: unknown workload \"tomografie\"\n  help: did you mean \"tomography\"? `convoke list` shows all",
+    ),
+    (
+        "\"tomography\"",
+        "\"weather\"",
+        "job.toml:3:12: unknown workload \"weather\"\n  help: known workloads: tomography",
+    ),
     ("name = \"good\"\n", "", "job.toml:1:1: missing field `name`"),
-    ("\"good\"", "\"../evil\"", "job.toml:2:8: name = \"../evil\": expected at most 40 lower-case letters, digits and '-', not starting with '-'"),
-    ("\"good\"", "\"-flag\"", "job.toml:2:8: name = \"-flag\": expected at most 40 lower-case letters, digits and '-', not starting with '-'"),
-    ("\"good\"", "\"a\\nb\"", "job.toml:2:8: name = \"a\\nb\": expected at most 40 lower-case letters, digits and '-', not starting with '-'"),
+    (
+        "\"good\"",
+        "\"../evil\"",
+        "job.toml:2:8: name = \"../evil\": expected at most 40 lower-case letters, digits and '-', not starting with '-'",
+    ),
+    (
+        "\"good\"",
+        "\"-flag\"",
+        "job.toml:2:8: name = \"-flag\": expected at most 40 lower-case letters, digits and '-', not starting with '-'",
+    ),
+    (
+        "\"good\"",
+        "\"a\\nb\"",
+        "job.toml:2:8: name = \"a\\nb\": expected at most 40 lower-case letters, digits and '-', not starting with '-'",
+    ),
     ("name = \"good\"", "name = \"good\"\nname = \"again\"", "job.toml:3:1: duplicate key"),
     ("name = \"good\"", "name = good", "job.toml:2:8: string values must be quoted, expected literal string"),
     ("[run]", "[run", "job.toml:4:5: unclosed table, expected `]`"),
     ("ranks = 1", "ranks = 0", "job.toml:5:9: run.ranks = 0: expected 1 to 1048576"),
     ("ranks = 1", "ranks = -4", "job.toml:5:9: invalid value: integer `-4`, expected usize"),
-    ("ranks = 1", "rank = 1", "job.toml:5:1: unknown field `rank`, expected one of `ranks`, `threads`, `device`, `memory_per_rank`, `walltime`\n  help: did you mean `ranks`?"),
+    (
+        "ranks = 1",
+        "rank = 1",
+        "job.toml:5:1: unknown field `rank`, expected one of `ranks`, `threads`, `device`, `memory_per_rank`, `walltime`\n  help: did you mean `ranks`?",
+    ),
     ("ranks = 1", "threads = 100000", "job.toml:5:11: run.threads = 100000: expected 1 to 4096"),
-    ("ranks = 1", "device = \"tpu\"", "job.toml:5:10: unknown variant `tpu`, expected one of `auto`, `cpu`, `cuda`\n  help: did you mean `cpu`?"),
-    ("ranks = 1", "walltime = \"soon\"", "job.toml:5:12: 'soon' is not a duration; expected for example \"90s\", \"10min\", \"4h\""),
+    (
+        "ranks = 1",
+        "device = \"tpu\"",
+        "job.toml:5:10: unknown variant `tpu`, expected one of `auto`, `cpu`, `cuda`\n  help: did you mean `cpu`?",
+    ),
+    (
+        "ranks = 1",
+        "walltime = \"soon\"",
+        "job.toml:5:12: 'soon' is not a duration; expected for example \"90s\", \"10min\", \"4h\"",
+    ),
     ("ranks = 1", "walltime = \"0s\"", "job.toml:5:12: '0s' is out of range; expected more than 0 and at most a year"),
-    ("ranks = 1", "walltime = \"10years\"", "job.toml:5:12: '10years' is out of range; expected more than 0 and at most a year"),
-    ("ranks = 1", "memory_per_rank = \"much\"", "job.toml:5:19: 'much' is not a size; expected for example \"512MiB\", \"8GiB\""),
+    (
+        "ranks = 1",
+        "walltime = \"10years\"",
+        "job.toml:5:12: '10years' is out of range; expected more than 0 and at most a year",
+    ),
+    (
+        "ranks = 1",
+        "memory_per_rank = \"much\"",
+        "job.toml:5:19: 'much' is not a size; expected for example \"512MiB\", \"8GiB\"",
+    ),
     ("keep = 2", "keep = 0", "job.toml:7:8: checkpoint.keep = 0: expected 1 to 100"),
     ("keep = 2", "every_steps = 0", "job.toml:7:15: checkpoint.every_steps = 0: expected at least 1"),
-    ("\"shepp-logan\"", "\"sheep-logan\"", "job.toml:9:8: unknown variant `sheep-logan`, expected one of `shepp-logan`, `ellipsoids`, `foam`\n  help: did you mean `shepp-logan`?"),
+    (
+        "\"shepp-logan\"",
+        "\"sheep-logan\"",
+        "job.toml:9:8: unknown variant `sheep-logan`, expected one of `shepp-logan`, `ellipsoids`, `foam`\n  help: did you mean `shepp-logan`?",
+    ),
     ("size = 16", "size = 0", "job.toml:10:8: problem.phantom.size = 0: expected 2 to 65536"),
-    ("size = 16", "size = 1e30", "job.toml:10:8: invalid type: floating point `1000000000000000000000000000000.0`, expected usize"),
-    ("size = 16", "sizee = 16", "job.toml:10:1: unknown field `sizee`, expected one of `kind`, `size`, `rows`, `angles`, `arc_degrees`, `axis_shift_pixels`, `parts`, `photons`, `attenuation_per_voxel`\n  help: did you mean `size`?"),
+    (
+        "size = 16",
+        "size = 1e30",
+        "job.toml:10:8: invalid type: floating point `1000000000000000000000000000000.0`, expected usize",
+    ),
+    (
+        "size = 16",
+        "sizee = 16",
+        "job.toml:10:1: unknown field `sizee`, expected one of `kind`, `size`, `rows`, `angles`, `arc_degrees`, `axis_shift_pixels`, `parts`, `photons`, `attenuation_per_voxel`\n  help: did you mean `size`?",
+    ),
     ("angles = 8", "angles = 0", "job.toml:11:10: problem.phantom.angles = 0: expected 1 to 1000000"),
-    ("angles = 8", "angles = 8\narc_degrees = nan", "job.toml:12:15: problem.phantom.arc_degrees = NaN: expected 1 to 360"),
-    ("angles = 8", "angles = 8\nphotons = -5.0", "job.toml:12:11: problem.phantom.photons = -5: expected 1 to 1000000000000000"),
-    ("\"fbp\"", "\"fpb\"", "job.toml:13:13: unknown variant `fpb`, expected one of `fbp`, `sirt`, `cgls`, `os-sart`, `mlem`, `osem`\n  help: did you mean `fbp`?"),
-    ("\"fbp\"", "\"fbp\"\niterations = 5", "job.toml:14:14: problem.method.iterations: algorithm \"fbp\" has no such key\n  help: remove the line, or choose an algorithm that has it (jobs/tomography/README.md)"),
+    (
+        "angles = 8",
+        "angles = 8\narc_degrees = nan",
+        "job.toml:12:15: problem.phantom.arc_degrees = NaN: expected 1 to 360",
+    ),
+    (
+        "angles = 8",
+        "angles = 8\nphotons = -5.0",
+        "job.toml:12:11: problem.phantom.photons = -5: expected 1 to 1000000000000000",
+    ),
+    (
+        "\"fbp\"",
+        "\"fpb\"",
+        "job.toml:13:13: unknown variant `fpb`, expected one of `fbp`, `sirt`, `cgls`, `os-sart`, `mlem`, `osem`\n  help: did you mean `fbp`?",
+    ),
+    (
+        "\"fbp\"",
+        "\"fbp\"\niterations = 5",
+        "job.toml:14:14: problem.method.iterations: algorithm \"fbp\" has no such key\n  help: remove the line, or choose an algorithm that has it (jobs/tomography/README.md)",
+    ),
     ("\"fbp\"", "\"sirt\"\nrelaxation = 5.0", "job.toml:14:14: problem.method.relaxation = 5: expected 0.001 to 1.99"),
     ("[problem.method]\nalgorithm = \"fbp\"\n", "", "job.toml:8:2: missing field `method`"),
-    ("[problem.phantom]\nkind = \"shepp-logan\"\nsize = 16\nangles = 8\n", "", "job.toml:8:2: problem: no source of projections; expected [problem.scan] or [problem.phantom]\n  help: [problem.scan] reads a file, [problem.phantom] generates an object"),
-    ("[problem.method]", "[problem.scan]\nfile = \"x.h5\"\n[problem.method]", "job.toml:8:1: problem.phantom: a second source of projections beside [problem.scan]\n  help: remove the one that you do not mean"),
-    ("[problem.method]", "[problem.rings]\nmethod = \"sorting\"\nsigma = 2.0\n[problem.method]", "job.toml:14:9: problem.rings.sigma: method \"sorting\" has no such key"),
-    ("[problem.method]", "[problem.volume]\nvoxel_pixels = 0.0\n[problem.method]", "job.toml:13:16: problem.volume.voxel_pixels = 0: expected 0.05 to 20"),
+    (
+        "[problem.phantom]\nkind = \"shepp-logan\"\nsize = 16\nangles = 8\n",
+        "",
+        "job.toml:8:2: problem: no source of projections; expected [problem.scan] or [problem.phantom]\n  help: [problem.scan] reads a file, [problem.phantom] generates an object",
+    ),
+    (
+        "[problem.method]",
+        "[problem.scan]\nfile = \"x.h5\"\n[problem.method]",
+        "job.toml:8:1: problem.phantom: a second source of projections beside [problem.scan]\n  help: remove the one that you do not mean",
+    ),
+    (
+        "[problem.method]",
+        "[problem.rings]\nmethod = \"sorting\"\nsigma = 2.0\n[problem.method]",
+        "job.toml:14:9: problem.rings.sigma: method \"sorting\" has no such key",
+    ),
+    (
+        "[problem.method]",
+        "[problem.volume]\nvoxel_pixels = 0.0\n[problem.method]",
+        "job.toml:13:16: problem.volume.voxel_pixels = 0: expected 0.05 to 20",
+    ),
 ];
 
 #[test]
@@ -215,7 +303,10 @@ fn an_edited_job_is_not_resumed() {
 #[test]
 fn a_job_that_cannot_fit_is_refused_with_the_figures() {
     let scratch = scratch();
-    let text = GOOD.replace("ranks = 1", "ranks = 1\nmemory_per_rank = \"97MiB\"").replace("size = 16", "size = 20000").replace("angles = 8", "angles = 4000");
+    let text = GOOD
+        .replace("ranks = 1", "ranks = 1\nmemory_per_rank = \"97MiB\"")
+        .replace("size = 16", "size = 20000")
+        .replace("angles = 8", "angles = 4000");
     let spec = job(scratch.path(), "job.toml", &text);
     for args in [vec!["check", &spec], vec!["run", &spec]] {
         let (code, _, err) = told(&run(&args));

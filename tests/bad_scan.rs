@@ -76,14 +76,21 @@ fn unusable_files() {
     let scratch = scratch();
     let dir = scratch.path();
     let file = dir.join("scan.h5");
-    assert_eq!(said(dir, ""), (2, "scan.h5: no such file or folder; check the path (it is relative to the current folder)".into()));
+    assert_eq!(
+        said(dir, ""),
+        (2, "scan.h5: no such file or folder; check the path (it is relative to the current folder)".into())
+    );
     fs::create_dir(&file).expect("made");
     assert_eq!(said(dir, ""), (2, "scan.h5: is a folder, not a regular file; name the file itself".into()));
     fs::remove_dir(&file).expect("removed");
     fs::write(&file, "").expect("written");
     assert_eq!(
         said(dir, ""),
-        (2, "scan.h5: the file is empty (0 bytes); the program that wrote it probably died: write or copy it again".into())
+        (
+            2,
+            "scan.h5: the file is empty (0 bytes); the program that wrote it probably died: write or copy it again"
+                .into()
+        )
     );
     fs::write(&file, "II*\0 this is a TIFF").expect("written");
     let (code, message) = said(dir, "");
@@ -101,23 +108,83 @@ fn unusable_files() {
 type Case = (fn(&mut Scan), &'static str, &'static str);
 
 const CASES: &[Case] = &[
-    (|s| s.name = "/exchange/dta", "", "scan.h5: no dataset /exchange/data (did you mean /exchange/dta?); the file has: /exchange/data_dark, /exchange/data_white, /exchange/dta, /exchange/theta"),
-    (|s| s.data = (vec![ANGLES, COLS], vec![700.0; ANGLES * COLS]), "", "scan.h5: /exchange/data has 2 axes, expected 3: angle, row, column"),
-    (|s| s.theta = Some(vec![0.0; 5]), "", "scan.h5: /exchange/theta has shape [5], expected [12], one angle per projection of /exchange/data"),
-    (|s| s.theta = Some(vec![f64::NAN; ANGLES]), "", "scan.h5: /exchange/theta holds 12 values that are NaN or infinite, the first at index [0]; mask or repair them"),
-    (|s| s.data.1[5 * ROWS * COLS + COLS + 3] = f32::NAN, "", "scan.h5: /exchange/data holds 1 values that are NaN or infinite, the first at index [5, 1, 3]; mask or repair them"),
-    (|s| s.data.1[7] = f32::INFINITY, "", "scan.h5: /exchange/data holds 1 values that are NaN or infinite, the first at index [0, 0, 7]; mask or repair them"),
-    (|s| s.white = Some((vec![3, ROWS, COLS], vec![0.0; 3 * ROWS * COLS])), "", "scan.h5: detector row 0: the white field is not above the dark field; check the shutter, or leave this row out with `rows`"),
-    (|s| s.white = Some((vec![3, ROWS, COLS + 1], vec![1000.0; 3 * ROWS * (COLS + 1)])), "", "scan.h5: /exchange/data_white has shape [3, 2, 17], expected [n, 2, 16] as the frames of /exchange/data"),
-    (|s| s.dark = Some((vec![1, ROWS + 1, COLS], vec![100.0; (ROWS + 1) * COLS])), "", "scan.h5: /exchange/data_dark has shape [1, 3, 16], expected [n, 2, 16] as the frames of /exchange/data"),
-    (|_| (), "angle_unit = \"radians\"", "scan.h5: theta spans 165.0 radians, which is 26 turns; expected at most 4 turns. Are these degrees? Set angle_unit = \"degrees\" in [problem.scan]"),
-    (|s| s.theta = Some((0..ANGLES).map(|i| (15.0 * i as f64).to_radians()).collect()), "", "scan.h5: theta spans 2.8798 degrees for 12 projections. Are these radians? Set angle_unit = \"radians\" (or \"degrees\" if it is right) in [problem.scan]"),
+    (
+        |s| s.name = "/exchange/dta",
+        "",
+        "scan.h5: no dataset /exchange/data (did you mean /exchange/dta?); the file has: /exchange/data_dark, /exchange/data_white, /exchange/dta, /exchange/theta",
+    ),
+    (
+        |s| s.data = (vec![ANGLES, COLS], vec![700.0; ANGLES * COLS]),
+        "",
+        "scan.h5: /exchange/data has 2 axes, expected 3: angle, row, column",
+    ),
+    (
+        |s| s.theta = Some(vec![0.0; 5]),
+        "",
+        "scan.h5: /exchange/theta has shape [5], expected [12], one angle per projection of /exchange/data",
+    ),
+    (
+        |s| s.theta = Some(vec![f64::NAN; ANGLES]),
+        "",
+        "scan.h5: /exchange/theta holds 12 values that are NaN or infinite, the first at index [0]; mask or repair them",
+    ),
+    (
+        |s| s.data.1[5 * ROWS * COLS + COLS + 3] = f32::NAN,
+        "",
+        "scan.h5: /exchange/data holds 1 values that are NaN or infinite, the first at index [5, 1, 3]; mask or repair them",
+    ),
+    (
+        |s| s.data.1[7] = f32::INFINITY,
+        "",
+        "scan.h5: /exchange/data holds 1 values that are NaN or infinite, the first at index [0, 0, 7]; mask or repair them",
+    ),
+    (
+        |s| s.white = Some((vec![3, ROWS, COLS], vec![0.0; 3 * ROWS * COLS])),
+        "",
+        "scan.h5: detector row 0: the white field is not above the dark field; check the shutter, or leave this row out with `rows`",
+    ),
+    (
+        |s| s.white = Some((vec![3, ROWS, COLS + 1], vec![1000.0; 3 * ROWS * (COLS + 1)])),
+        "",
+        "scan.h5: /exchange/data_white has shape [3, 2, 17], expected [n, 2, 16] as the frames of /exchange/data",
+    ),
+    (
+        |s| s.dark = Some((vec![1, ROWS + 1, COLS], vec![100.0; (ROWS + 1) * COLS])),
+        "",
+        "scan.h5: /exchange/data_dark has shape [1, 3, 16], expected [n, 2, 16] as the frames of /exchange/data",
+    ),
+    (
+        |_| (),
+        "angle_unit = \"radians\"",
+        "scan.h5: theta spans 165.0 radians, which is 26 turns; expected at most 4 turns. Are these degrees? Set angle_unit = \"degrees\" in [problem.scan]",
+    ),
+    (
+        |s| s.theta = Some((0..ANGLES).map(|i| (15.0 * i as f64).to_radians()).collect()),
+        "",
+        "scan.h5: theta spans 2.8798 degrees for 12 projections. Are these radians? Set angle_unit = \"radians\" (or \"degrees\" if it is right) in [problem.scan]",
+    ),
     (|_| (), "rows = [1, 3]", "job.toml:6:8: problem.scan.rows = [1, 3]: expected within the 2 rows of scan.h5"),
-    (|_| (), "rows = [1, 1]", "job.toml:6:8: problem.scan.rows = [1, 1]: expected [first, last + 1] with first < last + 1"),
-    (|_| (), "rows = [0, 1, 2]", "job.toml:6:8: problem.scan.rows = [0, 1, 2]: expected [first, last + 1] with first < last + 1"),
+    (
+        |_| (),
+        "rows = [1, 1]",
+        "job.toml:6:8: problem.scan.rows = [1, 1]: expected [first, last + 1] with first < last + 1",
+    ),
+    (
+        |_| (),
+        "rows = [0, 1, 2]",
+        "job.toml:6:8: problem.scan.rows = [0, 1, 2]: expected [first, last + 1] with first < last + 1",
+    ),
     (|_| (), "pixel_size_mm = -1.0", "job.toml:6:17: problem.scan.pixel_size_mm = -1: expected 0.000000001 to 1000"),
-    (|_| (), "min_transmission = 0.0", "job.toml:6:20: problem.scan.min_transmission = 0: expected 0.000000000001 to 0.5"),
-    (|_| (), "whites_before = 4", "job.toml:6:17: problem.scan.whites_before = 4: expected at most the 3 white frames of scan.h5"),
+    (
+        |_| (),
+        "min_transmission = 0.0",
+        "job.toml:6:20: problem.scan.min_transmission = 0: expected 0.000000000001 to 0.5",
+    ),
+    (
+        |_| (),
+        "whites_before = 4",
+        "job.toml:6:17: problem.scan.whites_before = 4: expected at most the 3 white frames of scan.h5",
+    ),
     (|_| (), "angle_unit = \"turns\"", "job.toml:6:14: unknown variant `turns`, expected `degrees` or `radians`"),
 ];
 

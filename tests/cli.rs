@@ -94,6 +94,7 @@ fn a_wrong_number_of_ranks_is_refused() {
     let (code, _, err) = told(&run(&["run", &spec, "-n", "0"]));
     assert_eq!(code, 2, "{err}");
     // What a launcher announces is believed: here it started two.
-    let output = convoke().env("OMPI_COMM_WORLD_SIZE", "2").env("PMI_SIZE", "2").args(["doctor"]).output().expect("it starts");
+    let output =
+        convoke().env("OMPI_COMM_WORLD_SIZE", "2").env("PMI_SIZE", "2").args(["doctor"]).output().expect("it starts");
     assert!(output.status.success());
 }

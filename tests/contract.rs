@@ -71,7 +71,8 @@ fn first(outcomes: Vec<Result<Outcome, Error>>) -> Outcome {
 /// All arrays of `/result` are equal to rounding.
 fn assert_equal(a: &Path, b: &Path, what: &str) {
     let (a, b) = (Reader::open(a.join("result.h5")).expect("a"), Reader::open(b.join("result.h5")).expect("b"));
-    let names: Vec<String> = a.list().expect("a list").into_iter().map(|e| e.name).filter(|n| n.starts_with("/result")).collect();
+    let names: Vec<String> =
+        a.list().expect("a list").into_iter().map(|e| e.name).filter(|n| n.starts_with("/result")).collect();
     assert!(!names.is_empty());
     for name in names {
         let (x, y): (Vec<f32>, Vec<f32>) = (a.read(&name).expect("a"), b.read(&name).expect("b"));
@@ -126,7 +127,9 @@ fn a_typo_names_the_key_its_line_and_the_nearest_key() {
     for case in cases() {
         // Every key of the file, one after the other, with one letter doubled.
         for (number, line) in case.text.text.lines().enumerate() {
-            let Some((key, value)) = line.split_once('=').filter(|(k, _)| !k.trim_start().starts_with('#')) else { continue };
+            let Some((key, value)) = line.split_once('=').filter(|(k, _)| !k.trim_start().starts_with('#')) else {
+                continue;
+            };
             let (key, typo) = (key.trim(), format!("{}x", key.trim()));
             if ["schema", "workload"].contains(&key) {
                 continue; // read before all else, as missing
@@ -151,7 +154,8 @@ fn one_failing_rank_fails_all_without_a_hang_and_leaves_a_checkpoint() {
     for case in cases() {
         let scratch = scratch();
         let dir = scratch.path().join("run");
-        let steps = (case.entry.price)(&case.text, &Inputs { base: case.text.dir() }, (3, 3, 1)).expect("a price").plan.steps;
+        let steps =
+            (case.entry.price)(&case.text, &Inputs { base: case.text.dir() }, (3, 3, 1)).expect("a price").plan.steps;
         let fault = Fault { rank: 1, step: steps / 2 };
         let outcomes = on_ranks(&case, 3, &new(&case, &dir), &Options { fault: Some(fault), ..options() });
         for outcome in outcomes {

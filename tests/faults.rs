@@ -138,7 +138,9 @@ fn random_kills_lose_no_run_and_change_no_bit() {
             Some(code) => panic!("run {runs} ended with {code} after {struck} kills (seed {seed})"),
         }
     }
-    eprintln!("{struck} kills over {runs} runs and {attempts} attempts (seed {seed}): 0 lost, 0 wrong; {waits} waits for an owner");
+    eprintln!(
+        "{struck} kills over {runs} runs and {attempts} attempts (seed {seed}): 0 lost, 0 wrong; {waits} waits for an owner"
+    );
 }
 
 #[test]

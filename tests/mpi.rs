@@ -37,7 +37,9 @@ fn ranks_of(run: &str) -> Vec<i32> {
         let read = |name: &str| std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
         let line = String::from_utf8_lossy(&read("cmdline")).into_owned();
         let environment = String::from_utf8_lossy(&read("environ")).into_owned();
-        line.contains(run) && line.starts_with(env!("CARGO_BIN_EXE_convoke")) && environment.contains("OMPI_COMM_WORLD_RANK=")
+        line.contains(run)
+            && line.starts_with(env!("CARGO_BIN_EXE_convoke"))
+            && environment.contains("OMPI_COMM_WORLD_RANK=")
     };
     pids.filter(is_rank).collect()
 }
@@ -70,7 +72,11 @@ fn ranks_that_share_slices_agree_to_rounding() {
         return;
     }
     let scratch = scratch();
-    for method in ["algorithm = \"fbp\"", "algorithm = \"cgls\"\niterations = 5", "algorithm = \"os-sart\"\niterations = 3\nsubsets = 4"] {
+    for method in [
+        "algorithm = \"fbp\"",
+        "algorithm = \"cgls\"\niterations = 5",
+        "algorithm = \"os-sart\"\niterations = 3\nsubsets = 4",
+    ] {
         let spec = job(scratch.path(), "job.toml", &small(40, 2, 30, method));
         let name = |n: &str| below(scratch.path(), &format!("{}-{n}", method.len()));
         json(&["run", &spec, "--dir", &name("1"), "--json", "--quiet"]);
@@ -111,7 +117,11 @@ fn a_killed_rank_ends_the_job_with_a_clear_error_and_an_intact_checkpoint() {
     let child = start(&["run", &spec, "--dir", &dir, "-n", "3", "--quiet"]);
     until_checkpoint(dir.as_ref());
     let victim = *ranks_of(&dir).last().expect("ranks run");
-    rustix::process::kill_process(rustix::process::Pid::from_raw(victim).expect("a number"), rustix::process::Signal::KILL).expect("killed");
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(victim).expect("a number"),
+        rustix::process::Signal::KILL,
+    )
+    .expect("killed");
     let begun = Instant::now();
     let (code, _, err) = told(&child.wait_with_output().expect("it ends"));
     assert!(begun.elapsed() < Duration::from_secs(20), "nobody hangs");
@@ -144,7 +154,11 @@ fn a_failing_rank_ends_all_with_its_message() {
 fn the_wall_time_ends_a_run_with_a_checkpoint() {
     let scratch = scratch();
     let text = small(64, 24, 60, "algorithm = \"sirt\"\niterations = 100000");
-    let spec = job(scratch.path(), "job.toml", &text.replace("[problem.phantom]", "[run]\nwalltime = \"2s\"\n[problem.phantom]"));
+    let spec = job(
+        scratch.path(),
+        "job.toml",
+        &text.replace("[problem.phantom]", "[run]\nwalltime = \"2s\"\n[problem.phantom]"),
+    );
     let dir = below(scratch.path(), "run");
     let begun = Instant::now();
     let (code, _, err) = told(&run(&["run", &spec, "--dir", &dir]));

@@ -48,12 +48,20 @@ fn sources() -> Vec<PathBuf> {
 /// Places in `paths` whose code has one of `words`.
 fn places(paths: &[PathBuf], words: &[&str]) -> Vec<String> {
     let lines = paths.iter().flat_map(|p| code(p));
-    lines.filter(|(_, l)| words.iter().any(|w| l.contains(w))).map(|(place, l)| format!("{place}: {}", l.trim())).collect()
+    lines
+        .filter(|(_, l)| words.iter().any(|w| l.contains(w)))
+        .map(|(place, l)| format!("{place}: {}", l.trim()))
+        .collect()
 }
 
 #[test]
 fn arrows_between_crates_point_one_way() {
-    let allowed = [("kernels", vec![]), ("data", vec![]), ("cluster", vec!["convoke-kernels", "convoke-data"]), ("xtask", vec![])];
+    let allowed = [
+        ("kernels", vec![]),
+        ("data", vec![]),
+        ("cluster", vec!["convoke-kernels", "convoke-data"]),
+        ("xtask", vec![]),
+    ];
     for (folder, allowed) in allowed {
         let manifest = text(&root().join(folder).join("Cargo.toml"));
         for other in ["convoke-kernels", "convoke-data", "convoke-cluster", "convoke ="] {
@@ -74,11 +82,25 @@ fn no_workload_knows_another() {
     assert!(folders.contains(&"tomography".to_owned()));
     for folder in &folders {
         for other in folders.iter().filter(|o| *o != folder) {
-            let found = places(&files(&format!("jobs/{folder}"), "rs"), &[&format!("crate::{other}"), &format!("super::{other}::")]);
+            let found = places(
+                &files(&format!("jobs/{folder}"), "rs"),
+                &[&format!("crate::{other}"), &format!("super::{other}::")],
+            );
             assert!(found.is_empty(), "{found:?}");
         }
         // The mathematics reads no clock, no environment, no file of its own, and prints nothing.
-        let words = ["Instant::now", "SystemTime", "std::env", "env::var", "File::", "fs::", "stdout", "stderr", "println", "indicatif"];
+        let words = [
+            "Instant::now",
+            "SystemTime",
+            "std::env",
+            "env::var",
+            "File::",
+            "fs::",
+            "stdout",
+            "stderr",
+            "println",
+            "indicatif",
+        ];
         let found = places(&files(&format!("jobs/{folder}"), "rs"), &words);
         assert!(found.is_empty(), "{found:#?}");
     }
@@ -89,7 +111,13 @@ fn features_and_prints_have_one_place_each() {
     let features = places(&sources(), &["cfg(feature", "cfg(not(feature"]);
     assert!(features.iter().all(|p| p.starts_with("cluster/src/comm/mod.rs")), "{features:#?}");
     let prints = places(&sources(), &["println!", "print!(", "io::stdout()", "io::stderr()"]);
-    let homes = ["jobs/cli/say.rs", "jobs/cli/run.rs", "cluster/src/progress.rs", "cluster/src/comm/mpi.rs", "kernels/examples"];
+    let homes = [
+        "jobs/cli/say.rs",
+        "jobs/cli/run.rs",
+        "cluster/src/progress.rs",
+        "cluster/src/comm/mpi.rs",
+        "kernels/examples",
+    ];
     let is_test = |p: &str| p.split(':').next().is_some_and(|file| file.ends_with("tests.rs"));
     let strays: Vec<_> = prints.iter().filter(|p| !is_test(p) && !homes.iter().any(|h| p.starts_with(h))).collect();
     assert!(strays.is_empty(), "{strays:#?}");

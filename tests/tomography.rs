@@ -4,7 +4,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{assert_same_bits, below, json, job, run, scratch, small, test_data, told, volume};
+use common::{assert_same_bits, below, job, json, run, scratch, small, test_data, told, volume};
 use convoke_data::store::Reader;
 
 /// A Shepp–Logan job of `size`³ and `angles` views.
@@ -92,7 +92,8 @@ fn stopping_at_the_noise_level_beats_fitting_the_noise() {
     // −ln(N/N0)/μ has a standard deviation near 1/(μ √N); N0 = 3000, μ = 0.02, half absorbed.
     let stopped = reconstruct(scratch.path(), "stopped", &noisy("noise = 1.1\n"));
     let fitted = reconstruct(scratch.path(), "fitted", &noisy(""));
-    let history: Vec<f64> = Reader::open(stopped.join("result.h5")).expect("a result").read("/history/residual").expect("it");
+    let history: Vec<f64> =
+        Reader::open(stopped.join("result.h5")).expect("a result").read("/history/residual").expect("it");
     assert!(history.len() < 30, "stopped after {}", history.len());
     let (a, b) = (figure(&stopped, "psnr_db"), figure(&fitted, "psnr_db"));
     assert!(a > b + 2.0, "{a} dB against {b} dB");
@@ -106,7 +107,8 @@ fn a_volume_larger_than_memory_is_streamed_to_the_same_bits() {
     let method = "[problem.method]\nalgorithm = \"sirt\"\niterations = 3\n";
     // 96 slices of 160²: 3 images of 9.8 MB and 3 sinograms of 7.4 MB do not fit beside the program.
     let whole = reconstruct(scratch.path(), "whole", &shepp_logan(160, 96, 120, method));
-    let limited = shepp_logan(160, 96, 120, method).replace("[problem.phantom]", "[run]\nmemory_per_rank = \"112MiB\"\n[problem.phantom]");
+    let limited = shepp_logan(160, 96, 120, method)
+        .replace("[problem.phantom]", "[run]\nmemory_per_rank = \"112MiB\"\n[problem.phantom]");
     let spec = job(scratch.path(), "limited.toml", &limited);
     let dir = below(scratch.path(), "limited");
     let summary = json(&["run", &spec, "--dir", &dir, "--quiet", "--json"]);
@@ -126,8 +128,12 @@ fn a_volume_larger_than_memory_is_streamed_to_the_same_bits() {
 #[test]
 fn a_known_shift_of_the_axis_is_found_to_a_quarter_pixel() {
     let scratch = scratch();
-    for (i, (shift, noise)) in [(0.0, ""), (5.37, ""), (-11.8, "photons = 2e4\n"), (3.5, "photons = 1e4\n")].into_iter().enumerate() {
-        let more = format!("axis_shift_pixels = {shift}\n{noise}[problem.centre]\nfind = true\n[problem.method]\nalgorithm = \"fbp\"\n");
+    for (i, (shift, noise)) in
+        [(0.0, ""), (5.37, ""), (-11.8, "photons = 2e4\n"), (3.5, "photons = 1e4\n")].into_iter().enumerate()
+    {
+        let more = format!(
+            "axis_shift_pixels = {shift}\n{noise}[problem.centre]\nfind = true\n[problem.method]\nalgorithm = \"fbp\"\n"
+        );
         let dir = reconstruct(scratch.path(), &format!("run{i}"), &shepp_logan(128, 5, 180, &more));
         let found = figure(&dir, "rotation_axis_column");
         assert!((found - (63.5 + shift)).abs() <= 0.25, "shift {shift}: found {found}, true {}", 63.5 + shift);

@@ -99,7 +99,9 @@ pub enum Error {
         message: String,
     },
     /// The state has become NaN or infinite.
-    #[error("the state's '{field}' is not finite after step {step}; nothing was overwritten\n  help: the method diverged: check the data, or lower its step size or relaxation")]
+    #[error(
+        "the state's '{field}' is not finite after step {step}; nothing was overwritten\n  help: the method diverged: check the data, or lower its step size or relaxation"
+    )]
     NotFinite {
         /// Name of the array.
         field: String,
@@ -189,7 +191,9 @@ pub enum Error {
         problem: String,
     },
     /// Checkpoints fail again and again.
-    #[error("{failures} checkpoints in a row could not be written, the last because: {last}\n  help: free disk space or choose another run directory, then `convoke resume`")]
+    #[error(
+        "{failures} checkpoints in a row could not be written, the last because: {last}\n  help: free disk space or choose another run directory, then `convoke resume`"
+    )]
     CheckpointsFail {
         /// How many in a row.
         failures: u32,
@@ -197,7 +201,9 @@ pub enum Error {
         last: String,
     },
     /// Started as several ranks without MPI inside.
-    #[error("started as one of {ranks} ranks, but this convoke was built without MPI\n  help: build with the default features (`cargo build --release`), or start it without a launcher")]
+    #[error(
+        "started as one of {ranks} ranks, but this convoke was built without MPI\n  help: build with the default features (`cargo build --release`), or start it without a launcher"
+    )]
     BuiltWithoutMpi {
         /// Ranks that the launcher announced.
         ranks: usize,
@@ -236,7 +242,11 @@ impl Error {
         let exit = match self {
             Self::OnRank { failure, .. } | Self::Comm(CommError::PeerFailed { failure, .. }) => return failure.code,
             Self::Agreed(error) => return error.exit(),
-            Self::Job(_) | Self::BadValue(_) | Self::BadData(_) | Self::BuiltWithoutMpi { .. } | Self::Occupied { .. } => Exit::BadInput,
+            Self::Job(_)
+            | Self::BadValue(_)
+            | Self::BadData(_)
+            | Self::BuiltWithoutMpi { .. }
+            | Self::Occupied { .. } => Exit::BadInput,
             Self::Data(error) if !is_ours(error) => Exit::BadInput,
             Self::WouldNotFit { .. } => Exit::WouldNotFit,
             Self::Mismatch { .. } => Exit::Mismatch,

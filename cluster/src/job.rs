@@ -116,10 +116,14 @@ impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let text = String::deserialize(d)?;
         let span = humantime::parse_duration(&text).map_err(|_| {
-            serde::de::Error::custom(format!("'{text}' is not a duration; expected for example \"90s\", \"10min\", \"4h\""))
+            serde::de::Error::custom(format!(
+                "'{text}' is not a duration; expected for example \"90s\", \"10min\", \"4h\""
+            ))
         })?;
         if span.is_zero() || span > Duration::from_secs(366 * 86_400) {
-            return Err(serde::de::Error::custom(format!("'{text}' is out of range; expected more than 0 and at most a year")));
+            return Err(serde::de::Error::custom(format!(
+                "'{text}' is out of range; expected more than 0 and at most a year"
+            )));
         }
         Ok(Self(span))
     }
@@ -242,7 +246,10 @@ impl JobText {
             fail(format!("not UTF-8 text (byte {at})"), "is this a data file? Job files are TOML texts")
         })?;
         if text.trim().is_empty() {
-            return Err(fail("the job file is empty".into(), "`convoke new WORKLOAD > job.toml` writes one to start from"));
+            return Err(fail(
+                "the job file is empty".into(),
+                "`convoke new WORKLOAD > job.toml` writes one to start from",
+            ));
         }
         Ok(Self { path: path.to_owned(), text: text.trim_start_matches('\u{feff}').to_owned() })
     }

@@ -42,7 +42,8 @@ impl Mpirun {
         let program = which::which("mpirun").ok()?;
         let output = Command::new(&program).arg("--version").output().ok()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let flavour = if text.contains("Open MPI") || text.contains("open-mpi") { Flavour::OpenMpi } else { Flavour::Mpich };
+        let flavour =
+            if text.contains("Open MPI") || text.contains("open-mpi") { Flavour::OpenMpi } else { Flavour::Mpich };
         Some(Self { program, flavour, version: text.lines().next().unwrap_or_default().trim().to_owned() })
     }
 

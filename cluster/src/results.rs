@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use convoke_data::store::{Digest, Layout, Writer};
 use convoke_data::formats::vtkhdf::{self, Image};
 use convoke_data::schema;
+use convoke_data::store::{Digest, Layout, Writer};
 use serde::{Deserialize, Serialize};
 
 use crate::comm::Comm;

@@ -80,7 +80,9 @@ impl RunDir {
         let draft = parent.join(format!(".{name}.tmp-{}", std::process::id()));
         let _ = fs::remove_dir_all(&draft);
         let made = Self::fill(&draft, path, text, resolved).and_then(|()| match fs::rename(&draft, path) {
-            Err(e) if matches!(e.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => dir.refuse_unless_empty(),
+            Err(e) if matches!(e.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => {
+                dir.refuse_unless_empty()
+            }
             Err(e) => Err(io(path, e)),
             Ok(()) => Ok(fsync_dir(parent)?),
         });
@@ -118,7 +120,8 @@ impl RunDir {
             return Err(self.locked(&owner));
         }
         if self.path.join("spec.lock.json").exists() {
-            let what = if self.path.join("result.h5").exists() { "holds a finished run" } else { "holds an unfinished run" };
+            let what =
+                if self.path.join("result.h5").exists() { "holds a finished run" } else { "holds an unfinished run" };
             let help = format!("continue it with `convoke resume {}`, or choose another --dir", self.path.display());
             return Err(occupied(what, &help));
         }
@@ -139,7 +142,8 @@ impl RunDir {
             found: found.to_owned(),
             help: "give the directory that `convoke run` printed (it holds spec.toml and spec.lock.json)".to_owned(),
         };
-        let lock = fs::read_to_string(path.join("spec.lock.json")).map_err(|_| none("holds no run (spec.lock.json is missing)"))?;
+        let lock = fs::read_to_string(path.join("spec.lock.json"))
+            .map_err(|_| none("holds no run (spec.lock.json is missing)"))?;
         let lock: Lock = serde_json::from_str(&lock).map_err(|e| none(&format!("spec.lock.json is damaged: {e}")))?;
         let text = JobText::read(&path.join("spec.toml"))?;
         Ok((dir, text, lock))
@@ -228,7 +232,10 @@ impl RunDir {
         Error::Locked {
             dir: self.path.clone(),
             owner: format!("attempt {} (process {} on {}, since {})", owner.epoch, owner.pid, owner.host, owner.since),
-            help: format!("wait for it or stop it (`kill -USR1 {}` on {}); or choose another --dir", owner.pid, owner.host),
+            help: format!(
+                "wait for it or stop it (`kill -USR1 {}` on {}); or choose another --dir",
+                owner.pid, owner.host
+            ),
         }
     }
 
@@ -276,7 +283,11 @@ impl Claim {
     /// [`Error::Fenced`] once a newer attempt has claimed it.
     pub fn check(&self) -> Result<()> {
         let newest = self.dir.newest_epoch();
-        if newest == self.epoch { Ok(()) } else { Err(Error::Fenced { dir: self.dir.path.clone(), mine: self.epoch, newest }) }
+        if newest == self.epoch {
+            Ok(())
+        } else {
+            Err(Error::Fenced { dir: self.dir.path.clone(), mine: self.epoch, newest })
+        }
     }
 
     /// Records the checkpoint that this attempt continues.
@@ -354,8 +365,14 @@ mod tests {
         // The owner's process dies: same host, a process number that is gone.
         let file = dir.path.join("owner/e00002.json");
         let text = fs::read_to_string(&file).expect("the owner's file");
-        fs::write(&file, text.replace(&format!("\"started_ticks\": {}", started_ticks(std::process::id()).expect("alive")), "\"started_ticks\": 1"))
-            .expect("written");
+        fs::write(
+            &file,
+            text.replace(
+                &format!("\"started_ticks\": {}", started_ticks(std::process::id()).expect("alive")),
+                "\"started_ticks\": 1",
+            ),
+        )
+        .expect("written");
         let third = dir.claim().expect("the owner is dead");
         assert_eq!(third.epoch, 3);
         assert!(matches!(second.check(), Err(Error::Fenced { mine: 2, newest: 3, .. })));

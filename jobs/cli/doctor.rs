@@ -47,7 +47,11 @@ pub(super) fn doctor(args: &DoctorArgs) -> Done {
 }
 
 fn examine() -> Vec<Finding> {
-    let memory = format!("{} free of {}", machine::human_bytes(machine::available_memory()), machine::human_bytes(machine::total_memory()));
+    let memory = format!(
+        "{} free of {}",
+        machine::human_bytes(machine::available_memory()),
+        machine::human_bytes(machine::total_memory())
+    );
     let gpu = convoke_kernels::cuda_devices();
     let gpu_absent = gpu.as_ref().err().map_or("no device".to_owned(), |why| format!("{why}; kernels run on the CPU"));
     let gpu = gpu.ok().filter(|g| !g.is_empty()).map(|gpus| {
@@ -59,7 +63,11 @@ fn examine() -> Vec<Finding> {
         finding("memory", Some(memory), ""),
         finding("hdf5", Some(convoke_data::store::hdf5_version()), ""),
         finding("mpi", comm::mpi_library(), "this convoke was built without MPI: one process with threads only"),
-        finding("mpirun", Mpirun::find().map(|m| m.version), "`-n` above 1 cannot start ranks; `cargo xtask quickstart` installs one"),
+        finding(
+            "mpirun",
+            Mpirun::find().map(|m| m.version),
+            "`-n` above 1 cannot start ranks; `cargo xtask quickstart` installs one",
+        ),
         finding("gpu", gpu, &gpu_absent),
         finding("slurm", answer("sinfo", &["--version"]), "no batch system here: jobs run on this machine"),
     ];
@@ -72,7 +80,11 @@ fn examine() -> Vec<Finding> {
 fn host_name() -> Finding {
     let name = machine::host_name();
     let known = std::net::ToSocketAddrs::to_socket_addrs(&(name.as_str(), 0)).is_ok();
-    let meaning = if known { String::new() } else { format!("'{name}' does not resolve: mpirun may start slowly; add it to /etc/hosts") };
+    let meaning = if known {
+        String::new()
+    } else {
+        format!("'{name}' does not resolve: mpirun may start slowly; add it to /etc/hosts")
+    };
     Finding { what: "host", found: Some(name), meaning }
 }
 

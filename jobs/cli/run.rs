@@ -71,7 +71,9 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
         let dir = or_default(args.dir.as_ref(), || default_dir(&name));
         if fresh && dir.to_string_lossy().contains(['%', '\n']) {
             let help = "batch systems expand '%' in paths: choose a directory without it";
-            return Err(JobError::command_line(format!("--dir {} has a '%' or a line break", dir.display()), help).into());
+            return Err(
+                JobError::command_line(format!("--dir {} has a '%' or a line break", dir.display()), help).into()
+            );
         }
         Ok((text.clone(), Source::New { text, dir }))
     })
@@ -259,7 +261,8 @@ fn attend(mut child: Child, dir: &Path) -> std::io::Result<ExitCode> {
             break status;
         }
         for signal in signals.pending() {
-            let send = if asked && signal != SIGUSR1 { rustix::process::Signal::TERM } else { rustix::process::Signal::USR1 };
+            let send =
+                if asked && signal != SIGUSR1 { rustix::process::Signal::TERM } else { rustix::process::Signal::USR1 };
             asked = true;
             let _ = rustix::process::kill_process(pid, send);
         }
@@ -278,7 +281,9 @@ fn attend(mut child: Child, dir: &Path) -> std::io::Result<ExitCode> {
 fn last_state(dir: &Path) -> String {
     let newest = checkpoint::list(&dir.join("ckpt")).into_iter().max();
     match newest {
-        Some(name) => format!("the checkpoint of step {} is intact; continue with `convoke resume {}`", name.step, dir.display()),
+        Some(name) => {
+            format!("the checkpoint of step {} is intact; continue with `convoke resume {}`", name.step, dir.display())
+        }
         None => format!("no checkpoint was written yet; begin again with `convoke resume {}`", dir.display()),
     }
 }

@@ -8,7 +8,9 @@ use super::spec::AngleUnit;
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum AngleError {
     /// Degrees read as radians.
-    #[error("theta spans {span:.1} radians, which is {turns:.0} turns; expected at most 4 turns. Are these degrees? Set angle_unit = \"degrees\" in [problem.scan]")]
+    #[error(
+        "theta spans {span:.1} radians, which is {turns:.0} turns; expected at most 4 turns. Are these degrees? Set angle_unit = \"degrees\" in [problem.scan]"
+    )]
     LooksLikeDegrees {
         /// Largest minus smallest angle.
         span: f64,
@@ -16,7 +18,9 @@ pub enum AngleError {
         turns: f64,
     },
     /// Radians read as degrees.
-    #[error("theta spans {span:.4} degrees for {count} projections. Are these radians? Set angle_unit = \"radians\" (or \"degrees\" if it is right) in [problem.scan]")]
+    #[error(
+        "theta spans {span:.4} degrees for {count} projections. Are these radians? Set angle_unit = \"radians\" (or \"degrees\" if it is right) in [problem.scan]"
+    )]
     LooksLikeRadians {
         /// Largest minus smallest angle.
         span: f64,
@@ -54,9 +58,16 @@ pub fn weights(angles_rad: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..n).collect();
     order.sort_by(|a, b| folded[*a].total_cmp(&folded[*b]));
     // gap[k] lies between order[k] and its successor, the last one across π
-    let mut gaps: Vec<f64> = (0..n)
-        .map(|k| if k + 1 < n { folded[order[k + 1]] - folded[order[k]] } else { folded[order[0]] + PI - folded[order[k]] })
-        .collect();
+    let mut gaps: Vec<f64> =
+        (0..n)
+            .map(|k| {
+                if k + 1 < n {
+                    folded[order[k + 1]] - folded[order[k]]
+                } else {
+                    folded[order[0]] + PI - folded[order[k]]
+                }
+            })
+            .collect();
     let mut sorted: Vec<f64> = gaps.iter().copied().filter(|g| *g > 1e-9).collect();
     sorted.sort_by(f64::total_cmp);
     let limit = sorted.get(sorted.len() / 2).map_or(PI, |median| 4.0 * median);

@@ -71,12 +71,7 @@ pub enum CentreError {
 ///
 /// # Panics
 /// The lengths do not fit.
-pub fn find(
-    sinogram: &[f32],
-    n_cols: usize,
-    angles_rad: &[f64],
-    params: &CentreParams,
-) -> Result<Centre, CentreError> {
+pub fn find(sinogram: &[f32], n_cols: usize, angles_rad: &[f64], params: &CentreParams) -> Result<Centre, CentreError> {
     let n_angles = angles_rad.len();
     assert_eq!(sinogram.len(), n_angles * n_cols, "a sinogram is [n_angles, n_cols]");
     if n_angles < 8 || n_cols < 8 {
@@ -122,9 +117,7 @@ fn search(guess: f64, n_cols: usize, params: &CentreParams, score: &(dyn Fn(f64)
     let mut found = evaluate((-reach..=reach).filter_map(|k| inside(guess.round() + k as f64)).collect());
     let best = minimum(&found).unwrap_or(guess);
     let steps = (2.0 / params.fine_step).ceil() as i64;
-    let fine = evaluate(
-        (-steps..=steps).filter_map(|k| inside(best + k as f64 * params.fine_step)).collect(),
-    );
+    let fine = evaluate((-steps..=steps).filter_map(|k| inside(best + k as f64 * params.fine_step)).collect());
     let column = vertex(&fine).unwrap_or(best);
     found.extend(fine);
     found.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -139,7 +132,9 @@ fn minimum(scores: &[(f64, f64)]) -> Option<f64> {
 /// Vertex of the parabola through the smallest of equally spaced scores and its neighbours.
 fn vertex(scores: &[(f64, f64)]) -> Option<f64> {
     let k = (0..scores.len()).min_by(|&a, &b| scores[a].1.total_cmp(&scores[b].1))?;
-    let Some(&[(x, a), (y, b), (_, c)]) = k.checked_sub(1).and_then(|k| scores.get(k..k + 3)).and_then(|s| s.first_chunk::<3>()) else {
+    let Some(&[(x, a), (y, b), (_, c)]) =
+        k.checked_sub(1).and_then(|k| scores.get(k..k + 3)).and_then(|s| s.first_chunk::<3>())
+    else {
         return Some(scores[k].0);
     };
     let curvature = a - 2.0 * b + c;
@@ -304,7 +299,11 @@ mod tests {
         let (values, angles) = sinogram(n_angles, arc, n, axis, noise);
         let found = find(&values, n, &angles, &CentreParams::default()).unwrap();
         let error = found.column - axis;
-        assert!(error.abs() < 0.25, "arc {arc}, shift {shift}, noise {noise}: off by {error}, guess {}", found.guess - axis);
+        assert!(
+            error.abs() < 0.25,
+            "arc {arc}, shift {shift}, noise {noise}: off by {error}, guess {}",
+            found.guess - axis
+        );
     }
 
     #[test]

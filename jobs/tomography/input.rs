@@ -159,7 +159,9 @@ impl Source {
             return Ok(Default::default());
         }
         let (mut data, report) = match &self.kind {
-            Kind::Scan { scan, spec, first_row } => self.measured(scan, spec, first_row + rows.start..first_row + rows.end)?,
+            Kind::Scan { scan, spec, first_row } => {
+                self.measured(scan, spec, first_row + rows.start..first_row + rows.end)?
+            }
             Kind::Phantom { object, rays, photons, attenuation, seed } => {
                 let mut data = object.line_integrals(rays, rows.clone());
                 // From units of the half width to detector pixels.

@@ -88,7 +88,13 @@ impl Views {
 ///
 /// # Errors
 /// Kernel errors.
-pub fn fbp(share: &Share, mut views: Views, weights: &[f64], filter: RampParams, mask: Option<&[f32]>) -> Result<Vec<f32>> {
+pub fn fbp(
+    share: &Share,
+    mut views: Views,
+    weights: &[f64],
+    filter: RampParams,
+    mask: Option<&[f32]>,
+) -> Result<Vec<f32>> {
     let mut volume = share.zeros(share.shape[0] * share.shape[1])?;
     if let Some(projector) = views.projector.as_ref().filter(|_| share.n_slices > 0) {
         let pitch = projector.geometry().col_pitch;
@@ -107,7 +113,12 @@ pub fn fbp(share: &Share, mut views: Views, weights: &[f64], filter: RampParams,
 ///
 /// # Errors
 /// Kernel errors.
-pub fn projector(device: &Device, all: &ParallelGeometry, angles: &[usize], method: &MethodSpec) -> Result<Option<Projector>> {
+pub fn projector(
+    device: &Device,
+    all: &ParallelGeometry,
+    angles: &[usize],
+    method: &MethodSpec,
+) -> Result<Option<Projector>> {
     if angles.is_empty() {
         return Ok(None);
     }
@@ -169,7 +180,13 @@ impl Iteration {
     ///
     /// # Errors
     /// Kernel errors.
-    pub fn new(share: Share, views: Vec<Views>, order: Vec<usize>, method: &MethodSpec, mask: Option<Vec<f32>>) -> Result<Self> {
+    pub fn new(
+        share: Share,
+        views: Vec<Views>,
+        order: Vec<usize>,
+        method: &MethodSpec,
+        mask: Option<Vec<f32>>,
+    ) -> Result<Self> {
         let ops = share.slices()?;
         let per_slice = share.shape[0] * share.shape[1];
         let cgls = method.algorithm == Algorithm::Cgls;
@@ -364,7 +381,8 @@ impl Iteration {
         self.gradient()?;
         let gamma = self.slicewise_norm2()?;
         let old = std::mem::replace(&mut self.gradient2, gamma);
-        let beta: Vec<f64> = self.gradient2.iter().zip(&old).map(|(new, old)| if *old > 0.0 { new / old } else { 0.0 }).collect();
+        let beta: Vec<f64> =
+            self.gradient2.iter().zip(&old).map(|(new, old)| if *old > 0.0 { new / old } else { 0.0 }).collect();
         if n > 0 {
             self.ops.xpby(&mut self.correction, &beta, &mut direction)?;
         }
@@ -410,7 +428,8 @@ impl Subset {
             return Ok(Self { scratch, ray_weight: none()?, voxel_weight: none()?, views });
         }
         let per_slice = share.shape[0] * share.shape[1];
-        let (mut ray_weight, mut voxel_weight) = (Buffer::zeros(&share.device, 0)?, Buffer::zeros(&share.device, per_slice)?);
+        let (mut ray_weight, mut voxel_weight) =
+            (Buffer::zeros(&share.device, 0)?, Buffer::zeros(&share.device, per_slice)?);
         if let Some(projector) = &views.projector {
             let rays = projector.n_active() * share.n_cols;
             ray_weight = Buffer::zeros(&share.device, rays)?;

@@ -133,7 +133,12 @@ impl Workload for Tomography {
             self.close_window(ctx)?;
         }
         let projections = if self.spec.method.algorithm.is_direct() { 1.0 } else { 2.0 };
-        Ok(Progress { done, fraction, work: projections * slices * plan::updates_per_slice(&self.geometry), metrics: report.metrics })
+        Ok(Progress {
+            done,
+            fraction,
+            work: projections * slices * plan::updates_per_slice(&self.geometry),
+            metrics: report.metrics,
+        })
     }
 
     fn fields<'a>(&'a mut self, fields: &mut Fields<'a>) {
@@ -214,15 +219,18 @@ impl Tomography {
     /// This rank's share of a window: its slices, its angles.
     fn load(&self, ctx: &Ctx, slices: Range<usize>) -> Result<Window> {
         let (slab, place) = self.grid.place(ctx.comm.rank());
-        Window::load(&window::Job {
-            spec: &self.spec,
-            source: &self.source,
-            geometry: &self.geometry,
-            device: &ctx.device,
-            slab: (slab, self.grid.slabs),
-            place: (place, self.grid.groups),
-            group: &self.group,
-        }, slices)
+        Window::load(
+            &window::Job {
+                spec: &self.spec,
+                source: &self.source,
+                geometry: &self.geometry,
+                device: &ctx.device,
+                slab: (slab, self.grid.slabs),
+                place: (place, self.grid.groups),
+                group: &self.group,
+            },
+            slices,
+        )
     }
 
     /// Hands a finished window to the disk.
@@ -348,5 +356,7 @@ fn search_centre(source: &Source) -> Result<Centre> {
     let row = source.n_rows / 2;
     let (sinogram, _) = source.projections(row..row + 1)?;
     let found = centre::find(&sinogram, source.n_cols, &source.angles_rad, &CentreParams::default());
-    found.map_err(|error| BadValue::wrong("problem.centre", format!("the rotation axis cannot be found: {error}")).into())
+    found.map_err(|error| {
+        BadValue::wrong("problem.centre", format!("the rotation axis cannot be found: {error}")).into()
+    })
 }

@@ -49,12 +49,7 @@ pub struct NormaliseParams {
 
 impl Default for NormaliseParams {
     fn default() -> Self {
-        Self {
-            whites: WhiteBlocks::Mean,
-            min_transmission: 1e-4,
-            hot_threshold: Some(0.3),
-            dead_fraction: 0.02,
-        }
+        Self { whites: WhiteBlocks::Mean, min_transmission: 1e-4, hot_threshold: Some(0.3), dead_fraction: 0.02 }
     }
 }
 
@@ -76,7 +71,9 @@ pub enum NormaliseError {
     #[error("there are no white fields: the projections cannot be divided by the beam")]
     NoWhite,
     /// A row without beam.
-    #[error("detector row {row}: the white field is not above the dark field; check the shutter, or leave this row out with `rows`")]
+    #[error(
+        "detector row {row}: the white field is not above the dark field; check the shutter, or leave this row out with `rows`"
+    )]
     NoBeam {
         /// Detector row.
         row: usize,
@@ -110,10 +107,7 @@ pub enum NormaliseError {
 ///
 /// # Panics
 /// A length does not fit `shape`, or `min_transmission` is not positive.
-pub fn normalise(
-    raw: &RawBand<'_>,
-    params: &NormaliseParams,
-) -> Result<(Vec<f32>, NormaliseReport), NormaliseError> {
+pub fn normalise(raw: &RawBand<'_>, params: &NormaliseParams) -> Result<(Vec<f32>, NormaliseReport), NormaliseError> {
     let [n_angles, n_rows, n_cols] = raw.shape;
     assert!(params.min_transmission > 0.0, "the logarithm needs a positive transmission");
     assert_eq!(raw.projections.len(), n_angles * n_rows * n_cols, "projections must fit the shape");

@@ -82,7 +82,9 @@ pub(super) fn plan(spec: &Spec, source: &Source, resources: &Resources) -> Resul
     plan.bytes_sent_per_rank = windows * bytes_per_window(spec, grid, mine, n * n * 4, resources.ranks as u64);
     plan.checkpoint_bytes = match spec.method.algorithm {
         Algorithm::Fbp => 1 << 16,
-        Algorithm::Cgls => window as u64 * (2 * n * n * 4 + (source.angles_rad.len() * source.n_cols * 4) as u64) + (1 << 20),
+        Algorithm::Cgls => {
+            window as u64 * (2 * n * n * 4 + (source.angles_rad.len() * source.n_cols * 4) as u64) + (1 << 20)
+        }
         _ => window as u64 * n * n * 4 + (1 << 20),
     };
     if windows > 1 {

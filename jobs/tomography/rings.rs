@@ -165,13 +165,7 @@ fn synthesise(line: &[f64], out: &mut [f64]) {
 
 /// Applies `step` to the first `n` entries of each of the first `m` rows of `image` (stride
 /// `stride`), or of its columns.
-fn along(
-    image: &mut [f64],
-    stride: usize,
-    [m, n]: [usize; 2],
-    columns: bool,
-    step: fn(&[f64], &mut [f64]),
-) {
+fn along(image: &mut [f64], stride: usize, [m, n]: [usize; 2], columns: bool, step: fn(&[f64], &mut [f64])) {
     let (mut line, mut out) = (vec![0.0; n], vec![0.0; n]);
     for i in 0..m {
         let at = |k: usize| if columns { k * stride + i } else { i * stride + k };
@@ -194,7 +188,13 @@ fn fourier_wavelet(sinogram: &mut [f32], n_cols: usize, levels: usize, sigma: f6
     // What exceeds 2 n is shared between both ends of the mirror.
     let source = |i: usize, n: usize, total: usize| {
         let excess = total - 2 * n;
-        if i < n { i } else if i < n + excess / 2 { n - 1 } else { (total - 1 - i).min(n - 1) }
+        if i < n {
+            i
+        } else if i < n + excess / 2 {
+            n - 1
+        } else {
+            (total - 1 - i).min(n - 1)
+        }
     };
     for (i, line) in image.chunks_mut(n).enumerate() {
         let view = &sinogram[source(i, n_angles, m) * n_cols..][..n_cols];

@@ -340,7 +340,10 @@ impl Spec {
     pub fn check(&self) -> Result<(), BadValue> {
         match (&self.scan, &self.phantom) {
             (None, None) => {
-                let bad = BadValue::wrong("problem", "no source of projections; expected [problem.scan] or [problem.phantom]");
+                let bad = BadValue::wrong(
+                    "problem",
+                    "no source of projections; expected [problem.scan] or [problem.phantom]",
+                );
                 return Err(bad.help("[problem.scan] reads a file, [problem.phantom] generates an object"));
             }
             (Some(_), Some(_)) => {
@@ -400,7 +403,11 @@ fn check_phantom(phantom: &PhantomSpec) -> Result<(), BadValue> {
 
 fn check_rings(rings: &RingsSpec) -> Result<(), BadValue> {
     let wavelet = rings.method == RingMethod::FourierWavelet;
-    let foreign = [("window", wavelet && rings.window.is_some()), ("levels", !wavelet && rings.levels.is_some()), ("sigma", !wavelet && rings.sigma.is_some())];
+    let foreign = [
+        ("window", wavelet && rings.window.is_some()),
+        ("levels", !wavelet && rings.levels.is_some()),
+        ("sigma", !wavelet && rings.sigma.is_some()),
+    ];
     if let Some((key, _)) = foreign.iter().find(|(_, there)| *there) {
         let method = serde_json::to_value(rings.method).unwrap_or_default();
         return Err(BadValue::foreign(format!("problem.rings.{key}"), format!("method {method}")));

@@ -6,8 +6,8 @@ use convoke_cluster::{Comm, Fields, Result, block};
 use convoke_kernels::{Buffer, Device, Padding, ParallelGeometry, RampParams};
 
 use super::input::Source;
-use super::normalise::NormaliseReport;
 use super::methods::{self, Iteration, Share, Views};
+use super::normalise::NormaliseReport;
 use super::spec::{Algorithm, MethodSpec, Spec};
 use super::{angles, spec};
 
@@ -146,7 +146,13 @@ fn direct(job: &Job<'_>, share: Share, data: Vec<f32>, here: Range<usize>, mask:
     Ok(Direct { share, views, weights, filter, mask })
 }
 
-fn iterative(job: &Job<'_>, share: Share, data: Vec<f32>, here: Range<usize>, mask: Option<Vec<f32>>) -> Result<Iteration> {
+fn iterative(
+    job: &Job<'_>,
+    share: Share,
+    data: Vec<f32>,
+    here: Range<usize>,
+    mask: Option<Vec<f32>>,
+) -> Result<Iteration> {
     let method: &MethodSpec = &job.spec.method;
     let n = method.n_subsets();
     let mut subsets = Vec::new();

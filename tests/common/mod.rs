@@ -87,10 +87,8 @@ pub fn has_mpirun() -> bool {
 
 /// A file of the shared test data, if it is here; says when not.
 pub fn test_data(name: &str) -> Option<PathBuf> {
-    let dir = std::env::var_os("CONVOKE_TEST_DATA").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"),
-        PathBuf::from,
-    );
+    let dir = std::env::var_os("CONVOKE_TEST_DATA")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
     let path = dir.join(name);
     if !path.exists() {
         eprintln!("SKIPPED: {name} is not here (set CONVOKE_TEST_DATA to the directory that holds it)");

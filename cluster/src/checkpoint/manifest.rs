@@ -131,7 +131,10 @@ pub fn verify(dir: &Path, manifest: &Manifest, part: usize, parts: usize) -> Res
             return Err(format!("{} has {} bytes, {} were written", shard.file, digest.bytes, shard.bytes));
         }
         if digest.xxh3_128 != shard.xxh3_128 {
-            return Err(format!("{} is damaged: its hash is {}, written was {}", shard.file, digest.xxh3_128, shard.xxh3_128));
+            return Err(format!(
+                "{} is damaged: its hash is {}, written was {}",
+                shard.file, digest.xxh3_128, shard.xxh3_128
+            ));
         }
     }
     Ok(())

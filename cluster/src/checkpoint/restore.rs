@@ -135,9 +135,15 @@ impl Restored {
                 let name = format!("/fields/{}", array.name);
                 let to = array.region.clone();
                 match &mut array.data {
-                    Data::F32(out) => common.copy_part(&reader.read_slab(&name, &start, &common.count)?, &common, &to, out),
-                    Data::F64(out) => common.copy_part(&reader.read_slab(&name, &start, &common.count)?, &common, &to, out),
-                    Data::U64(out) => common.copy_part(&reader.read_slab(&name, &start, &common.count)?, &common, &to, out),
+                    Data::F32(out) => {
+                        common.copy_part(&reader.read_slab(&name, &start, &common.count)?, &common, &to, out)
+                    }
+                    Data::F64(out) => {
+                        common.copy_part(&reader.read_slab(&name, &start, &common.count)?, &common, &to, out)
+                    }
+                    Data::U64(out) => {
+                        common.copy_part(&reader.read_slab(&name, &start, &common.count)?, &common, &to, out)
+                    }
                 }
                 found += common.len();
             }

@@ -138,7 +138,8 @@ impl Comm {
     /// Part `r` of `parts` goes to rank `r`; returns what each rank sent here, in rank order.
     pub fn all_to_all<T: Pod>(&self, parts: &[&[T]]) -> Result<Vec<Vec<T>>, CommError> {
         assert_eq!(parts.len(), self.size(), "one part for each rank");
-        let sent: usize = parts.iter().enumerate().filter(|(r, _)| *r != self.rank()).map(|(_, p)| size_of_val(*p)).sum();
+        let sent: usize =
+            parts.iter().enumerate().filter(|(r, _)| *r != self.rank()).map(|(_, p)| size_of_val(*p)).sum();
         self.count(sent);
         let bytes: Vec<&[u8]> = parts.iter().map(|p| bytemuck::cast_slice(p)).collect();
         let got = self.transport.all_to_all(&bytes)?;

@@ -96,6 +96,9 @@ fn one_failing_rank_fails_all_and_is_named() {
     ] {
         assert!(results.iter().all(Result::is_err));
         let text = results[0].as_ref().expect_err("rank 0 hears of it").to_string();
-        assert!(text.contains("rank 2: MPI is already") || text.contains("rank 1 failed") && text.contains("boom"), "{text}");
+        assert!(
+            text.contains("rank 2: MPI is already") || text.contains("rank 1 failed") && text.contains("boom"),
+            "{text}"
+        );
     }
 }

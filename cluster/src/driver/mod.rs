@@ -221,10 +221,13 @@ impl<W: Workload> Attempt<W> {
 
     fn run(&mut self, options: &Options) -> Result<Outcome> {
         let comm = self.ctx.comm.clone();
-        self.event("started", json!({
-            "epoch": self.epoch, "ranks": comm.size(), "threads": self.ctx.resources.threads, "step": self.step,
-            "base": self.base, "host": comm.host(), "device": self.ctx.device.describe(), "plan": self.plan,
-        }));
+        self.event(
+            "started",
+            json!({
+                "epoch": self.epoch, "ranks": comm.size(), "threads": self.ctx.resources.threads, "step": self.step,
+                "base": self.base, "host": comm.host(), "device": self.ctx.device.describe(), "plan": self.plan,
+            }),
+        );
         let first = self.step;
         self.reporter.start(0.0);
         let mut reason = None;
@@ -287,7 +290,9 @@ impl<W: Workload> Attempt<W> {
             return Ok(None);
         }
         Ok(Some(match () {
-            () if flags & SIGNAL != 0 => format!("asked by {}", options.signals.pending().unwrap_or("a signal on another rank")),
+            () if flags & SIGNAL != 0 => {
+                format!("asked by {}", options.signals.pending().unwrap_or("a signal on another rank"))
+            }
             () if flags & WALLTIME != 0 => "the wall time is nearly over".to_owned(),
             () => "the number of steps asked for is done".to_owned(),
         }))
@@ -353,7 +358,10 @@ impl<W: Workload> Attempt<W> {
                 if self.failures < FAILURES {
                     return Ok(());
                 }
-                Err(Error::Agreed(Box::new(Error::CheckpointsFail { failures: self.failures, last: error.to_string() })))
+                Err(Error::Agreed(Box::new(Error::CheckpointsFail {
+                    failures: self.failures,
+                    last: error.to_string(),
+                })))
             }
         }
     }
@@ -390,7 +398,12 @@ impl<W: Workload> Attempt<W> {
         }));
         let seconds = self.started.elapsed().as_secs_f64();
         let path = self.dir.result();
-        self.reporter.note(&format!("finished after {} steps in {}: {}", self.step, human_time(seconds), path.display()));
+        self.reporter.note(&format!(
+            "finished after {} steps in {}: {}",
+            self.step,
+            human_time(seconds),
+            path.display()
+        ));
         Ok(self.outcome(Exit::Complete, None))
     }
 

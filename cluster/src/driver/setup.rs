@@ -51,7 +51,13 @@ pub(super) struct Prepared<W> {
 ///
 /// # Errors
 /// Job and data errors; [`Error::WouldNotFit`] with the figures.
-pub fn price<W: Workload>(text: &JobText, inputs: &Inputs, ranks: usize, ranks_here: usize, threads: usize) -> Result<Priced<W>> {
+pub fn price<W: Workload>(
+    text: &JobText,
+    inputs: &Inputs,
+    ranks: usize,
+    ranks_here: usize,
+    threads: usize,
+) -> Result<Priced<W>> {
     let job: Job<W::Spec> = text.parse()?;
     let limit = job.run.memory_per_rank.map(|b| b.0);
     let share = machine::available_memory() / ranks_here as u64;
@@ -92,7 +98,11 @@ pub(super) fn prepare<W: Workload>(comm: &Comm, source: &Source, options: &Optio
     let ranks_here = hosts.iter().filter(|h| h.as_slice() == comm.host().as_bytes()).count();
     let priced = price::<W>(&text, &inputs, comm.size(), ranks_here, options.threads);
     let Priced { job, plan, resources } = comm.agree(priced)?;
-    let dir = RunDir { path: match source { Source::New { dir, .. } | Source::Resume { dir, .. } => dir.clone() } };
+    let dir = RunDir {
+        path: match source {
+            Source::New { dir, .. } | Source::Resume { dir, .. } => dir.clone(),
+        },
+    };
     comm.agree(if comm.is_root() { disk(&dir, &plan, job.checkpoint.keep) } else { Ok(()) })?;
     let device = comm.agree(choose_device(job.run.device, options))?;
     let ctx = Ctx { comm: comm.clone(), device, seed: job.seed, inputs, resources, pieces: Pieces::below(&dir.path) };
@@ -131,8 +141,8 @@ fn unchanged(text: &JobText, lock: &Lock) -> Result<()> {
         .ok()
         .and_then(|v| serde_json::to_value(v).ok())
         .unwrap_or(json!(null));
-    let (key, before, now) = difference("", &lock.resolved, &edited)
-        .unwrap_or_else(|| ("its hash".into(), lock.spec_xxh3_128.clone(), now));
+    let (key, before, now) =
+        difference("", &lock.resolved, &edited).unwrap_or_else(|| ("its hash".into(), lock.spec_xxh3_128.clone(), now));
     Err(Error::Mismatch { file: text.path.clone(), key, before, now })
 }
 
@@ -191,8 +201,8 @@ fn choose_device(choice: DeviceChoice, options: &Options) -> Result<Device> {
             _ => Ok(Device::cpu()),
         },
         DeviceChoice::Cuda => {
-            let gpus = convoke_kernels::cuda_devices()
-                .map_err(|reason| convoke_kernels::KernelError::NoGpu { reason })?;
+            let gpus =
+                convoke_kernels::cuda_devices().map_err(|reason| convoke_kernels::KernelError::NoGpu { reason })?;
             Ok(Device::cuda(ordinal % gpus.len().max(1))?)
         }
     }

@@ -35,7 +35,10 @@ fn messages_name_line_key_and_expectation() {
         message(&GOOD.replace("\"heat\"", "\"tomografy\"")),
         "job.toml:3:12: unknown workload \"tomografy\" | did you mean \"tomography\"? `convoke list` shows all"
     );
-    assert_eq!(message(&GOOD.replace("[problem]", "[run]\nranks = 0\n[problem]")), "job.toml:5:9: run.ranks = 0: expected 1 to 1048576 | -");
+    assert_eq!(
+        message(&GOOD.replace("[problem]", "[run]\nranks = 0\n[problem]")),
+        "job.toml:5:9: run.ranks = 0: expected 1 to 1048576 | -"
+    );
     let walltime = GOOD.replace("[problem]", "[run]\nwalltime = \"soon\"\n[problem]");
     assert!(message(&walltime).starts_with("job.toml:5:12: 'soon' is not a duration"), "{}", message(&walltime));
     assert!(message("schema = 1\n= 3").starts_with("job.toml:2:1: "));

@@ -33,6 +33,9 @@ pub enum Layout {
     },
 }
 
+/// A dataset, how to hash a slab of it, and the slabs that were written.
+type Declared = (String, fn(&Dataset, &Slab) -> hdf5::Result<u128>, Vec<Slab>);
+
 /// A new HDF5 file under a temporary name next to its target. Dropped without a commit, it
 /// leaves nothing behind and the target is as before.
 #[derive(Debug)]
@@ -341,7 +344,7 @@ impl Writer {
     }
 
     /// Opens the closed file again and compares every slab and attribute with what was handed in.
-    fn verify(&self, declared: &[(String, fn(&Dataset, &Slab) -> hdf5::Result<u128>, Vec<Slab>)]) -> Result<()> {
+    fn verify(&self, declared: &[Declared]) -> Result<()> {
         let unverified = |name: &str| DataError::Unverified {
             path: self.path.clone(),
             name: name.to_owned(),
