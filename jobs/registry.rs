@@ -19,10 +19,13 @@ pub struct Entry {
     /// Runs a job. Collective.
     pub run: fn(&Comm, &Source, &Options) -> Result<Outcome>,
     /// Prices a job on `(ranks, ranks on this host, threads)`.
-    pub price: fn(&JobText, &Inputs, (usize, usize, usize)) -> Result<Quote>,
+    pub price: Price,
     /// Number of ranks that a job asks for.
     pub ranks: fn(&JobText) -> Result<usize>,
 }
+
+/// Prices a job on `(ranks, ranks on this host, threads)`.
+pub type Price = fn(&JobText, &Inputs, (usize, usize, usize)) -> Result<Quote>;
 
 /// The price of a job.
 #[derive(Debug, Clone)]

@@ -148,8 +148,7 @@ fn as_rank(args: &CommonArgs, comm: &Comm, source: Result<(JobText, Source), Err
 
 fn work(args: &CommonArgs, comm: &Comm, source: Result<(JobText, Source), Error>) -> Result<Outcome, Error> {
     let (text, source) = comm.agree(source)?;
-    let entry: Result<&Entry, Error> = registry::of(&text).map_err(Into::into);
-    let entry = comm.agree(entry)?;
+    let entry: &Entry = comm.agree(registry::of(&text))?;
     if let Some(asked) = args.ranks
         && asked != comm.size()
     {

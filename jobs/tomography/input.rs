@@ -68,7 +68,7 @@ impl Source {
         };
         let unit = spec.angle_unit.unwrap_or(in_file);
         let angles_rad = angles::to_radians(&scan.theta, unit, spec.angle_unit.is_some())
-            .map_err(|source| ScanError::new(scan.path(), source))?;
+            .map_err(|source| ScanError::at(scan.path(), source))?;
         let rows = match spec.rows.as_deref() {
             Some([first, end]) if *end <= scan.n_rows => *first..*end,
             Some(rows) => {
@@ -196,7 +196,7 @@ impl Source {
             hot_threshold: Some(spec.hot_threshold as f32),
             ..NormaliseParams::default()
         };
-        normalise::normalise(&band, &params).map_err(|source| ScanError::new(scan.path(), source))
+        normalise::normalise(&band, &params).map_err(|source| ScanError::at(scan.path(), source))
     }
 }
 

@@ -61,7 +61,7 @@ pub struct ScanError {
 }
 
 impl ScanError {
-    fn new(path: &std::path::Path, source: impl std::error::Error + Send + Sync + 'static) -> Error {
+    fn at(path: &std::path::Path, source: impl std::error::Error + Send + Sync + 'static) -> Error {
         Error::BadData(Box::new(Self { path: path.display().to_string(), source: Box::new(source) }))
     }
 }

@@ -205,7 +205,9 @@ impl Mpi {
                 for piece in incoming.chunks_mut(self.limit) {
                     sender.receive_into(piece);
                 }
-                out.into_iter().for_each(|request| drop(request.wait()));
+                for request in out {
+                    request.wait();
+                }
             });
             got[from] = incoming;
         }

@@ -7,10 +7,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use super::{Comm, CommError, Transport};
 use crate::error::{Error, Failure};
 
+/// Communicator, sender, receiver.
+type Route = (u64, usize, usize);
+
 /// Letters between two ranks of one communicator, oldest first.
 #[derive(Default)]
 struct Mail {
-    queues: HashMap<(u64, usize, usize), VecDeque<Arc<[u8]>>>,
+    queues: HashMap<Route, VecDeque<Arc<[u8]>>>,
     failed: Option<(usize, Failure)>,
 }
 

@@ -196,7 +196,7 @@ fn permission_is_named() {
     let folder = folder();
     let path = folder.path().join("a.h5");
     sample(&path);
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
     if fs::File::open(&path).is_ok() {
         skip("this user may read every file");
         return;

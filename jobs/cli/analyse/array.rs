@@ -1,12 +1,12 @@
 //! What the arrays of a file are: names, shapes, units, axes.
 
+use convoke_data::Result;
 use convoke_data::schema::{self, field, scale};
 use convoke_data::store::{Attribute, Dtype, Entry, Reader};
-use convoke_data::Result;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::scan::Stats;
+use super::moments::Stats;
 
 /// An axis of an array.
 #[derive(Debug, Clone, Serialize)]
@@ -35,9 +35,9 @@ impl Axis {
     }
 }
 
-/// `name [unit]`, or the name alone.
+/// `name [unit]`, or the name alone; `1` is the unit of pure numbers.
 pub fn with_unit(name: &str, unit: &str) -> String {
-    if unit.is_empty() { name.to_owned() } else { format!("{name} [{unit}]") }
+    if unit.is_empty() || unit == "1" { name.to_owned() } else { format!("{name} [{unit}]") }
 }
 
 /// An array of a file.
@@ -87,7 +87,8 @@ pub fn list(file: &Reader) -> Result<Vec<Array>> {
     let entries = file.list()?;
     let prefix = format!("{}/", schema::RESULT);
     let ours = file.has(schema::RESULT);
-    let frame = |name: &str| name.starts_with(schema::HISTORY) || name.starts_with(schema::VTKHDF) || name == schema::SPEC_TOML;
+    let frame =
+        |name: &str| name.starts_with(schema::HISTORY) || name.starts_with(schema::VTKHDF) || name == schema::SPEC_TOML;
     let mut arrays = Vec::new();
     for entry in entries {
         let name = match entry.name.strip_prefix(&prefix) {
@@ -104,11 +105,16 @@ pub fn list(file: &Reader) -> Result<Vec<Array>> {
 
 fn is_scale(file: &Reader, path: &str) -> bool {
     let class = file.attribute(path, scale::CLASS);
-    class.ok().flatten().and_then(|c| c.as_text().map(|t| t.trim_end_matches('\0') == scale::CLASS_VALUE)).unwrap_or(false)
+    class
+        .ok()
+        .flatten()
+        .and_then(|c| c.as_text().map(|t| t.trim_end_matches('\0') == scale::CLASS_VALUE))
+        .unwrap_or(false)
 }
 
 fn describe(file: &Reader, entry: Entry, name: String) -> Result<Array> {
-    let text = |attribute| file.attribute(&entry.name, attribute).map(|a| a.and_then(|a| a.as_text().map(str::to_owned)));
+    let text =
+        |attribute| file.attribute(&entry.name, attribute).map(|a| a.and_then(|a| a.as_text().map(str::to_owned)));
     let unit = text(field::UNITS)?.unwrap_or_default();
     let long_name = text(field::LONG_NAME)?.unwrap_or_default();
     let named = text(field::AXES)?.unwrap_or_default();
@@ -178,5 +184,8 @@ pub fn columns(file: &Reader) -> Result<Vec<(String, Vec<f64>)>> {
     let prefix = format!("{}/", schema::HISTORY);
     let entries = file.list()?;
     let names = entries.iter().filter(|e| e.shape.len() == 1 && e.dtype.converts_to(&Dtype::Float(8)));
-    names.filter_map(|e| Some((e.name.strip_prefix(&prefix)?.to_owned(), file.read(&e.name)))).map(|(n, v)| Ok((n, v?))).collect()
+    names
+        .filter_map(|e| Some((e.name.strip_prefix(&prefix)?.to_owned(), file.read(&e.name))))
+        .map(|(n, v)| Ok((n, v?)))
+        .collect()
 }

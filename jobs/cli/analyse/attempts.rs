@@ -172,7 +172,9 @@ fn advance(attempt: &mut Attempt, event: &Value) {
 
 /// What the newest attempt planned, beside what was seen; `result` is the size of the result file.
 pub fn planned(events: &[Value], attempts: &[Attempt], result: Option<u64>) -> Vec<Planned> {
-    let Some(plan) = events.iter().rev().find(|e| e["event"] == "started").map(|e| &e["plan"]).filter(|p| p.is_object()) else {
+    let Some(plan) =
+        events.iter().rev().find(|e| e["event"] == "started").map(|e| &e["plan"]).filter(|p| p.is_object())
+    else {
         return Vec::new();
     };
     let finished = events.iter().rev().find(|e| e["event"] == "finished");
@@ -184,7 +186,12 @@ pub fn planned(events: &[Value], attempts: &[Attempt], result: Option<u64>) -> V
         row("steps", "", plan["steps"].as_f64().unwrap_or(f64::NAN), attempts.last().map(|a| a.last_step as f64)),
         row("memory per rank", "bytes", memory, seen("peak_memory")),
         row("sent per rank", "bytes", plan["bytes_sent_per_rank"].as_f64().unwrap_or(f64::NAN), seen("bytes_sent")),
-        row("checkpoint", "bytes", plan["checkpoint_bytes"].as_f64().unwrap_or(f64::NAN), checkpoint.map(|c| c.bytes as f64)),
+        row(
+            "checkpoint",
+            "bytes",
+            plan["checkpoint_bytes"].as_f64().unwrap_or(f64::NAN),
+            checkpoint.map(|c| c.bytes as f64),
+        ),
         row("result file", "bytes", plan["result_bytes"].as_f64().unwrap_or(f64::NAN), result.map(|b| b as f64)),
     ]
 }

@@ -5,63 +5,15 @@ use std::collections::BTreeMap;
 use convoke_cluster::Error;
 use convoke_data::schema;
 use convoke_data::store::{Dtype, Entry, Reader};
+use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::apart::{Apart, Norm, PIECE, Sums, Tolerance};
 use super::array;
-use super::number::short;
+use super::number::{exact, label, short};
 use super::picture::{Look, Picture, draw_difference};
-use super::scan::{Plane, Wanted, blocks, read, unravel};
-
-/// How far two values may lie apart: `|a − b| ≤ atol + rtol · max(|a|, |b|)`.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-pub struct Tolerance {
-    /// Relative part.
-    pub rtol: f64,
-    /// Absolute part.
-    pub atol: f64,
-}
-
-impl Tolerance {
-    fn allows(self, a: f64, b: f64) -> bool {
-        let both_nan = a.is_nan() && b.is_nan();
-        both_nan || a == b || (a - b).abs() <= self.atol + self.rtol * a.abs().max(b.abs())
-    }
-}
-
-/// A norm of the difference, and its ratio to the same norm of B.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub struct Norm {
-    /// ‖a − b‖.
-    pub absolute: f64,
-    /// ‖a − b‖ / ‖b‖.
-    pub relative: f64,
-}
-
-/// Two arrays of one shape that are not bitwise equal.
-#[derive(Debug, Clone, Serialize)]
-pub struct Apart {
-    /// Elements.
-    pub elements: u64,
-    /// Elements of which the bits differ.
-    pub different: u64,
-    /// Elements beyond the tolerance.
-    pub beyond: u64,
-    /// Sum of magnitudes.
-    pub l1: Norm,
-    /// Root of the sum of squares.
-    pub l2: Norm,
-    /// Largest magnitude.
-    pub linf: Norm,
-    /// First index whose bits differ.
-    pub first: Vec<usize>,
-    /// Both values there.
-    pub at_first: (f64, f64),
-    /// Index of the largest difference.
-    pub worst: Vec<usize>,
-    /// Both values there.
-    pub at_worst: (f64, f64),
-}
+use super::scan::{Plane, Wanted, blocks, read};
 
 /// What is different about one name.
 #[derive(Debug, Clone, Serialize)]
@@ -116,7 +68,12 @@ pub struct Comparison {
 ///
 /// # Errors
 /// A damaged file.
-pub fn compare(a: &Reader, b: &Reader, tolerance: Tolerance, look: Option<&Look>) -> Result<(Comparison, Vec<Picture>), Error> {
+pub fn compare(
+    a: &Reader,
+    b: &Reader,
+    tolerance: Tolerance,
+    look: Option<&Look>,
+) -> Result<(Comparison, Vec<Picture>), Error> {
     let (in_a, in_b) = (names(a)?, names(b)?);
     let mut all: Vec<&String> = in_a.keys().chain(in_b.keys().filter(|n| !in_a.contains_key(*n))).collect();
     all.sort();
@@ -132,7 +89,8 @@ pub fn compare(a: &Reader, b: &Reader, tolerance: Tolerance, look: Option<&Look>
     let figures = figures(a, b)?;
     let compared = all.len() + figures.len();
     differences.extend(figures.into_iter().filter_map(|(name, finding)| Some((name, finding?))));
-    let differences: Vec<Difference> = differences.into_iter().map(|(name, finding)| judge(name, finding, tolerance)).collect();
+    let differences: Vec<Difference> =
+        differences.into_iter().map(|(name, finding)| judge(name, finding, tolerance)).collect();
     let pictures = match look {
         Some(look) => pictures(a, b, &differences, look)?,
         None => Vec::new(),
@@ -154,12 +112,15 @@ fn judge(name: String, finding: Finding, tolerance: Tolerance) -> Difference {
 /// The arrays that count: those below `/result` and `/history`, or all of a foreign file.
 fn names(file: &Reader) -> Result<BTreeMap<String, Entry>, Error> {
     let ours = file.has(schema::RESULT) || file.has(schema::HISTORY);
-    let counts = |name: &str| !ours || [schema::RESULT, schema::HISTORY].iter().any(|g| name.starts_with(&format!("{g}/")));
+    let counts =
+        |name: &str| !ours || [schema::RESULT, schema::HISTORY].iter().any(|g| name.starts_with(&format!("{g}/")));
     Ok(file.list()?.into_iter().filter(|e| counts(&e.name)).map(|e| (e.name.clone(), e)).collect())
 }
 
 fn figures(a: &Reader, b: &Reader) -> Result<Vec<(String, Option<Finding>)>, Error> {
-    let of = |file: &Reader| if file.has(schema::RESULT) { array::attributes(file, schema::RESULT) } else { Ok(serde_json::Map::new()) };
+    let of = |file: &Reader| {
+        if file.has(schema::RESULT) { array::attributes(file, schema::RESULT) } else { Ok(serde_json::Map::new()) }
+    };
     let (in_a, in_b) = (of(a)?, of(b)?);
     let names: Vec<&String> = in_a.keys().chain(in_b.keys().filter(|n| !in_a.contains_key(*n))).collect();
     let one = |name: &String| match (in_a.get(name), in_b.get(name)) {
@@ -177,49 +138,26 @@ fn entries(a: &Reader, b: &Reader, (x, y): (&Entry, &Entry), tolerance: Toleranc
     let numeric = |e: &Entry| e.dtype.converts_to(&Dtype::Float(8));
     match (numeric(x), numeric(y)) {
         (true, true) => Ok(values(a, b, x, tolerance)?.map(Finding::Values)),
-        (false, false) if x.dtype == y.dtype && (x.dtype != Dtype::Text || a.read_text(&x.name).ok() == b.read_text(&x.name).ok()) => Ok(None),
+        (false, false)
+            if x.dtype == y.dtype
+                && (x.dtype != Dtype::Text || a.read_text(&x.name).ok() == b.read_text(&x.name).ok()) =>
+        {
+            Ok(None)
+        }
         _ => Ok(Some(Finding::Type { a: x.dtype.to_string(), b: y.dtype.to_string() })),
     }
 }
 
-/// Sums over two arrays, block by block.
+/// Two arrays of one shape, block by block.
 fn values(a: &Reader, b: &Reader, entry: &Entry, tolerance: Tolerance) -> Result<Option<Apart>, Error> {
-    let (mut different, mut beyond, mut elements) = (0, 0, 0);
-    let mut sums = [[0.0f64; 3]; 2];
-    let (mut first, mut worst): (Option<(usize, f64, f64)>, Option<(usize, f64, f64)>) = (None, None);
-    let distance = |x: f64, y: f64| if x == y || (x.is_nan() && y.is_nan()) { 0.0 } else if (x - y).is_nan() { f64::INFINITY } else { (x - y).abs() };
+    let mut sums = Sums::default();
     for block in blocks(&entry.shape) {
         let (left, right) = (read(a, &entry.name, &block)?, read(b, &entry.name, &block)?);
-        for (k, (&x, &y)) in left.iter().zip(&right).enumerate() {
-            elements += 1;
-            let d = distance(x, y);
-            let size = if y.is_finite() { y.abs() } else { 0.0 };
-            for (sum, v) in sums.iter_mut().zip([d, size]) {
-                *sum = [sum[0] + v, sum[1] + v * v, sum[2].max(v)];
-            }
-            if x.to_bits() != y.to_bits() {
-                different += 1;
-                beyond += u64::from(!tolerance.allows(x, y));
-                first = first.or(Some((block.offset + k, x, y)));
-                if worst.is_none_or(|(_, p, q)| d > distance(p, q)) {
-                    worst = Some((block.offset + k, x, y));
-                }
-            }
-        }
+        let pieces = left.par_chunks(PIECE).zip(right.par_chunks(PIECE)).enumerate();
+        let parts: Vec<Sums> = pieces.map(|(k, pair)| Sums::of(block.offset + k * PIECE, pair, tolerance)).collect();
+        sums = parts.into_iter().fold(sums, Sums::merge);
     }
-    let norm = |d: f64, size: f64| Norm { absolute: d, relative: d / size };
-    Ok(first.zip(worst).map(|((i, x, y), (j, p, q))| Apart {
-        elements,
-        different,
-        beyond,
-        l1: norm(sums[0][0], sums[1][0]),
-        l2: norm(sums[0][1].sqrt(), sums[1][1].sqrt()),
-        linf: norm(sums[0][2], sums[1][2]),
-        first: unravel(i, &entry.shape),
-        at_first: (x, y),
-        worst: unravel(j, &entry.shape),
-        at_worst: (p, q),
-    }))
+    Ok(sums.finish(&entry.shape))
 }
 
 /// Pictures of `a − b` for arrays with two axes or more, through the largest difference.
@@ -236,7 +174,7 @@ fn pictures(a: &Reader, b: &Reader, differences: &[Difference], look: &Look) -> 
             let difference: Vec<f64> = left.iter().zip(&right).map(|(x, y)| x - y).collect();
             planes.iter_mut().for_each(|p: &mut Plane| p.take(&array.shape, block.offset, &difference));
         }
-        let note = format!("A − B through the largest, {} at {:?}", short(apart.linf.absolute), apart.worst);
+        let note = format!("A − B through the largest, {} at {:?}", label(apart.linf.absolute), apart.worst);
         pictures.push(draw_difference(&array, &planes, &look, &note));
     }
     Ok(pictures)
@@ -251,8 +189,13 @@ impl Comparison {
         let allowed = format!("rtol {}, atol {}", short(self.tolerance.rtol), short(self.tolerance.atol));
         lines.push(match (self.equal, n == same) {
             (true, true) => format!("equal: {n} of {n} bitwise identical"),
-            (true, false) => format!("equal within {allowed}: {same} of {n} bitwise identical, {} within the tolerance", n - same),
-            _ => format!("DIFFERENT: {} of {n} beyond {allowed}, {same} bitwise identical", self.differences.iter().filter(|d| d.beyond).count()),
+            (true, false) => {
+                format!("equal within {allowed}: {same} of {n} bitwise identical, {} within the tolerance", n - same)
+            }
+            _ => format!(
+                "DIFFERENT: {} of {n} beyond {allowed}, {same} bitwise identical",
+                self.differences.iter().filter(|d| d.beyond).count()
+            ),
         });
         lines.join("\n")
     }
@@ -269,13 +212,24 @@ impl Difference {
             Finding::Type { a, b } => format!("{mark} {name}: {a} in A, {b} in B"),
             Finding::Figure { a, b } => format!("{mark} {name}: {a} in A, {b} in B"),
             Finding::Values(d) => {
-                let norm = |name: &str, n: Norm| format!("{name} {} (relative {})", short(n.absolute), short(n.relative));
-                let place = |index: &[usize], (a, b): (f64, f64)| format!("{index:?}: A {a:e}, B {b:e}");
+                let norm =
+                    |name: &str, n: Norm| format!("{name} {} (relative {})", short(n.absolute), short(n.relative));
+                let place = |index: &[usize], (a, b): (f64, f64)| format!("{index:?}: A {}, B {}", exact(a), exact(b));
+                let odd = if d.not_finite > 0 {
+                    format!(", {} with a NaN or infinity on one side", d.not_finite)
+                } else {
+                    String::new()
+                };
                 format!(
-                    "{mark} {name}: {} of {} elements differ, {} beyond the tolerance\n    {}, {}, {}\n    first at {}\n    largest at {}",
-                    d.different, d.elements, d.beyond,
-                    norm("L1", d.l1), norm("L2", d.l2), norm("Linf", d.linf),
-                    place(&d.first, d.at_first), place(&d.worst, d.at_worst),
+                    "{mark} {name}: {} of {} elements differ, {} beyond the tolerance{odd}\n    {}, {}, {}\n    first at {}\n    largest at {}",
+                    d.different,
+                    d.elements,
+                    d.beyond,
+                    norm("L1", d.l1),
+                    norm("L2", d.l2),
+                    norm("Linf", d.linf),
+                    place(&d.first, d.at_first),
+                    place(&d.worst, d.at_worst),
                 )
             }
         }

@@ -1,7 +1,7 @@
 //! Everything that is known about a run or a file: gathered once, shown as text, JSON or HTML.
 
-use convoke_cluster::checkpoint::{self, Manifest};
 use convoke_cluster::Error;
+use convoke_cluster::checkpoint::{self, Manifest};
 use convoke_data::schema;
 use convoke_data::store::{Digest, Reader, digest_file};
 use serde::Serialize;
@@ -160,7 +160,12 @@ pub fn gather(source: &Source, look: Option<&Look>) -> Result<(Analysis, Vec<Pic
     Ok((analysis, pictures))
 }
 
-fn contents(source: &Source, file: &Reader, look: Option<&Look>, pictures: &mut Vec<Picture>) -> Result<Contents, Error> {
+fn contents(
+    source: &Source,
+    file: &Reader,
+    look: Option<&Look>,
+    pictures: &mut Vec<Picture>,
+) -> Result<Contents, Error> {
     let mut arrays = array::list(file)?;
     if let Some(look) = look {
         look.check(&arrays)?;

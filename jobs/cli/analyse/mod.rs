@@ -1,12 +1,16 @@
 //! `convoke analyse`: look at results. One pass over the files makes an [`facts::Analysis`] and
 //! pictures; text, JSON and HTML are views of them.
 
+mod apart;
 mod array;
 mod attempts;
 mod diff;
+mod export;
 mod facts;
+mod moments;
 mod number;
 mod picture;
+mod report;
 mod scan;
 mod source;
 mod summary;
@@ -15,9 +19,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use convoke_cluster::{Error, Exit};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 
 use super::{Done, say};
+use export::Format;
 use picture::colour::ColourMap;
 use picture::{Look, Picture};
 use source::Source;
@@ -30,6 +36,12 @@ pub struct AnalyseArgs {
     /// Compare with another run or file, array by array; exit code 8 where they differ.
     #[arg(long, value_name = "OTHER")]
     diff: Option<PathBuf>,
+    /// Write a report as one HTML file that needs no network: report.html in the run directory.
+    #[arg(long, visible_alias = "report", conflicts_with = "diff")]
+    html: bool,
+    /// Write the arrays in another format beside the result; nothing is overwritten.
+    #[arg(long, value_enum, value_name = "FORMAT", conflicts_with = "diff")]
+    export: Option<Format>,
     /// Relative tolerance of --diff: |a - b| <= atol + rtol * max(|a|, |b|).
     #[arg(long, requires = "diff", default_value_t = 0.0, value_parser = tolerance)]
     rtol: f64,
@@ -64,54 +76,79 @@ fn tolerance(text: &str) -> Result<f64, String> {
 fn range(text: &str) -> Result<(f64, f64), String> {
     let ends = text.split_once(',').and_then(|(l, h)| Some((l.trim().parse().ok()?, h.trim().parse().ok()?)));
     let (low, high): (f64, f64) = ends.ok_or("expected two numbers, such as 0,0.4")?;
-    if low.is_finite() && high.is_finite() && low < high { Ok((low, high)) } else { Err("the first number must be the smaller one".to_owned()) }
+    if low.is_finite() && high.is_finite() && low < high {
+        Ok((low, high))
+    } else {
+        Err("the first number must be the smaller one".to_owned())
+    }
 }
 
 fn slice(text: &str) -> Result<(String, usize), String> {
-    let parts = text.split_once('=').and_then(|(axis, index)| Some((axis.trim().to_owned(), index.trim().parse().ok()?)));
+    let parts =
+        text.split_once('=').and_then(|(axis, index)| Some((axis.trim().to_owned(), index.trim().parse().ok()?)));
     parts.ok_or_else(|| "expected an axis and an index, such as z=64".to_owned())
 }
 
 pub(super) fn analyse(args: &AnalyseArgs) -> Done {
     let source = Source::open(&args.path)?;
-    let wants = if args.json { args.pictures } else { !args.no_pictures };
     let look = Look { map: args.colormap, range: args.range, slices: args.slices.clone() };
-    let look = wants.then_some(&look);
     match &args.diff {
-        Some(other) => compare(args, &source, &Source::open(other)?, look),
-        None => describe(args, &source, look),
+        Some(other) => compare(args, &source, &Source::open(other)?, &look),
+        None => describe(args, &source, &look),
     }
 }
 
-fn describe(args: &AnalyseArgs, source: &Source, look: Option<&Look>) -> Done {
-    let (analysis, pictures) = facts::gather(source, look)?;
-    let shown = || (summary::text(&analysis), serde_json::to_value(&analysis).expect("an analysis is plain data"));
-    let (text, value) = shown();
-    show(args, source, (&text, value), &pictures)?;
+/// Whether picture files are written: with text by default, with JSON when asked.
+fn wants_pictures(args: &AnalyseArgs) -> bool {
+    if args.json { args.pictures } else { !args.no_pictures }
+}
+
+fn describe(args: &AnalyseArgs, source: &Source, look: &Look) -> Done {
+    let drawn = wants_pictures(args) || (args.html && !args.no_pictures);
+    let (analysis, pictures) = facts::gather(source, drawn.then_some(look))?;
+    if !args.json {
+        say::line(&number::printable(&summary::text(&analysis)));
+    }
+    let mut files = vec![("pictures", save_pictures(args, source, &pictures)?)];
+    if args.html {
+        let path = source.report();
+        report::save(source, &analysis, &pictures, &path)?;
+        files.push(("report", vec![path]));
+    }
+    if let Some(format) = args.export {
+        files.push(("exported", export::export(source, format)?));
+    }
+    show_files(args, &analysis, &files);
     let altered = analysis.result.as_ref().is_some_and(|r| r.as_recorded == Some(false));
     Ok(if altered { Exit::Corrupt } else { Exit::Complete })
 }
 
-fn compare(args: &AnalyseArgs, a: &Source, b: &Source, look: Option<&Look>) -> Done {
-    let tolerance = diff::Tolerance { rtol: args.rtol, atol: args.atol };
+fn compare(args: &AnalyseArgs, a: &Source, b: &Source, look: &Look) -> Done {
+    let tolerance = apart::Tolerance { rtol: args.rtol, atol: args.atol };
+    let look = wants_pictures(args).then_some(look);
     let (comparison, pictures) = diff::compare(a.result()?, b.result()?, tolerance, look)?;
-    let value = serde_json::to_value(&comparison).expect("a comparison is plain data");
-    show(args, a, (&comparison.text(), value), &pictures)?;
+    if !args.json {
+        say::line(&number::printable(&comparison.text()));
+    }
+    show_files(args, &comparison, &[("pictures", save_pictures(args, a, &pictures)?)]);
     Ok(if comparison.equal { Exit::Complete } else { Exit::CheckFailed })
 }
 
-/// Says it, as text or as JSON; the pictures are written between, so that text comes first and
-/// JSON names them.
-fn show(args: &AnalyseArgs, source: &Source, (text, mut value): (&str, Value), pictures: &[Picture]) -> Result<(), Error> {
-    if !args.json {
-        say::line(text);
-    }
-    let paths: Vec<String> = picture::save(pictures, &source.pictures())?.iter().map(|p| p.display().to_string()).collect();
+fn save_pictures(args: &AnalyseArgs, source: &Source, pictures: &[Picture]) -> Result<Vec<PathBuf>, Error> {
+    if wants_pictures(args) { picture::save(pictures, &source.pictures()) } else { Ok(Vec::new()) }
+}
+
+/// Says which files were written: as lines, or within the one JSON object.
+fn show_files(args: &AnalyseArgs, facts: &impl Serialize, files: &[(&str, Vec<PathBuf>)]) {
+    let shown = |paths: &[PathBuf]| paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>();
     if args.json {
-        value["pictures"] = json!(paths);
+        let mut value = serde_json::to_value(facts).expect("facts are plain data");
+        files.iter().for_each(|(what, paths)| value[*what] = json!(shown(paths)));
         say::json(&value);
-    } else if !paths.is_empty() {
-        say::line(&format!("\nPictures\n  {}", paths.join("\n  ")));
+        return;
     }
-    Ok(())
+    for (what, paths) in files.iter().filter(|(_, paths)| !paths.is_empty()) {
+        let (first, rest) = what.split_at(1);
+        say::line(&format!("\n{}{rest}\n  {}", first.to_uppercase(), shown(paths).join("\n  ")));
+    }
 }

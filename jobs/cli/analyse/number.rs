@@ -22,8 +22,30 @@ pub fn short(v: f64) -> String {
     format!("{}e{power}", trimmed(digits))
 }
 
+/// As [`short`], with a typographic minus for pictures.
+pub fn label(v: f64) -> String {
+    short(v).replace('-', "−")
+}
+
+/// All digits that tell the value from its neighbours; those of f32 where the value is one.
+pub fn exact(v: f64) -> String {
+    let narrow = v as f32;
+    let (plain, far) = (f64::from(narrow) == v, v != 0.0 && !(1e-5..1e9).contains(&v.abs()));
+    match (plain, far && v.is_finite()) {
+        (true, true) => format!("{narrow:e}"),
+        (true, false) => format!("{narrow}"),
+        (false, true) => format!("{v:e}"),
+        (false, false) => format!("{v}"),
+    }
+}
+
 fn trimmed(text: &str) -> String {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text.to_owned() }
+}
+
+/// Text without control characters: a name in a foreign file must not steer the terminal.
+pub fn printable(text: &str) -> String {
+    text.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}")
 }
 
 /// A quantity in its unit: bytes in binary units, counts as they are.
@@ -46,7 +68,8 @@ pub fn share(measured: f64, planned: f64) -> String {
 
 /// Date and time of an RFC 3339 text, to the second, in UTC.
 pub fn moment(time: &str) -> String {
-    time.parse::<jiff::Timestamp>().map_or_else(|_| time.to_owned(), |t| t.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
+    time.parse::<jiff::Timestamp>()
+        .map_or_else(|_| time.to_owned(), |t| t.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
 }
 
 /// A curve in a line of text: up to `width` pieces, each shown by its last value; by decades where
@@ -55,7 +78,9 @@ pub fn sparkline(values: &[f64], width: usize) -> String {
     const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let n = values.len().min(width);
     let shown: Vec<f64> = (1..=n).map(|k| values[k * values.len() / n - 1]).collect();
-    let extremes = |v: &[f64]| v.iter().filter(|v| v.is_finite()).fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &v| (l.min(v), h.max(v)));
+    let extremes = |v: &[f64]| {
+        v.iter().filter(|v| v.is_finite()).fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &v| (l.min(v), h.max(v)))
+    };
     let (low, high) = extremes(&shown);
     let by_decades = low > 0.0 && high > 100.0 * low;
     let level = |v: f64| if by_decades { v.log10() } else { v };
@@ -74,7 +99,16 @@ mod tests {
 
     #[test]
     fn numbers_are_short_and_exact_enough() {
-        let cases = [(0.0, "0"), (63.5, "63.5"), (0.111_633_4, "0.11163"), (3.2e-7, "3.2e-7"), (1.0 / 3.0, "0.33333"), (-2_097_152.0, "-2097152"), (123_456.789, "123457"), (6.02e23, "6.02e23")];
+        let cases = [
+            (0.0, "0"),
+            (63.5, "63.5"),
+            (0.111_633_4, "0.11163"),
+            (3.2e-7, "3.2e-7"),
+            (1.0 / 3.0, "0.33333"),
+            (-2_097_152.0, "-2097152"),
+            (123_456.789, "123457"),
+            (6.02e23, "6.02e23"),
+        ];
         for (value, text) in cases {
             assert_eq!(short(value), text);
         }

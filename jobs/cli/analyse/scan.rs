@@ -3,17 +3,18 @@
 //! Memory is bounded: a block of [`BLOCK`] elements, planes of at most [`PLANE`]² elements and
 //! curves of about [`CURVE`] points, however large the array is.
 
-use convoke_data::store::{Dtype, Reader};
 use convoke_data::Result;
+use convoke_data::store::{Dtype, Reader};
 use rayon::prelude::*;
-use serde::Serialize;
+
+use super::moments::{Moments, Stats};
 
 /// Elements read at once.
-const BLOCK: usize = 1 << 22;
+pub const BLOCK: usize = 1 << 22;
 /// Samples of a plane along one axis; a longer one is sampled at equal distances.
 const PLANE: usize = 2048;
 /// Points of a curve; of a longer one, the extremes of equal pieces are kept.
-const CURVE: usize = 4096;
+const CURVE: usize = 2048;
 
 /// A contiguous part of a row-major array.
 #[derive(Debug)]
@@ -71,90 +72,6 @@ pub fn read(file: &Reader, path: &str, block: &Block) -> Result<Vec<f64>> {
         return Ok(values.into_iter().map(f64::from).collect());
     }
     file.read_slab(path, &block.start, &block.count)
-}
-
-/// Moments and extremes of the finite values.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub struct Stats {
-    /// Elements.
-    pub count: u64,
-    /// Of them, not a number.
-    pub nan: u64,
-    /// Of them, infinite.
-    pub infinite: u64,
-    /// Smallest; NaN if no value is finite, as for all that follow.
-    pub min: f64,
-    /// Largest.
-    pub max: f64,
-    /// Mean.
-    pub mean: f64,
-    /// Standard deviation (divisor n).
-    pub std: f64,
-}
-
-/// Moments that merge (T. F. Chan et al., 1979); partial results join in a fixed order.
-#[derive(Debug, Clone, Copy)]
-struct Moments {
-    n: u64,
-    nan: u64,
-    infinite: u64,
-    min: f64,
-    max: f64,
-    mean: f64,
-    m2: f64,
-}
-
-impl Moments {
-    const NONE: Self =
-        Self { n: 0, nan: 0, infinite: 0, min: f64::INFINITY, max: f64::NEG_INFINITY, mean: 0.0, m2: 0.0 };
-
-    fn of(values: &[f64]) -> Self {
-        let mut all = Self::NONE;
-        let mut sum = 0.0;
-        for &v in values {
-            if v.is_finite() {
-                all.n += 1;
-                all.min = all.min.min(v);
-                all.max = all.max.max(v);
-                sum += v;
-            } else if v.is_nan() {
-                all.nan += 1;
-            } else {
-                all.infinite += 1;
-            }
-        }
-        all.mean = sum / (all.n.max(1) as f64);
-        all.m2 = values.iter().filter(|v| v.is_finite()).map(|v| (v - all.mean) * (v - all.mean)).sum();
-        all
-    }
-
-    fn merge(self, other: Self) -> Self {
-        let n = self.n + other.n;
-        let (a, b, delta) = (self.n as f64, other.n as f64, other.mean - self.mean);
-        let total = n.max(1) as f64;
-        Self {
-            n,
-            nan: self.nan + other.nan,
-            infinite: self.infinite + other.infinite,
-            min: self.min.min(other.min),
-            max: self.max.max(other.max),
-            mean: self.mean + delta * b / total,
-            m2: self.m2 + other.m2 + delta * delta * a * b / total,
-        }
-    }
-
-    fn stats(self) -> Stats {
-        let finite = |v: f64| if self.n == 0 { f64::NAN } else { v };
-        Stats {
-            count: self.n + self.nan + self.infinite,
-            nan: self.nan,
-            infinite: self.infinite,
-            min: finite(self.min),
-            max: finite(self.max),
-            mean: finite(self.mean),
-            std: finite((self.m2 / self.n.max(1) as f64).sqrt()),
-        }
-    }
 }
 
 /// A plane through an array: two axes run, the others are fixed.
@@ -297,15 +214,6 @@ mod tests {
         }
         let expected: Vec<f32> = (0..12).map(|i| (i * 5 + 2) as f32).collect();
         assert_eq!(plane.values, expected);
-    }
-
-    #[test]
-    fn moments_merge_to_those_of_the_whole() {
-        let values: Vec<f64> = (0..1000).map(|i| 1e6 + f64::from(i % 7)).chain([f64::NAN, f64::INFINITY]).collect();
-        let whole = Moments::of(&values).stats();
-        let parts = values.chunks(13).map(Moments::of).fold(Moments::NONE, Moments::merge).stats();
-        assert!((whole.std - parts.std).abs() < 1e-9 && (whole.mean - parts.mean).abs() < 1e-6);
-        assert_eq!((parts.count, parts.nan, parts.infinite, parts.max), (1002, 1, 1, 1e6 + 6.0));
     }
 
     #[test]

@@ -65,7 +65,13 @@ fn heading(analysis: &Analysis) -> String {
     }
     if analysis.result.is_none() {
         lines.push(match &run.checkpoint {
-            Some(c) => format!("  no result yet; newest checkpoint {}: step {}, {} in {} files", c.name, c.step, quantity(c.bytes as f64, "bytes"), c.shards),
+            Some(c) => format!(
+                "  no result yet; newest checkpoint {}: step {}, {} in {} files",
+                c.name,
+                c.step,
+                quantity(c.bytes as f64, "bytes"),
+                c.shards
+            ),
             None => "  no result and no checkpoint yet".to_owned(),
         });
     }
@@ -87,7 +93,8 @@ fn attempts(attempts: &[Attempt]) -> String {
     if attempts.is_empty() {
         return String::new();
     }
-    let mut t = table(&["", "started", "steps", "took", "end", "ranks", "device", "host", "checkpoints"], &[0, 2, 3, 5]);
+    let mut t =
+        table(&["", "started", "steps", "took", "end", "ranks", "device", "host", "checkpoints"], &[0, 2, 3, 5]);
     for a in attempts {
         t.add_row(attempt_row(a));
     }
@@ -105,7 +112,17 @@ pub fn attempt_row(a: &Attempt) -> Vec<String> {
     }
     let steps = format!("{} – {}", a.first_step, a.last_step);
     let ranks = a.ranks.to_string();
-    vec![a.epoch.to_string(), moment(&a.started), steps, seconds(a.seconds), a.state.word().to_owned(), ranks, a.device.clone(), a.host.clone(), checkpoints]
+    vec![
+        a.epoch.to_string(),
+        moment(&a.started),
+        steps,
+        seconds(a.seconds),
+        a.state.word().to_owned(),
+        ranks,
+        a.device.clone(),
+        a.host.clone(),
+        checkpoints,
+    ]
 }
 
 fn arrays(result: &Contents) -> String {
@@ -115,11 +132,12 @@ fn arrays(result: &Contents) -> String {
     }
     let mut lines = vec![titled(&format!("Result {} ({})", result.file, quantity(result.bytes as f64, "bytes")), &t)];
     for array in result.arrays.iter().filter(|a| a.axes.iter().any(is_known)) {
-        let axes: Vec<String> = array.axes.iter().map(extent).collect();
-        lines.push(format!("  {}: {}", array.name, axes.join(", ")));
+        lines.push(format!("  {}: {}", array.name, extents(array)));
     }
     if result.as_recorded == Some(false) {
-        lines.push("  WARNING: these are not the bytes that the run wrote (checksum differs from events.jsonl)".to_owned());
+        lines.push(
+            "  WARNING: these are not the bytes that the run wrote (checksum differs from events.jsonl)".to_owned(),
+        );
     }
     lines.join("\n")
 }
@@ -127,6 +145,11 @@ fn arrays(result: &Contents) -> String {
 /// Whether the file says anything about the axis.
 fn is_known(axis: &Axis) -> bool {
     !axis.unit.is_empty() || axis.origin != 0.0 || axis.spacing != 1.0
+}
+
+/// The axes of an array with their first and last coordinate.
+pub fn extents(array: &Array) -> String {
+    array.axes.iter().map(extent).collect::<Vec<_>>().join(", ")
 }
 
 /// `z −31.5 … 31.5 mm`.
@@ -174,7 +197,14 @@ fn history(columns: &[Column]) -> String {
     let Some(longest) = columns.iter().map(|c| c.n).max() else { return String::new() };
     let mut t = table(&["", "first", "last", "min", "max", ""], &[1, 2, 3, 4]);
     for c in columns {
-        t.add_row(vec![c.name.clone(), short(c.first), short(c.last), short(c.min), short(c.max), sparkline(&c.values, 32)]);
+        t.add_row(vec![
+            c.name.clone(),
+            short(c.first),
+            short(c.last),
+            short(c.min),
+            short(c.max),
+            sparkline(&c.values, 32),
+        ]);
     }
     titled(&format!("History ({longest} records)"), &t)
 }
@@ -186,7 +216,12 @@ fn planned(run: &Story) -> String {
     let mut t = table(&["", "planned", "measured", ""], &[1, 2, 3]);
     for p in &run.planned {
         let seen = p.measured.map_or("–".to_owned(), |m| quantity(m, p.unit));
-        t.add_row(vec![p.quantity.to_owned(), quantity(p.planned, p.unit), seen, p.measured.map_or(String::new(), |m| share(m, p.planned))]);
+        t.add_row(vec![
+            p.quantity.to_owned(),
+            quantity(p.planned, p.unit),
+            seen,
+            p.measured.map_or(String::new(), |m| share(m, p.planned)),
+        ]);
     }
     titled("Plan (at most) and measurement (rank 0)", &t)
 }
@@ -201,7 +236,8 @@ pub fn origin(provenance: &Map<String, Value>) -> Vec<(&'static str, String)> {
         rows.push(("program", format!("convoke {version}{commit}{dirty}")));
     }
     let libraries = [("hdf5_version", "HDF5 "), ("mpi_version", "MPI "), ("cuda_version", "CUDA ")];
-    let libraries: Vec<String> = libraries.iter().filter_map(|(key, name)| get(key).map(|v| format!("{name}{v}"))).collect();
+    let libraries: Vec<String> =
+        libraries.iter().filter_map(|(key, name)| get(key).map(|v| format!("{name}{v}"))).collect();
     rows.extend((!libraries.is_empty()).then(|| ("libraries", libraries.join(", "))));
     if let Some(ranks) = get("ranks") {
         let device = get("device").map_or(String::new(), |d| format!(" on {d}"));

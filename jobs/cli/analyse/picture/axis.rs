@@ -52,7 +52,8 @@ impl Ticks {
 /// `10⁻³`.
 pub fn power(exponent: i32) -> String {
     let digits = ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹'];
-    let raised = exponent.to_string().chars().map(|c| c.to_digit(10).map_or('⁻', |d| digits[d as usize])).collect::<String>();
+    let raised =
+        exponent.to_string().chars().map(|c| c.to_digit(10).map_or('⁻', |d| digits[d as usize])).collect::<String>();
     format!("10{raised}")
 }
 
@@ -64,12 +65,16 @@ pub fn linear(low: f64, high: f64, most: usize) -> Ticks {
     }
     let raw = span / most.max(1) as f64;
     let base = 10f64.powf(raw.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * base).find(|&s| s >= raw * 0.999).unwrap_or(10.0 * base);
+    let between = |step: f64| ((low.min(high) / step - 1e-6).ceil(), (low.max(high) / step + 1e-6).floor());
+    let round = [10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.1].map(|m| m * base);
+    let wide = round.iter().rposition(|&s| s >= raw * 0.999).unwrap_or(0);
+    // One tick alone shows no scale: then the next smaller step.
+    let step = round[wide..].iter().copied().find(|&s| between(s).1 > between(s).0).unwrap_or(round[wide]);
     let largest = low.abs().max(high.abs());
     let exponent = if (1e-2..1e5).contains(&largest) { 0 } else { 3 * (largest.log10() / 3.0).floor() as i32 };
     let unit = 10f64.powi(exponent);
     let decimals = (-(step / unit).log10().floor()).clamp(0.0, 12.0) as usize;
-    let (first, last) = ((low.min(high) / step - 1e-6).ceil(), (low.max(high) / step + 1e-6).floor());
+    let (first, last) = between(step);
     let ticks = (0..=(last - first).max(0.0) as usize).map(|k| {
         let value = (first + k as f64) * step;
         // A typographic minus; -0.0 is no label.
@@ -87,7 +92,7 @@ pub fn decades(low: f64, high: f64, most: usize) -> Ticks {
     let stride = (last - first).unsigned_abs().div_ceil(most.max(1) as u32).max(1);
     let mut ticks = Vec::new();
     for e in first..=last {
-        let label = if (e - first) as u32 % stride == 0 { power(e) } else { String::new() };
+        let label = if ((e - first) as u32).is_multiple_of(stride) { power(e) } else { String::new() };
         ticks.push(Tick { value: 10f64.powi(e), label });
         let minor = (2..10).map(|m| Tick { value: f64::from(m) * 10f64.powi(e), label: String::new() });
         ticks.extend(minor.filter(|_| last - first <= 6));
@@ -191,6 +196,7 @@ mod tests {
         assert_eq!(labels(&linear(0.0, 1.0, 5)), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
         let small = linear(-0.001, 0.004, 6);
         assert_eq!((labels(&small), small.exponent), (vec!["−1", "0", "1", "2", "3", "4"], -3));
+        assert_eq!(labels(&linear(-0.1, 4.9, 1)), ["0", "2", "4"]);
         assert_eq!(labels(&linear(0.0, 2e6, 4)), ["0.0", "0.5", "1.0", "1.5", "2.0"]);
     }
 

@@ -43,10 +43,10 @@ impl ColourMap {
     }
 
     /// What is no number: a colour that the map does not have.
-    pub fn not_a_number(self) -> Colour {
+    pub fn not_a_number(self) -> (Colour, &'static str) {
         match self {
-            Self::Turbo | Self::Diverging => [120, 120, 120],
-            _ => [220, 50, 47],
+            Self::Turbo | Self::Diverging => ([120, 120, 120], "gray"),
+            _ => ([220, 50, 47], "red"),
         }
     }
 }
@@ -58,7 +58,8 @@ pub fn percentiles(values: impl Iterator<Item = f32>, low: f64, high: f64) -> (f
         return (0.0, 1.0);
     }
     let last = (finite.len() - 1) as f64;
-    let mut pick = |share: f64| f64::from(*finite.select_nth_unstable_by((share * last).round() as usize, f32::total_cmp).1);
+    let mut pick =
+        |share: f64| f64::from(*finite.select_nth_unstable_by((share * last).round() as usize, f32::total_cmp).1);
     let (mut from, mut to) = (pick(low), pick(high));
     if from >= to {
         // Nearly all values are the same: the others matter.

@@ -4,7 +4,7 @@ use super::axis::{Panel, Scale};
 use super::scene::{Anchor, BLUE, Mark, Scene};
 
 /// Width and height of the part with the curve.
-const SIZE: (f64, f64) = (600.0, 240.0);
+const SIZE: (f64, f64) = (430.0, 210.0);
 /// Up to so many points are marked one by one.
 const MARKED: usize = 40;
 
@@ -48,7 +48,7 @@ fn widen((low, high): (f64, f64), share: f64) -> (f64, f64) {
 
 /// The values' interval with some room above and below.
 fn room(low: f64, high: f64, scale: Scale) -> (f64, f64) {
-    if !(low <= high) {
+    if low > high || low.is_nan() || high.is_nan() {
         return (0.0, 1.0);
     }
     match scale {

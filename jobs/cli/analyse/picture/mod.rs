@@ -8,6 +8,7 @@ mod raster;
 pub mod scene;
 mod slices;
 mod svg;
+mod timeline;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -18,10 +19,11 @@ use convoke_data::DataError;
 use super::array::{Array, with_unit};
 use super::scan::{Plane, Thinned, Wanted};
 use colour::ColourMap;
-use scene::Scene;
 pub use raster::png;
+use scene::Scene;
 pub use slices::Colours;
 pub use svg::svg;
+pub use timeline::draw as timeline;
 
 /// How the user wants to see it.
 #[derive(Debug, Clone, Default)]
@@ -67,11 +69,17 @@ impl Look {
                 known.sort_unstable();
                 known.dedup();
                 let help = format!("the axes are: {}", known.join(", "));
-                return Err(JobError::command_line(format!("--slice {name}={index}: no axis has this name"), help).into());
+                return Err(
+                    JobError::command_line(format!("--slice {name}={index}: no axis has this name"), help).into()
+                );
             };
             if let Some(short) = axes().find(|a| a.name == *name && a.n <= *index) {
                 let help = format!("{} has {} samples: 0 to {}", axis.name, short.n, short.n.saturating_sub(1));
-                return Err(JobError::command_line(format!("--slice {name}={index}: beyond the end of the axis"), help).into());
+                return Err(JobError::command_line(
+                    format!("--slice {name}={index}: beyond the end of the axis"),
+                    help,
+                )
+                .into());
             }
         }
         Ok(())
@@ -86,7 +94,9 @@ impl Look {
             [rows, cols] => Wanted::Planes(vec![Plane::new(&array.shape, rows, cols, self.cut(array, &running))]),
             [.., a, b, c] => {
                 let at = self.cut(array, &[a, b, c]);
-                Wanted::Planes([(b, c), (a, c), (a, b)].map(|(r, k)| Plane::new(&array.shape, r, k, at.clone())).to_vec())
+                Wanted::Planes(
+                    [(b, c), (a, c), (a, b)].map(|(r, k)| Plane::new(&array.shape, r, k, at.clone())).to_vec(),
+                )
             }
         }
     }
@@ -110,7 +120,8 @@ fn running(array: &Array) -> Vec<usize> {
 
 /// The picture of an array, from what a pass has collected.
 pub fn draw_array(array: &Array, wanted: &Wanted, look: &Look) -> Option<Picture> {
-    let title = if array.long_name.is_empty() { array.name.clone() } else { format!("{} ({})", array.long_name, array.name) };
+    let title =
+        if array.long_name.is_empty() { array.name.clone() } else { format!("{} ({})", array.long_name, array.name) };
     let (kind, scene) = match wanted {
         Wanted::Statistics => return None,
         Wanted::Planes(planes) => {
@@ -133,7 +144,11 @@ pub fn draw_array(array: &Array, wanted: &Wanted, look: &Look) -> Option<Picture
 pub fn draw_difference(array: &Array, planes: &[Plane], look: &Look, note: &str) -> Picture {
     let colours = Colours { map: look.map.unwrap_or(ColourMap::Diverging), range: look.range };
     let title = format!("Difference of {}", array.title());
-    Picture { name: format!("diff-{}", file_name(&array.name)), kind: Kind::Slices, scene: slices::draw(array, planes, colours, &title, note) }
+    Picture {
+        name: format!("diff-{}", file_name(&array.name)),
+        kind: Kind::Slices,
+        scene: slices::draw(array, planes, colours, &title, note),
+    }
 }
 
 /// The picture of a column of the history.
@@ -144,10 +159,11 @@ pub fn draw_column(name: &str, values: &[f64]) -> Picture {
 }
 
 /// A name that is good on every file system.
-fn file_name(name: &str) -> String {
+pub fn file_name(name: &str) -> String {
     let good = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
     let name: String = name.trim_start_matches('/').chars().map(good).collect();
-    name.trim_start_matches('.').chars().take(100).collect()
+    let name: String = name.trim_start_matches('.').chars().take(100).collect();
+    if name.is_empty() { "array".to_owned() } else { name }
 }
 
 /// Writes pictures into `folder`, which is made if it is missing; returns their paths.

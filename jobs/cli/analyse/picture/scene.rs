@@ -29,8 +29,6 @@ pub enum Anchor {
 pub struct Pixels {
     /// Pixels along x.
     pub width: usize,
-    /// Pixels along y.
-    pub height: usize,
     /// Row-major from the top left.
     pub data: Vec<Colour>,
 }

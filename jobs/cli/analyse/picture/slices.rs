@@ -4,7 +4,7 @@ use super::axis::{Panel, SMALL, Scale, linear};
 use super::colour::{ColourMap, percentiles};
 use super::font;
 use super::raster::SCALE;
-use super::scene::{Anchor, Pixels, Scene};
+use super::scene::{Anchor, INK, Mark, Pixels, Scene};
 use crate::cli::analyse::array::{Array, Axis, with_unit};
 use crate::cli::analyse::number;
 use crate::cli::analyse::scan::Plane;
@@ -50,22 +50,33 @@ pub fn draw(array: &Array, planes: &[Plane], colours: Colours, title: &str, note
     let mut left = 12.0;
     for (plane, &(w, h)) in planes.iter().zip(&sizes) {
         let (vertical, horizontal) = (&array.axes[plane.rows], &array.axes[plane.cols]);
-        let mut panel = Panel { at: (0.0, bottom - h), size: (w, h), x: edges(horizontal), y: edges(vertical), scale: Scale::Linear };
+        let mut panel = Panel {
+            at: (0.0, bottom - h),
+            size: (w, h),
+            x: edges(horizontal),
+            y: edges(vertical),
+            scale: Scale::Linear,
+        };
         left += panel.left();
         panel.at.0 = left.round();
-        scene.marks.push(super::scene::Mark::Image { at: panel.at, pixels: paint(plane, (w, h), ends, colours.map) });
+        scene.marks.push(Mark::Image { at: panel.at, pixels: paint(plane, (w, h), ends, colours.map) });
         panel.axes(&mut scene, &horizontal.label(), &vertical.label());
         if planes.len() > 1 {
             scene.text((panel.at.0, panel.at.1 - 7.0), Anchor::Start, SMALL, position(array, plane));
         }
-        left = panel.at.0 + w.max(font::width(&position(array, plane), SMALL) * f64::from(u8::from(planes.len() > 1))) + GAP;
+        left = panel.at.0
+            + w.max(font::width(&position(array, plane), SMALL) * f64::from(u8::from(planes.len() > 1)))
+            + GAP;
     }
     left = bar(&mut scene, (left + 4.0, bottom - tallest), tallest, ends, colours.map, &array.unit);
-    let range = format!("colours from {} to {} ({chosen})", number::short(ends.0), number::short(ends.1));
+    let mut range = format!("colours from {} to {} ({chosen})", number::label(ends.0), number::label(ends.1));
+    if planes.iter().any(|p| p.values.iter().any(|v| v.is_nan())) {
+        range += &format!(", NaN is {}", colours.map.not_a_number().1);
+    }
     scene.text((16.0, 26.0), Anchor::Start, 15.0, title);
     scene.aside((16.0, 45.0), Anchor::Start, SMALL, if note.is_empty() { range } else { format!("{note} · {range}") });
     let words = scene.marks.iter().map(|m| match m {
-        super::scene::Mark::Text { at, anchor: Anchor::Start, size, text, .. } => at.0 + font::width(text, *size),
+        Mark::Text { at, anchor: Anchor::Start, size, text, .. } => at.0 + font::width(text, *size),
         _ => 0.0,
     });
     scene.width = words.fold(left, f64::max) + 16.0;
@@ -106,7 +117,7 @@ fn position(array: &Array, plane: &Plane) -> String {
     let fixed = array.axes.iter().enumerate().filter(|(k, a)| *k != plane.rows && *k != plane.cols && a.n > 1);
     let said: Vec<String> = fixed
         .map(|(k, axis)| {
-            let at = number::short(axis.at(plane.at[k] as f64));
+            let at = number::label(axis.at(plane.at[k] as f64));
             let unit = if axis.unit.is_empty() { String::new() } else { format!(" {}", axis.unit) };
             format!("{} = {at}{unit} (index {} of {})", axis.name, plane.at[k], axis.n)
         })
@@ -137,10 +148,10 @@ fn paint(plane: &Plane, (w, h): (f64, f64), (low, high): (f64, f64), map: Colour
                 }
             }
             let share = (sum / f64::from(count) - low) / (high - low);
-            data.push(if count == 0 || share.is_nan() { map.not_a_number() } else { map.at(share) });
+            data.push(if count == 0 || share.is_nan() { map.not_a_number().0 } else { map.at(share) });
         }
     }
-    Pixels { width, height, data }
+    Pixels { width, data }
 }
 
 /// A colour bar; returns where it ends.
@@ -148,12 +159,12 @@ fn bar(scene: &mut Scene, at: (f64, f64), height: f64, ends: (f64, f64), map: Co
     let (width, tall) = (14.0, (height * SCALE as f64) as usize);
     let wide = (width * SCALE as f64) as usize;
     let data = (0..tall * wide).map(|k| map.at(1.0 - (k / wide) as f64 / (tall.max(2) - 1) as f64)).collect();
-    scene.marks.push(super::scene::Mark::Image { at, pixels: Pixels { width: wide, height: tall, data } });
+    scene.marks.push(Mark::Image { at, pixels: Pixels { width: wide, data } });
     scene.frame(at, (width, height));
     let ticks = linear(ends.0, ends.1, (height / 36.0) as usize);
     for tick in &ticks.ticks {
         let y = at.1 + height * (1.0 - (tick.value - ends.0) / (ends.1 - ends.0));
-        scene.line((at.0 + width, y), (at.0 + width + 4.0, y), 1.0, super::scene::INK);
+        scene.line((at.0 + width, y), (at.0 + width + 4.0, y), 1.0, INK);
         scene.text((at.0 + width + 7.0, y + 4.0), Anchor::Start, SMALL, tick.label.as_str());
     }
     let label = ticks.name(&with_unit("", unit));

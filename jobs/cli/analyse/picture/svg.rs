@@ -9,10 +9,10 @@ fn rgb([r, g, b]: Colour) -> String {
 }
 
 /// Draws a scene; images are left out, they belong into a PNG.
-pub fn svg(scene: &Scene) -> Markup {
+pub fn svg(scene: &Scene, label: &str) -> Markup {
     let size = format!("0 0 {:.0} {:.0}", scene.width, scene.height);
     html! {
-        svg viewBox=(size) width=(format!("{:.0}", scene.width)) role="img" {
+        svg viewBox=(size) width=(format!("{:.0}", scene.width)) role="img" aria-label=(label) {
             @for mark in &scene.marks { (draw(mark)) }
         }
     }
@@ -22,10 +22,10 @@ fn draw(mark: &Mark) -> Markup {
     match mark {
         Mark::Line { points, width, colour } => {
             let path: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
-            html! { polyline points=(path.join(" ")) fill="none" stroke=(rgb(*colour)) stroke-width=(width) stroke-linejoin="round"; }
+            html! { polyline points=(path.join(" ")) fill="none" stroke=(rgb(*colour)) stroke-width=(width) stroke-linejoin="round" {} }
         }
         Mark::Dot { at, radius, colour } => {
-            html! { circle cx=(format!("{:.1}", at.0)) cy=(format!("{:.1}", at.1)) r=(radius) fill=(rgb(*colour)); }
+            html! { circle cx=(format!("{:.1}", at.0)) cy=(format!("{:.1}", at.1)) r=(radius) fill=(rgb(*colour)) {} }
         }
         Mark::Text { at, anchor, size, upright, colour, text } => {
             let anchor = match anchor {
