@@ -10,9 +10,9 @@ use rayon::prelude::*;
 
 /// Voxels of a tile of the back projection: one table's lanes along x, and as many rows as keep the strips of
 /// `VIEWS` projections that it sees in L1 (8 rows: 20 columns of 128 bytes at most).
-const TILE_ROWS: usize = 4;
+const TILE_ROWS: usize = 8;
 /// Projections that pass over a tile together.
-const VIEWS: usize = 12;
+const VIEWS: usize = 8;
 /// Planes of voxels that a ray crosses in one go, forward.
 const PLANES: usize = 8;
 /// Voxels along the planes whose rays go together: no more than 16 rays for columns as wide as voxels.
