@@ -1,6 +1,6 @@
 //! The loop around a workload: it owns the clock, the files, the signals and the decision to stop.
 //!
-//! Every decision that depends on time or on a signal is taken once per step in [`poll`], from
+//! Every decision that depends on time or on a signal is taken once per step in `poll`, from
 //! flags that all ranks gather, so that all ranks always do the same.
 
 mod setup;

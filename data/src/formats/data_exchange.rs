@@ -58,7 +58,7 @@ pub struct Scan {
     pub n_white: usize,
     /// Frames without beam; 1 of zeros when the file has none.
     pub n_dark: usize,
-    /// Angle per projection as in the file, [n_angles].
+    /// Angle per projection as in the file, `[n_angles]`.
     pub theta: Vec<f64>,
     /// Unit of [`Scan::theta`].
     pub theta_unit: AngleUnit,
@@ -161,7 +161,7 @@ impl Scan {
         self.reader.path()
     }
 
-    /// Angle per projection in radians, [n_angles].
+    /// Angle per projection in radians, `[n_angles]`.
     pub fn theta_rad(&self) -> Vec<f64> {
         match self.theta_unit {
             AngleUnit::Degrees => self.theta.iter().map(|theta| theta.to_radians()).collect(),
@@ -325,7 +325,7 @@ pub enum Counts {
 /// Sizes of a scan that is to be written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Header {
-    /// Angle per projection in degrees, [n_angles].
+    /// Angle per projection in degrees, `[n_angles]`.
     pub theta_deg: Vec<f64>,
     /// Detector rows.
     pub n_rows: usize,

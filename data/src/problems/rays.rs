@@ -12,7 +12,7 @@ use super::phantom::{Ellipsoid, Phantom, dot};
 /// Where the rays of a parallel-beam scan run, in the phantom's coordinates.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParallelRays {
-    /// Angle per view in radians, [n_angles].
+    /// Angle per view in radians, `[n_angles]`.
     pub angles_rad: Vec<f64>,
     /// Detector rows. Row r lies at v = (r − (n_rows − 1)/2) · pitch.
     pub n_rows: usize,

@@ -1,6 +1,6 @@
 //! The ramp filter of filtered back projection, along the rows of a sinogram.
 //!
-//! q = tau (p * h) with the band-limited ramp built in space: h[0] = 1/(4 tau^2), h[odd n] = -1/(pi n tau)^2,
+//! q = tau (p * h) with the band-limited ramp built in space: `h[0] = 1/(4 tau^2)`, `h[odd n] = -1/(pi n tau)^2`,
 //! h[even n] = 0 (Kak and Slaney, "Principles of Computerized Tomographic Imaging", eq. 3.61), then multiplied
 //! by a window in frequency. Sampling |omega| instead would put a bias on the mean of the image.
 
