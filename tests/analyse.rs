@@ -1,4 +1,5 @@
 //! `convoke analyse`: figures, pictures, comparison, report and export of small runs.
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
 mod common;
 
