@@ -50,6 +50,8 @@ pub fn bench(sh: &Shell, args: &Args) -> Result<()> {
     let peers = python::environment(sh, Path::new("target/peers"), &WHEELS)?;
     say::heading("Release build");
     say::run(cmd!(sh, "cargo build --release"))?;
+    // Measures kernels alone, without the job around them.
+    say::run(cmd!(sh, "cargo build --release --package convoke-kernels --example bench_projector"))?;
     let (python, convoke) = (&peers.python, root.join("target/release/convoke"));
     let quick = args.quick.then_some("--quick");
     let extra = &args.extra;

@@ -1,0 +1,152 @@
+"""Parallel-beam tomography beside other programs, in one run: 256^3 voxels, 180 angles, 256 columns.
+
+`bench.py --convoke target/release/convoke [--quick] [--rounds N] [--json FILE]`, with
+`cargo build --release -p convoke-kernels --example bench_projector` done before.
+
+Counts CPU-seconds (user and system), which a loaded machine disturbs less than the clock. Each round measures every
+program once, one after the other; figures are medians over the rounds, ratios medians of each round's ratio.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+
+HERE = Path(__file__).parent
+PEERS = {"ASTRA line": "astra-toolbox", "ASTRA linear": "astra-toolbox", "scikit-image": "scikit-image"}
+WIDTH, N_ANGLES = 256, 180
+# The page's best of LEAP (built by hand, it is not in the registries), GUPS per core.
+LEAP = {"forward": 0.697, "back": 0.970}
+JOB = """schema = 1
+name = "fbp"
+workload = "tomography"
+[run]
+threads = 1
+device = "cpu"
+[problem.phantom]
+kind = "shepp-logan"
+size = {width}
+rows = {slices}
+angles = {angles}
+[problem.method]
+algorithm = "fbp"
+filter = "ram-lak"
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--convoke", type=Path, required=True, help="the program, with examples/ beside it")
+    parser.add_argument("--quick", action="store_true", help="64 slices, one round")
+    parser.add_argument("--rounds", type=int, help="default: 3")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="every measurement of every round")
+    arguments = parser.parse_args()
+    slices = 64 if arguments.quick else 256
+    n_rounds = arguments.rounds or (1 if arguments.quick else 3)
+    # A round's share of the slices, scaled up: their cost is proportional to the slices.
+    peer_slices = {peer: 2 if peer == "scikit-image" else -(-slices // n_rounds) for peer in PEERS}
+
+    print(f"{slices} slices of {WIDTH}^2, {N_ANGLES} angles, {WIDTH} columns; one thread; {n_rounds} round(s)")
+    for peer, package in PEERS.items():
+        print(f"{peer}: {package} {importlib.metadata.version(package)}, {peer_slices[peer]} slices a round, scaled")
+    loads, rounds = [], []
+    for number in range(n_rounds):
+        loads.append(os.getloadavg()[0])
+        print(f"round {number + 1}, load {loads[-1]:.1f}", file=sys.stderr)
+        rounds.append(measure(arguments.convoke, slices, peer_slices))
+    loads.append(os.getloadavg()[0])
+
+    print(f"load average of a minute, before and after the rounds: {', '.join(f'{load:.1f}' for load in loads)}")
+    tables(rounds, updates=slices * WIDTH**2 * N_ANGLES)
+    hardware(rounds, slices)
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"slices": slices, "loads": loads, "rounds": rounds}, indent=1))
+
+
+def measure(convoke: Path, slices: int, peer_slices: dict) -> dict:
+    """One round: {code: {"cpu_seconds": {operation: seconds for all slices}, "peak_memory": bytes}}."""
+    sizes = [str(n) for n in [slices, WIDTH, N_ANGLES]]
+    example = convoke.parent / "examples" / "bench_projector"
+    threads = [json.loads(line) for line in output([example, *sizes, "--json"]).splitlines()]
+    seconds = {name: times["cpu_seconds"] for name, times in threads[0]["operations"].items()}
+    memory = threads[0]["peak_memory"]
+    results = {"threads": threads}
+    for code, footprint in [("Convoke joseph", "joseph"), ("Convoke linear", "linear")]:
+        own = {name: seconds[f"{footprint} {name}"] for name in ["forward", "back"]}
+        results[code] = {"cpu_seconds": own, "peak_memory": memory}
+    results["Convoke linear"]["cpu_seconds"]["fbp"] = seconds["fbp"]
+    results["convoke run"] = whole_job(convoke, slices)
+    for peer, n in peer_slices.items():
+        command = [sys.executable, "-B", HERE / "peer.py", peer, *sizes[1:], str(n)]
+        results[peer] = json.loads(output(command))
+        times = results[peer]["cpu_seconds"]
+        times.update({name: time * slices / n for name, time in times.items()})
+    return results
+
+
+def whole_job(convoke: Path, slices: int) -> dict:
+    """`convoke run` from the job file to the result: makes exact projections, filters, back-projects, compares, writes."""
+    with tempfile.TemporaryDirectory() as folder:
+        job = Path(folder) / "fbp.toml"
+        job.write_text(JOB.format(width=WIDTH, slices=slices, angles=N_ANGLES))
+        command = [convoke, "run", job, "--dir", Path(folder) / "run", "--quiet"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        if status != 0:
+            sys.exit(f"{' '.join(map(str, command))} failed")
+    return {"cpu_seconds": {"fbp": usage.ru_utime + usage.ru_stime}, "peak_memory": usage.ru_maxrss * 1024}
+
+
+def output(command: list) -> str:
+    """Standard output of a command that runs on one thread unless it asks for more."""
+    one = {name: "1" for name in ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"]}
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | one).stdout
+
+
+def tables(rounds: list, updates: int) -> None:
+    """A table for each operation; ours first, which the others' times are divided by."""
+    own = {"forward": "Convoke joseph", "back": "Convoke joseph", "fbp": "Convoke linear"}
+    for operation, ours in own.items():
+        print(f"\n{operation:16}  CPU-s  GUPS per core  times ours  peak MB")
+        for code in rounds[0]:
+            if code == "threads" or operation not in rounds[0][code]["cpu_seconds"]:
+                continue
+            each = [r[code]["cpu_seconds"][operation] for r in rounds]
+            ratio = median(r[code]["cpu_seconds"][operation] / r[ours]["cpu_seconds"][operation] for r in rounds)
+            memory = median(r[code]["peak_memory"] for r in rounds) / 1e6
+            seconds = median(each)
+            print(f"{code:16} {seconds:6.2f} {updates / seconds / 1e9:14.3f} {ratio:11.2f} {memory:8.0f}")
+        if operation in LEAP:
+            gups = updates / median(r[ours]["cpu_seconds"][operation] for r in rounds) / 1e9
+            print(f"ours / LEAP's {LEAP[operation]:.3f} GUPS (measured once, another day): {gups / LEAP[operation]:.1f}")
+
+
+def hardware(rounds: list, slices: int) -> None:
+    """Parts of the measured peaks on one thread, and two threads against one."""
+    one, two = ([r["threads"][i] for r in rounds] for i in [0, 1])
+    peak, bandwidth = (max(t[name] for t in one) for name in ["peak_flops", "bandwidth"])
+    print(f"\none thread: multiply-adds at {peak / 1e9:.0f} Gflop/s, triad at {bandwidth / 1e9:.1f} GB/s")
+    print("operation         % of peak  % of triad  two threads against one: clock  CPU time")
+    # What the machine itself gains from a second thread, under the same load.
+    for name, key in [("multiply-adds", "peak_flops"), ("triad", "bandwidth")]:
+        print(f"{name:16} {'':22} {max(t[key] for t in two) / max(t[key] for t in one):31.2f}")
+    # 2 samples per update, a multiply-add each; every array read or written once.
+    flops = 4 * slices * WIDTH**2 * N_ANGLES
+    image, sinogram = 4 * slices * WIDTH**2, 4 * slices * WIDTH * N_ANGLES
+    traffic = {"ramp filter": 2 * sinogram, "fbp": 3 * sinogram + image}
+    for name in one[0]["operations"]:
+        cpu = [median(t["operations"][name]["cpu_seconds"] for t in runs) for runs in [one, two]]
+        clock = [min(t["operations"][name]["seconds"] for t in runs) for runs in [one, two]]
+        part = "" if "filter" in name else f"{100 * flops / cpu[0] / peak:.0f}"
+        triad = 100 * traffic.get(name, image + sinogram) / cpu[0] / bandwidth
+        # CPU time: the speed-up on two free cores if the threads' work is spread evenly.
+        print(f"{name:16} {part:>10} {triad:11.0f} {clock[0] / clock[1]:31.2f} {2 * cpu[0] / cpu[1]:9.2f}")
+
+
+if __name__ == "__main__":
+    main()
