@@ -44,6 +44,17 @@ pub use element::{Dtype, Element};
 pub use reader::{Entry, Reader};
 pub use writer::{Layout, Writer};
 
+/// Options of every file of ours: without HDF5's own locks.
+///
+/// A finished file is never changed in place, and a run directory has one owner by other means. The
+/// library's `flock` only does harm: network file systems may not have it, and a process that is
+/// started while a file is open inherits the lock, so that opening the file again fails.
+fn unlocked() -> hdf5::FileBuilder {
+    let mut options = hdf5::File::with_options();
+    options.with_fapl(|fapl| fapl.file_locking(false));
+    options
+}
+
 /// Version of the linked HDF5 library, such as `1.10.8`.
 pub fn hdf5_version() -> String {
     let (major, minor, patch) = hdf5::library_version();

@@ -49,7 +49,7 @@ impl Reader {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         check_file(path)?;
-        let file = File::open(path).map_err(|error| {
+        let file = super::unlocked().open(path).map_err(|error| {
             match DataError::from_hdf5(path, "open the file", &error) {
                 // The signature is there, so what fails is the content.
                 DataError::Hdf5 { path, detail, .. } if !detail.contains("errno") => {

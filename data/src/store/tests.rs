@@ -402,3 +402,17 @@ fn indices(start: &[usize], count: &[usize]) -> impl Iterator<Item = Vec<usize>>
 fn code(index: &[usize]) -> i64 {
     index.iter().fold(0, |code, &i| code * 10 + i as i64)
 }
+
+/// A child inherits the open file and any `flock` on it: opening the file again for the read-back
+/// then failed, now and then, in whatever ran beside a process start.
+#[test]
+fn a_process_started_while_a_file_is_open_does_not_lock_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = Writer::create(folder.path().join("a.h5")).unwrap();
+    file.whole("/x", &[3], &[1.0_f32, 2.0, 3.0]).unwrap();
+    let mut child = std::process::Command::new("sleep").arg("30").spawn().unwrap();
+    let committed = file.commit_new();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    committed.unwrap();
+}

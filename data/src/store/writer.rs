@@ -87,7 +87,7 @@ impl Writer {
 
     fn create_as(path: &Path, latest: bool) -> Result<Self> {
         let temporary = disk::temporary_sibling(path)?;
-        let mut options = File::with_options();
+        let mut options = super::unlocked();
         if latest {
             options.with_fapl(|fapl| fapl.libver_latest());
         }
@@ -350,7 +350,7 @@ impl Writer {
             name: name.to_owned(),
             free: disk::free_bytes(disk::folder_of(&self.path)).unwrap_or(0),
         };
-        let file = File::open(&self.temporary).map_err(|_| unverified("the file"))?;
+        let file = super::unlocked().open(&self.temporary).map_err(|_| unverified("the file"))?;
         for (name, read_back, slabs) in declared {
             let dataset = file.dataset(name).map_err(|_| unverified(name))?;
             for slab in slabs {
