@@ -19,7 +19,10 @@ fn devices() -> Vec<Device> {
         let library = compile_emulation(dir.path()).unwrap();
         Some(Device::emulated(&library).unwrap())
     });
-    emulation.iter().cloned().chain(Device::cuda(0)).collect()
+    let cuda = Device::cuda(0);
+    // Set where a GPU must be tested: without one the test then fails instead of passing unseen.
+    assert!(cuda.is_ok() || std::env::var_os("CONVOKE_REQUIRE_GPU").is_none(), "a GPU is required: {cuda:?}");
+    emulation.iter().cloned().chain(cuda).collect()
 }
 
 #[allow(clippy::print_stderr)]
