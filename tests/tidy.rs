@@ -118,7 +118,9 @@ fn features_and_prints_have_one_place_each() {
         "cluster/src/comm/mpi.rs",
         "kernels/examples",
     ];
-    let is_test = |p: &str| p.split(':').next().is_some_and(|file| file.ends_with("tests.rs") || file.starts_with("kernels/tests/"));
+    let is_test = |p: &str| {
+        p.split(':').next().is_some_and(|file| file.ends_with("tests.rs") || file.starts_with("kernels/tests/"))
+    };
     let strays: Vec<_> = prints.iter().filter(|p| !is_test(p) && !homes.iter().any(|h| p.starts_with(h))).collect();
     assert!(strays.is_empty(), "{strays:#?}");
 }

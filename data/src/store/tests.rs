@@ -410,7 +410,7 @@ fn a_process_started_while_a_file_is_open_does_not_lock_it() {
     let folder = tempfile::tempdir().unwrap();
     let mut file = Writer::create(folder.path().join("a.h5")).unwrap();
     file.whole("/x", &[3], &[1.0_f32, 2.0, 3.0]).unwrap();
-    let mut child = std::process::Command::new("sleep").arg("30").spawn().unwrap();
+    let mut child = Command::new("sleep").arg("30").spawn().unwrap();
     let committed = file.commit_new();
     child.kill().unwrap();
     child.wait().unwrap();
