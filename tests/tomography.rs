@@ -5,7 +5,11 @@ mod common;
 use std::path::Path;
 
 use common::{assert_same_bits, below, job, json, run, scratch, small, test_data, told, volume};
+use convoke_cluster::driver::{Options, Source};
+use convoke_cluster::progress::Verbosity;
+use convoke_cluster::{Comm, JobText};
 use convoke_data::store::Reader;
+use convoke_kernels::Device;
 
 /// A Shepp–Logan job of `size`³ and `angles` views.
 fn shepp_logan(size: usize, rows: usize, angles: usize, more: &str) -> String {
@@ -156,4 +160,78 @@ fn the_tooth_is_reconstructed_with_its_axis_found() {
     sorted.sort_by(f32::total_cmp);
     let at = |part: f64| sorted[(part * sorted.len() as f64) as usize];
     assert!(at(0.95) > 10.0 * at(0.5).abs(), "object {} over background {}", at(0.95), at(0.5));
+}
+
+/// ParaView's own reader opens the result: grid, spacing, origin and values.
+#[test]
+fn paraviews_reader_opens_the_result() {
+    let Some(python) = std::env::var_os("CONVOKE_PYTHON") else {
+        return skip("CONVOKE_PYTHON is not set");
+    };
+    let scratch = scratch();
+    let dir = reconstruct(
+        scratch.path(),
+        "run",
+        &shepp_logan(
+            16,
+            5,
+            12,
+            "[problem.volume]\nsize = 12\nvoxel_pixels = 0.5\n[problem.method]\nalgorithm = \"fbp\"\n",
+        ),
+    );
+    let script = "import sys\ntry:\n import vtk\n from vtk.util.numpy_support import vtk_to_numpy\nexcept ImportError: sys.exit(77)\n\
+                  r = vtk.vtkHDFReader(); r.SetFileName(sys.argv[1]); r.Update(); o = r.GetOutput()\n\
+                  a = vtk_to_numpy(o.GetPointData().GetArray('volume'))\n\
+                  print(o.GetDimensions(), o.GetSpacing(), o.GetOrigin(), repr(float(a[0])), repr(float(a[700])))";
+    let output = std::process::Command::new(python).arg("-c").arg(script).arg(dir.join("result.vtkhdf")).output();
+    let (code, out, err) = told(&output.expect("Python starts"));
+    if code == 77 {
+        return skip("this Python has no vtk");
+    }
+    assert_eq!(code, 0, "{err}");
+    let image = volume(&dir);
+    let number = |v: f32| format!("{:?}", f64::from(v));
+    let expected =
+        format!("(12, 12, 5) (0.5, 0.5, 1.0) (-2.75, -2.75, -2.0) {} {}", number(image[0]), number(image[700]));
+    assert_eq!(out.trim(), expected);
+}
+
+/// Every algorithm on an emulated GPU, through the launches that a GPU gets, equals the CPU.
+#[test]
+fn every_algorithm_gives_the_cpus_result_on_an_emulated_gpu() {
+    let scratch = scratch();
+    let library = match convoke_kernels::gpu::emulation::compile_emulation(scratch.path()) {
+        Ok(library) => library,
+        Err(error) => return skip(&error.to_string()),
+    };
+    for method in ["fbp", "sirt", "cgls", "os-sart", "mlem", "osem"] {
+        // Many tiny subsets amplify rounding where the image is nearly 0: two are enough here.
+        let iterations = match method {
+            "fbp" => "",
+            "os-sart" | "osem" => "iterations = 3\nsubsets = 2\n",
+            _ => "iterations = 3\n",
+        };
+        let text = small(20, 3, 9, &format!("algorithm = \"{method}\"\n{iterations}"));
+        let images: Vec<Vec<f32>> = [Device::cpu(), Device::emulated(&library).expect("just compiled")]
+            .into_iter()
+            .enumerate()
+            .map(|(i, device)| {
+                let dir = scratch.path().join(format!("{method}{i}"));
+                let text = JobText { path: "job.toml".into(), text: text.clone() };
+                let source = Source::New { text, dir: dir.clone() };
+                let options =
+                    Options { verbosity: Verbosity::Quiet, threads: 1, device: Some(device), ..Options::default() };
+                let run = convoke::registry::find("tomography").expect("registered").run;
+                run(&Comm::solo(), &source, &options).expect("it runs");
+                volume(&dir)
+            })
+            .collect();
+        let difference = common::relative_difference(&images[0], &images[1]);
+        assert!(difference < 2e-5, "{method}: {difference:e}");
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "a skipped test says why")]
+fn skip(why: &str) {
+    eprintln!("SKIPPED: {why}");
 }

@@ -65,11 +65,11 @@ struct CommonArgs {
 }
 
 pub(super) fn run(args: &RunArgs) -> ExitCode {
-    start(&args.common, |fresh| {
+    start(&args.common, || {
         let text = JobText::read(&args.job)?;
         let name = text.parse_name().unwrap_or_else(|| "run".to_owned());
         let dir = or_default(args.dir.as_ref(), || default_dir(&name));
-        if fresh && dir.to_string_lossy().contains(['%', '\n']) {
+        if dir.to_string_lossy().contains(['%', '\n']) {
             let help = "batch systems expand '%' in paths: choose a directory without it";
             return Err(
                 JobError::command_line(format!("--dir {} has a '%' or a line break", dir.display()), help).into()
@@ -80,7 +80,7 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
 }
 
 pub(super) fn resume(args: &ResumeArgs) -> ExitCode {
-    start(&args.common, |_| {
+    start(&args.common, || {
         let (_, text, _) = RunDir::open(&args.dir)?;
         Ok((text, Source::Resume { dir: args.dir.clone(), restart: args.restart }))
     })
@@ -94,12 +94,12 @@ fn default_dir(name: &str) -> PathBuf {
 }
 
 /// Finds out which part this process plays, and plays it.
-fn start(args: &CommonArgs, source: impl Fn(bool) -> Result<(JobText, Source), Error>) -> ExitCode {
+fn start(args: &CommonArgs, source: impl FnOnce() -> Result<(JobText, Source), Error>) -> ExitCode {
     match MpiSession::join() {
         Err(error) => end(Err(error)),
         // The session ends (MPI_Finalize) before the exit code is returned.
-        Ok(Some((_session, comm))) => as_rank(args, &comm, source(false)),
-        Ok(None) => alone(args, source(true)).unwrap_or_else(|error| end(Err(error))),
+        Ok(Some((_session, comm))) => as_rank(args, &comm, source()),
+        Ok(None) => alone(args, source()).unwrap_or_else(|error| end(Err(error))),
     }
 }
 

@@ -194,6 +194,10 @@ impl Iteration {
         let mut rays = [0.0];
         let mut subsets = Vec::new();
         for mut view in views {
+            if method.algorithm.is_multiplicative() && share.n_slices > 0 {
+                // A Poisson likelihood knows no negative counts; noise about 0 makes them.
+                ops.clamp_min(0.0, &mut view.data)?;
+            }
             if share.n_slices > 0 && view.projector.is_some() {
                 add(&mut data2, &ops.norm2(&mut view.data)?);
                 rays[0] += (view.data.len() / share.n_slices) as f64;

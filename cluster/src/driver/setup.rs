@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use convoke_kernels::Device;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{Options, Source};
@@ -92,17 +93,12 @@ fn locate(error: Error, text: &JobText) -> Error {
 
 pub(super) fn prepare<W: Workload>(comm: &Comm, source: &Source, options: &Options) -> Result<Prepared<W>> {
     let opened = comm.agree(if comm.is_root() { open(source) } else { Ok(None) })?;
-    let (text, base) = share(comm, opened)?;
-    let inputs = Inputs { base };
+    let Opened { text, base, dir } = share(comm, opened)?;
+    let (inputs, dir) = (Inputs { base }, RunDir { path: dir });
     let hosts = comm.all_gather(comm.host().as_bytes())?;
     let ranks_here = hosts.iter().filter(|h| h.as_slice() == comm.host().as_bytes()).count();
     let priced = price::<W>(&text, &inputs, comm.size(), ranks_here, options.threads);
     let Priced { job, plan, resources } = comm.agree(priced)?;
-    let dir = RunDir {
-        path: match source {
-            Source::New { dir, .. } | Source::Resume { dir, .. } => dir.clone(),
-        },
-    };
     comm.agree(if comm.is_root() { disk(&dir, &plan, job.checkpoint.keep) } else { Ok(()) })?;
     let device = comm.agree(choose_device(job.run.device, options))?;
     let ctx = Ctx { comm: comm.clone(), device, seed: job.seed, inputs, resources, pieces: Pieces::below(&dir.path) };
@@ -119,14 +115,24 @@ pub(super) fn prepare<W: Workload>(comm: &Comm, source: &Source, options: &Optio
     Ok(Prepared { workload, ctx, plan, job: rules, dir, claim, epoch, restored, text })
 }
 
-/// On rank 0: the job's text and the directory that its paths start from.
-fn open(source: &Source) -> Result<Option<(JobText, PathBuf)>> {
+/// What rank 0 found. Ranks that a launcher started choose their default directories by their own
+/// clocks, so the directory comes from rank 0 as well.
+#[derive(Serialize, Deserialize)]
+struct Opened {
+    text: JobText,
+    /// Directory that relative input paths start from.
+    base: PathBuf,
+    /// The run directory.
+    dir: PathBuf,
+}
+
+fn open(source: &Source) -> Result<Option<Opened>> {
     match source {
-        Source::New { text, .. } => Ok(Some((text.clone(), text.dir()))),
+        Source::New { text, dir } => Ok(Some(Opened { text: text.clone(), base: text.dir(), dir: dir.clone() })),
         Source::Resume { dir, .. } => {
             let (_, text, lock) = RunDir::open(dir)?;
             unchanged(&text, &lock)?;
-            Ok(Some((text, lock.inputs)))
+            Ok(Some(Opened { text, base: lock.inputs, dir: dir.clone() }))
         }
     }
 }
@@ -163,8 +169,8 @@ fn difference(path: &str, before: &serde_json::Value, now: &serde_json::Value) -
     }
 }
 
-/// Rank 0's text and directory, on every rank.
-fn share(comm: &Comm, opened: Option<(JobText, PathBuf)>) -> Result<(JobText, PathBuf)> {
+/// What rank 0 found, on every rank.
+fn share(comm: &Comm, opened: Option<Opened>) -> Result<Opened> {
     let json = opened.map(|o| serde_json::to_vec(&o).expect("texts and paths are plain data")).unwrap_or_default();
     let json = comm.broadcast(0, &json)?;
     Ok(serde_json::from_slice(&json).expect("rank 0 sent its text"))
