@@ -183,7 +183,7 @@ const CASES: &[Case] = &[
     (
         |_| (),
         "whites_before = 4",
-        "job.toml:6:17: problem.scan.whites_before = 4: expected at most the 3 white frames of scan.h5",
+        "job.toml:6:17: problem.scan.whites_before = 4: expected at least 1 and less than the 3 white frames of scan.h5",
     ),
     (|_| (), "angle_unit = \"turns\"", "job.toml:6:14: unknown variant `turns`, expected `degrees` or `radians`"),
 ];

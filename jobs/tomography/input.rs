@@ -78,9 +78,10 @@ impl Source {
             None => 0..scan.n_rows,
         };
         if let Some(before) = spec.whites_before
-            && before > scan.n_white
+            && (before == 0 || before >= scan.n_white)
         {
-            let expected = format!("at most the {} white frames of {}", scan.n_white, scan.path().display());
+            let expected =
+                format!("at least 1 and less than the {} white frames of {}", scan.n_white, scan.path().display());
             return Err(BadValue::new("problem.scan.whites_before", before, expected).into());
         }
         Ok(Self {

@@ -128,16 +128,19 @@ pub fn normalise(raw: &RawBand<'_>, params: &NormaliseParams) -> Result<(Vec<f32
         }
     }
     let mut sinograms = vec![0.0; raw.projections.len()];
-    let reports = sinograms
+    // Collected before any is looked at, so that the error is that of the first bad row.
+    let reports: Vec<Result<NormaliseReport, NormaliseError>> = sinograms
         .par_chunks_mut((n_angles * n_cols).max(1))
         .enumerate()
         .map(|(row, sinogram)| normalise_row(raw, params, row, sinogram))
-        .collect::<Result<Vec<_>, _>>()?;
-    let report = reports.into_iter().fold(NormaliseReport::default(), |sum, row| NormaliseReport {
-        dead_pixels: sum.dead_pixels + row.dead_pixels,
-        hot_values: sum.hot_values + row.hot_values,
-        clipped_values: sum.clipped_values + row.clipped_values,
-    });
+        .collect();
+    let mut report = NormaliseReport::default();
+    for row in reports {
+        let row = row?;
+        report.dead_pixels += row.dead_pixels;
+        report.hot_values += row.hot_values;
+        report.clipped_values += row.clipped_values;
+    }
     Ok((sinograms, report))
 }
 
