@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitCode};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use convoke_cluster::comm::MpiSession;
@@ -15,11 +15,15 @@ use convoke_cluster::run_dir::RunDir;
 use convoke_cluster::signals::StopSignals;
 use convoke_cluster::workload::Inputs;
 use convoke_cluster::{Comm, Error, Exit, JobError, JobText, checkpoint, machine};
+use rustix::process::{Pid, Signal};
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 
 use super::{end, or_default, provenance, say, show};
 use crate::registry::{self, Entry};
+
+/// How long ranks may outlive the first of them that ended.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Options of `convoke run`.
 #[derive(Debug, Args)]
@@ -227,7 +231,7 @@ fn launch(args: &CommonArgs, ranks: usize, source: &Source) -> Result<ExitCode, 
     pass_on(args, &mut command);
     // Its own process group: Ctrl-C reaches this process alone, which asks for a checkpoint.
     let child = command.stdin(std::process::Stdio::null()).process_group(0).spawn().map_err(fail)?;
-    let code = attend(child, dir).map_err(fail);
+    let code = attend(child, ranks, dir).map_err(fail);
     let _ = std::fs::remove_dir_all(&scratch);
     code
 }
@@ -251,17 +255,27 @@ fn pass_on(args: &CommonArgs, command: &mut std::process::Command) {
 }
 
 /// Waits for the ranks; the first signal asks them for a checkpoint, the second ends them.
-fn attend(mut child: Child, dir: &Path) -> std::io::Result<ExitCode> {
+fn attend(mut child: Child, ranks: usize, dir: &Path) -> std::io::Result<ExitCode> {
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGUSR1])?;
-    let pid = rustix::process::Pid::from_child(&child);
+    let pid = Pid::from_child(&child);
     let mut asked = false;
+    let mut watch = Watch::of(ranks);
     let status = loop {
         if let Some(status) = child.try_wait()? {
             break status;
         }
+        if watch.sees_a_hang(pid) {
+            for rank in children(pid) {
+                let _ = rustix::process::kill_process(rank, Signal::KILL);
+            }
+            child.kill()?;
+            child.wait()?;
+            let what = format!("a rank ended and the others did not within {} s", PATIENCE.as_secs());
+            say::error_line(&format!("convoke: error: {what}; all were ended ({})", last_state(dir)));
+            return Ok(ExitCode::from(Exit::Failed as u8));
+        }
         for signal in signals.pending() {
-            let send =
-                if asked && signal != SIGUSR1 { rustix::process::Signal::TERM } else { rustix::process::Signal::USR1 };
+            let send = if asked && signal != SIGUSR1 { Signal::TERM } else { Signal::USR1 };
             asked = true;
             let _ = rustix::process::kill_process(pid, send);
         }
@@ -274,6 +288,51 @@ fn attend(mut child: Child, dir: &Path) -> std::io::Result<ExitCode> {
         return Ok(ExitCode::from(Exit::Failed as u8));
     }
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(Exit::Failed as u8)))
+}
+
+/// Notices a launcher that waits for ever after one of its ranks is gone: Open MPI 4.1 does so now
+/// and then when a rank is killed early (seen once in about a hundred kills).
+struct Watch {
+    ranks: usize,
+    looked: Instant,
+    /// Whether the launcher has started a rank.
+    begun: bool,
+    fewer_since: Option<Instant>,
+}
+
+impl Watch {
+    fn of(ranks: usize) -> Self {
+        Self { ranks, looked: Instant::now(), begun: false, fewer_since: None }
+    }
+
+    fn sees_a_hang(&mut self, launcher: Pid) -> bool {
+        if self.looked.elapsed() < Duration::from_millis(200) {
+            return false;
+        }
+        self.looked = Instant::now();
+        let alive = children(launcher).len();
+        self.begun |= alive > 0;
+        if alive >= self.ranks || !self.begun {
+            self.fewer_since = None;
+        } else {
+            self.fewer_since.get_or_insert_with(Instant::now);
+        }
+        self.fewer_since.is_some_and(|since| since.elapsed() > PATIENCE)
+    }
+}
+
+/// Living processes that `parent` started.
+fn children(parent: Pid) -> Vec<Pid> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter_map(|pid| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let mut fields = stat[stat.rfind(')')? + 2..].split(' ');
+        let (state, its_parent) = (fields.next()?, fields.next()?);
+        let lives = state != "Z" && state != "X" && its_parent == parent.as_raw_nonzero().to_string();
+        if lives { Pid::from_raw(pid) } else { None }
+    })
+    .collect()
 }
 
 /// What a run that ended badly has left.
