@@ -290,8 +290,8 @@ fn attend(mut child: Child, ranks: usize, dir: &Path) -> std::io::Result<ExitCod
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(Exit::Failed as u8)))
 }
 
-/// Notices a launcher that waits for ever after one of its ranks is gone: Open MPI 4.1 does so now
-/// and then when a rank is killed early (seen once in about a hundred kills).
+/// Notices a launcher that does not end after one of its ranks is gone: seen once with Open MPI 4.1
+/// in about a hundred kills; why is not known.
 struct Watch {
     ranks: usize,
     looked: Instant,
