@@ -73,7 +73,14 @@ impl RunDir {
         let dir = Self { path: path.to_owned() };
         dir.refuse_unless_empty()?;
         let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        fs::create_dir_all(parent).map_err(|e| io(parent, e))?;
+        fs::create_dir_all(parent).map_err(|e| match e.kind() {
+            ErrorKind::AlreadyExists | ErrorKind::NotADirectory => Error::Occupied {
+                dir: parent.to_owned(),
+                found: "is a file, or lies below one, not a directory".to_owned(),
+                help: "choose another --dir".to_owned(),
+            },
+            _ => io(parent, e),
+        })?;
         // Made aside and renamed: a process that dies here leaves no half-made run directory, and
         // of two that make the same one the second finds it taken.
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
