@@ -11,6 +11,7 @@ pub mod buffer;
 pub mod device;
 mod error;
 pub mod gpu;
+pub mod kronecker;
 pub mod machine;
 pub mod projector;
 pub mod ramp_filter;
