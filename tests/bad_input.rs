@@ -247,6 +247,8 @@ fn run_directories_that_cannot_be_used() {
     for (name, expected) in [
         ("file", "file: is a file, not a directory\n  help: choose another --dir"),
         ("full", "full: is not empty\n  help: choose a new or empty directory with --dir"),
+        ("file/below", "file: is a file, or lies below one, not a directory\n  help: choose another --dir"),
+        ("file/far/below", "file/far: is a file, or lies below one, not a directory\n  help: choose another --dir"),
     ] {
         let before = snapshot(dir);
         let (code, _, err) = told(&run(&["run", &spec, "--dir", &below(dir, name)]));
