@@ -17,8 +17,10 @@ const WHEELS: [Group; 2] = [
     Group { wheels: &["astra-toolbox"], purpose: "measure the ASTRA toolbox" },
 ];
 
-/// One folder per workload, each with a `bench.py`.
+/// One folder per workload, each with a `bench.py`; folders below with a `Cargo.toml` are peers that cargo builds.
 const PEERS: &str = "tests/peers";
+/// Where cargo builds them.
+const BUILT: &str = "target/peers/built";
 
 /// Options of `cargo xtask bench`.
 #[derive(Debug, clap::Args)]
@@ -52,15 +54,35 @@ pub fn bench(sh: &Shell, args: &Args) -> Result<()> {
     say::run(cmd!(sh, "cargo build --release"))?;
     // Measures kernels alone, without the job around them.
     say::run(cmd!(sh, "cargo build --release --package convoke-kernels --example bench_projector"))?;
-    let (python, convoke) = (&peers.python, root.join("target/release/convoke"));
+    let (python, convoke, release) =
+        (&peers.python, root.join("target/release/convoke"), root.join(BUILT).join("release"));
     let quick = args.quick.then_some("--quick");
     let extra = &args.extra;
     for workload in workloads {
+        let built = build_peers(sh, &root.join(PEERS).join(&workload))?.then_some(["--built".into(), release.clone()]);
+        let built = built.iter().flatten();
         say::heading(&format!("Benchmark: {workload}"));
         let script = format!("{PEERS}/{workload}/bench.py");
-        say::run(cmd!(sh, "{python} {script} --convoke {convoke} {quick...} {extra...}"))?;
+        say::run(cmd!(sh, "{python} {script} --convoke {convoke} {built...} {quick...} {extra...}"))?;
     }
     Ok(())
+}
+
+/// Builds the peers that are Rust crates, each in a workspace of its own; true if there are any and all were built.
+fn build_peers(sh: &Shell, folder: &Path) -> Result<bool> {
+    let manifests: Vec<_> = Here.entries(folder).into_iter().map(|peer| peer.join("Cargo.toml")).collect();
+    let manifests: Vec<_> = manifests.into_iter().filter(|manifest| Here.exists(manifest)).collect();
+    for manifest in &manifests {
+        say::heading(&format!("Peer: {}", manifest.display()));
+        // With all the instructions of this processor: ours finds them out as it runs.
+        let build = cmd!(sh, "cargo build --release --locked --manifest-path {manifest} --target-dir {BUILT}")
+            .env("RUSTFLAGS", "-C target-cpu=native");
+        if let Err(error) = say::run(build) {
+            say::line(format!("skipped: cargo could not build it: {error}"));
+            return Ok(false);
+        }
+    }
+    Ok(!manifests.is_empty())
 }
 
 /// The workloads with peers; an unknown name is an error that says which there are.

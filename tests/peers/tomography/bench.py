@@ -1,7 +1,8 @@
 """Parallel-beam tomography beside other programs, in one run: 256^3 voxels, 180 angles, 256 columns.
 
-`bench.py --convoke target/release/convoke [--quick] [--rounds N] [--json FILE]`, with
-`cargo build --release -p convoke-kernels --example bench_projector` done before.
+`bench.py --convoke target/release/convoke [--built DIR] [--quick] [--rounds N] [--json FILE]`, with
+`cargo build --release -p convoke-kernels --example bench_projector` done before, and DIR holding the program that
+`cargo build --release --manifest-path tests/peers/tomography/tomoxide/Cargo.toml` makes.
 
 Counts CPU-seconds (user and system), which a loaded machine disturbs less than the clock. Each round measures every
 program once, one after the other; figures are medians over the rounds, ratios medians of each round's ratio.
@@ -14,11 +15,14 @@ import os
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 from statistics import median
 
 HERE = Path(__file__).parent
 PEERS = {"ASTRA line": "astra-toolbox", "ASTRA linear": "astra-toolbox", "scikit-image": "scikit-image"}
+# Its algorithms all make the same thing from the same data: FBP.
+TOMOXIDE = "tomoxide"
 WIDTH, N_ANGLES = 256, 180
 # The page's best of LEAP (built by hand, it is not in the registries), GUPS per core.
 LEAP = {"forward": 0.697, "back": 0.970}
@@ -42,6 +46,7 @@ filter = "ram-lak"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--convoke", type=Path, required=True, help="the program, with examples/ beside it")
+    parser.add_argument("--built", type=Path, metavar="DIR", help="has peers that cargo builds; without it, none")
     parser.add_argument("--quick", action="store_true", help="64 slices, one round")
     parser.add_argument("--rounds", type=int, help="default: 3")
     parser.add_argument("--json", type=Path, metavar="FILE", help="every measurement of every round")
@@ -50,15 +55,22 @@ def main() -> None:
     n_rounds = arguments.rounds or (1 if arguments.quick else 3)
     # A round's share of the slices, scaled up: their cost is proportional to the slices.
     peer_slices = {peer: 2 if peer == "scikit-image" else -(-slices // n_rounds) for peer in PEERS}
+    tomoxide = arguments.built and arguments.built / TOMOXIDE
+    if tomoxide and not tomoxide.exists():
+        sys.exit(f"{tomoxide} is not there: build it, or leave out --built")
 
     print(f"{slices} slices of {WIDTH}^2, {N_ANGLES} angles, {WIDTH} columns; one thread; {n_rounds} round(s)")
     for peer, package in PEERS.items():
         print(f"{peer}: {package} {importlib.metadata.version(package)}, {peer_slices[peer]} slices a round, scaled")
+    if tomoxide:
+        print(f"tomoxide: {tomoxide_version()}, all slices each round; built with the processor's own instructions")
+    else:
+        print("tomoxide: left out, it was not built")
     loads, rounds = [], []
     for number in range(n_rounds):
         loads.append(os.getloadavg()[0])
         print(f"round {number + 1}, load {loads[-1]:.1f}", file=sys.stderr)
-        rounds.append(measure(arguments.convoke, slices, peer_slices))
+        rounds.append(measure(arguments.convoke, slices, peer_slices, tomoxide))
     loads.append(os.getloadavg()[0])
 
     print(f"load average of a minute, before and after the rounds: {', '.join(f'{load:.1f}' for load in loads)}")
@@ -68,7 +80,12 @@ def main() -> None:
         arguments.json.write_text(json.dumps({"slices": slices, "loads": loads, "rounds": rounds}, indent=1))
 
 
-def measure(convoke: Path, slices: int, peer_slices: dict) -> dict:
+def tomoxide_version() -> str:
+    lock = tomllib.loads((HERE / "tomoxide/Cargo.lock").read_text())
+    return next(package["version"] for package in lock["package"] if package["name"] == "tomoxide")
+
+
+def measure(convoke: Path, slices: int, peer_slices: dict, tomoxide: Path | None) -> dict:
     """One round: {code: {"cpu_seconds": {operation: seconds for all slices}, "peak_memory": bytes}}."""
     sizes = [str(n) for n in [slices, WIDTH, N_ANGLES]]
     example = convoke.parent / "examples" / "bench_projector"
@@ -86,6 +103,10 @@ def measure(convoke: Path, slices: int, peer_slices: dict) -> dict:
         results[peer] = json.loads(output(command))
         times = results[peer]["cpu_seconds"]
         times.update({name: time * slices / n for name, time in times.items()})
+    if tomoxide:
+        measured = json.loads(output([tomoxide, *sizes[1:], sizes[0]]))
+        for name, time in measured["cpu_seconds"].items():
+            results[f"tomoxide {name}"] = {"cpu_seconds": {"fbp": time}, "peak_memory": measured["peak_memory"]}
     return results
 
 
@@ -104,7 +125,7 @@ def whole_job(convoke: Path, slices: int) -> dict:
 
 def output(command: list) -> str:
     """Standard output of a command that runs on one thread unless it asks for more."""
-    one = {name: "1" for name in ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"]}
+    one = {name: "1" for name in ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"]}
     return subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | one).stdout
 
 
@@ -112,7 +133,7 @@ def tables(rounds: list, updates: int) -> None:
     """A table for each operation; ours first, which the others' times are divided by."""
     own = {"forward": "Convoke joseph", "back": "Convoke joseph", "fbp": "Convoke linear"}
     for operation, ours in own.items():
-        print(f"\n{operation:16}  CPU-s  GUPS per core  times ours  peak MB")
+        print(f"\n{operation:19}  CPU-s  GUPS per core  times ours  peak MB")
         for code in rounds[0]:
             if code == "threads" or operation not in rounds[0][code]["cpu_seconds"]:
                 continue
@@ -120,7 +141,7 @@ def tables(rounds: list, updates: int) -> None:
             ratio = median(r[code]["cpu_seconds"][operation] / r[ours]["cpu_seconds"][operation] for r in rounds)
             memory = median(r[code]["peak_memory"] for r in rounds) / 1e6
             seconds = median(each)
-            print(f"{code:16} {seconds:6.2f} {updates / seconds / 1e9:14.3f} {ratio:11.2f} {memory:8.0f}")
+            print(f"{code:19} {seconds:6.2f} {updates / seconds / 1e9:14.3f} {ratio:11.2f} {memory:8.0f}")
         if operation in LEAP:
             gups = updates / median(r[ours]["cpu_seconds"][operation] for r in rounds) / 1e9
             print(f"ours / LEAP's {LEAP[operation]:.3f} GUPS (measured once, another day): {gups / LEAP[operation]:.1f}")
