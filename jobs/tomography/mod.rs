@@ -171,7 +171,7 @@ impl Workload for Tomography {
                 let rows = window.slices.clone();
                 let leader = self.group.is_root();
                 let part = (Region::rows(&shape, rows), leader);
-                out.array("volume", &shape, part, &window.image(scale)?, &meaning)?;
+                out.array("volume", &shape, part, &window.image(scale), &meaning)?;
             }
             None => out.from_pieces("volume", &shape, &ctx.pieces, &meaning)?,
         }
@@ -239,7 +239,8 @@ impl Tomography {
         let Some(mut window) = self.window.take() else { return Ok(()) };
         let written = if self.group.is_root() && !window.slices.is_empty() {
             let shape = [window.slices.len(), self.geometry.ny, self.geometry.nx];
-            window.image(scale).and_then(|image| ctx.pieces.put("volume", window.slices.clone(), &shape, &image))
+            let slices = window.slices.clone();
+            ctx.pieces.put("volume", slices, &shape, &window.image(scale))
         } else {
             Ok(())
         };
@@ -294,10 +295,11 @@ impl Tomography {
         let scale = self.scale();
         let same_grid = self.geometry.nx == self.source.n_cols && self.geometry.col_pitch == 1.0;
         let Some(window) = self.window.as_mut().filter(|_| same_grid) else { return Ok(()) };
-        let image = window.image(scale)?;
+        let slices = window.slices.clone();
+        let image = window.image(scale);
         let mut errors = Vec::new();
         let slice = self.geometry.nx * self.geometry.ny;
-        for (i, row) in window.slices.clone().enumerate() {
+        for (i, row) in slices.enumerate() {
             let Some(truth) = self.source.truth(row..row + 1) else { return Ok(()) };
             errors.push(errors_inside(&image[i * slice..(i + 1) * slice], &truth, self.geometry.nx));
         }
@@ -314,14 +316,17 @@ impl Tomography {
 
 /// Sums over the inscribed disc of one slice: squared error, squared truth, voxels.
 fn errors_inside(image: &[f32], truth: &[f32], n: usize) -> [f64; 3] {
-    let centred = |i: usize| i as f64 - (n as f64 - 1.0) / 2.0;
     let mut sums = [0.0; 3];
-    for (i, (a, b)) in image.iter().zip(truth).enumerate() {
-        if centred(i / n).hypot(centred(i % n)) <= n as f64 / 2.0 {
+    for (y, (image, truth)) in image.chunks(n).zip(truth.chunks(n)).enumerate() {
+        let y = y as f64 - (n as f64 - 1.0) / 2.0;
+        // The columns of this row with |x - (n - 1)/2| <= sqrt((n/2)² - y²).
+        let half = ((n as f64 / 2.0).powi(2) - y * y).sqrt();
+        let first = ((n as f64 - 1.0) / 2.0 - half).ceil() as usize;
+        for (a, b) in image[first..n - first].iter().zip(&truth[first..n - first]) {
             sums[0] += f64::from(a - b).powi(2);
             sums[1] += f64::from(*b).powi(2);
-            sums[2] += 1.0;
         }
+        sums[2] += (n - 2 * first) as f64;
     }
     sums
 }

@@ -1,5 +1,6 @@
 //! A window of slices: this rank's projections of it, and the reconstruction under way.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use convoke_cluster::{Comm, Fields, Result, block};
@@ -121,14 +122,14 @@ impl Window {
         }
     }
 
-    /// The image of this rank's slices, times `scale`.
-    pub fn image(&mut self, scale: f32) -> Result<Vec<f32>> {
+    /// The image of this rank's slices, times `scale`; a copy only where that changes it.
+    pub fn image(&mut self, scale: f32) -> Cow<'_, [f32]> {
         let image = match &mut self.work {
             Work::Direct(_) => &[],
             Work::Image(image) => image.as_slice(),
             Work::Iterative(work) => work.image.host(),
         };
-        Ok(image.iter().map(|v| v * scale).collect())
+        if scale == 1.0 { image.into() } else { image.iter().map(|v| v * scale).collect() }
     }
 }
 

@@ -76,11 +76,14 @@ impl Phantom {
 /// Adds `value` per point of `first..=last`, where `s` points make one voxel of `line`.
 fn add_points(line: &mut [f64], first: usize, last: usize, s: usize, value: f64) {
     let (first_voxel, last_voxel) = (first / s, last / s);
-    for (i, out) in line.iter_mut().enumerate().take(last_voxel + 1).skip(first_voxel) {
-        let from = first.max(i * s);
-        let to = last.min(i * s + s - 1);
-        *out += value * (to + 1 - from) as f64;
+    if first_voxel == last_voxel {
+        line[first_voxel] += value * (last + 1 - first) as f64;
+        return;
     }
+    // Only the voxels at the ends are partly inside.
+    line[first_voxel] += value * ((first_voxel + 1) * s - first) as f64;
+    line[first_voxel + 1..last_voxel].iter_mut().for_each(|out| *out += value * s as f64);
+    line[last_voxel] += value * (last + 1 - last_voxel * s) as f64;
 }
 
 #[cfg(test)]
