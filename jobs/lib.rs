@@ -1,5 +1,6 @@
 //! Everything that a person submits, and the program that does it.
 
 pub mod cli;
+pub mod gp_pde;
 pub mod registry;
 pub mod tomography;

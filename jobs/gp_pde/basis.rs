@@ -1,0 +1,121 @@
+//! One axis: nodes, the prior conditioned on the axis's conditions, an orthonormal basis of it, and lifts.
+//!
+//! Conditions are linear functionals `Bⱼ u`. The prior splits into functions that make all of them zero (the basis)
+//! and one cardinal function for each (the lift: `Bᵢ lⱼ = δᵢⱼ`, of least norm, which is the conditional mean).
+
+use faer::{Mat, MatRef};
+
+use super::features::Prior;
+use super::solver_error::SolverError;
+
+/// `Σ c ∂ᵏu(at)`: a value, a derivative, or a mix of both (Robin).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Functional {
+    /// Where, measured from the start of the axis.
+    pub at: f64,
+    /// `(order k, coefficient c)`.
+    pub terms: Vec<(usize, f64)>,
+}
+
+impl Functional {
+    /// The functional applied to features: one row.
+    fn row(&self, prior: &Prior) -> Mat<f64> {
+        let mut row = Mat::zeros(1, prior.n_features());
+        for (order, c) in &self.terms {
+            row += faer::Scale(*c) * prior.features(&[self.at], *order);
+        }
+        row
+    }
+}
+
+/// Functions on one axis, given by what features they are made of.
+#[derive(Debug, Clone)]
+pub struct Span {
+    /// Values at the nodes, orthonormal columns: `nodes × rank`.
+    pub values: Mat<f64>,
+    /// The same functions in features: `features × rank`.
+    pub coefficients: Mat<f64>,
+    /// Their standard deviation under the prior, falling.
+    pub deviations: Vec<f64>,
+}
+
+impl Span {
+    /// The functions at the nodes that stand out of `features · within` by more than `tolerance` of the largest.
+    fn of(features: &Mat<f64>, within: Option<MatRef<'_, f64>>, tolerance: f64) -> Result<Self, SolverError> {
+        let (u, s, v) = svd(&within.map_or_else(|| features.clone(), |q| features * q))?;
+        let largest = s.first().copied().unwrap_or(0.0);
+        let rank = s.iter().take_while(|s| **s > tolerance * largest).count();
+        let scaled = Mat::from_fn(v.nrows(), rank, |i, j| v[(i, j)] / s[j]);
+        let coefficients = within.map_or_else(|| scaled.clone(), |q| q * &scaled);
+        Ok(Self { values: u.subcols(0, rank).to_owned(), coefficients, deviations: s[..rank].to_vec() })
+    }
+
+    /// Number of functions.
+    pub fn rank(&self) -> usize {
+        self.deviations.len()
+    }
+}
+
+/// Everything of one axis that depends on its prior but not on the equation.
+#[derive(Debug, Clone)]
+pub struct Basis {
+    /// The prior.
+    pub prior: Prior,
+    /// Functions whose conditions are all zero.
+    pub conditioned: Span,
+    /// Functions without conditions; lifts vary along this axis in these.
+    pub free: Span,
+    /// Cardinal functions of the conditions, in features: `features × conditions`.
+    pub lifts: Mat<f64>,
+    /// The functionals applied to features: `conditions × features`.
+    pub functionals: Mat<f64>,
+}
+
+impl Basis {
+    /// The basis of `prior` at `nodes` under `conditions`, without functions below `tolerance` of the largest.
+    ///
+    /// # Errors
+    /// Where the conditions contradict or repeat each other.
+    pub fn new(nodes: &[f64], prior: Prior, conditions: &[Functional], tolerance: f64) -> Result<Self, SolverError> {
+        let phi = prior.features(nodes, 0);
+        let p = prior.n_features();
+        let free = Span::of(&phi, None, tolerance)?;
+        if conditions.is_empty() {
+            let (lifts, functionals) = (Mat::zeros(p, 0), Mat::zeros(0, p));
+            return Ok(Self { prior, conditioned: free.clone(), free, lifts, functionals });
+        }
+        let n = conditions.len();
+        let mut functionals = Mat::zeros(n, p);
+        for (i, condition) in conditions.iter().enumerate() {
+            functionals.subrows_mut(i, 1).copy_from(condition.row(&prior));
+        }
+        let qr = functionals.transpose().to_owned().qr();
+        let (q, r) = (qr.compute_Q(), qr.thin_R().to_owned());
+        let diagonal = (0..n).map(|i| r[(i, i)].abs());
+        let (least, most) = diagonal.fold((f64::MAX, 0.0f64), |(a, b), d| (a.min(d), b.max(d)));
+        if least.is_nan() || least <= 1e-12 * most {
+            return Err(SolverError::DependentConditions);
+        }
+        // B = Rᵀ Q_bᵀ, so the least-norm functions with B l = 1 are Q_b R⁻ᵀ.
+        let mut inverse = Mat::<f64>::identity(n, n);
+        r.transpose().solve_lower_triangular_in_place(inverse.as_mut());
+        let lifts = q.subcols(0, n) * &inverse;
+        let conditioned = Span::of(&phi, Some(q.subcols(n, p - n)), tolerance)?;
+        Ok(Self { prior, conditioned, free, lifts, functionals })
+    }
+}
+
+/// Thin singular value decomposition `(U, S, V)`.
+///
+/// Matrices here have hundreds of singular values at rounding level; where the direct algorithm does not converge on
+/// them, that of the triangular factor does.
+fn svd(a: &Mat<f64>) -> Result<(Mat<f64>, Vec<f64>, Mat<f64>), SolverError> {
+    if let Ok(svd) = a.thin_svd() {
+        let s = svd.S().column_vector().iter().copied().collect();
+        return Ok((svd.U().to_owned(), s, svd.V().to_owned()));
+    }
+    let qr = a.transpose().to_owned().qr();
+    let svd = qr.thin_R().transpose().to_owned().thin_svd().map_err(|_| SolverError::Decomposition)?;
+    let s = svd.S().column_vector().iter().copied().collect();
+    Ok((svd.U().to_owned(), s, qr.compute_thin_Q() * svd.V()))
+}

@@ -1,0 +1,356 @@
+//! The inverse of a Kronecker sum `A₁ ⊕ A₂ ⊕ … + c`: eigenvectors where an axis has good ones, Schur form elsewhere.
+//!
+//! Fast diagonalisation (Lynch, Rice and Thomas 1964) along axes whose operator has real eigenvalues and well-conditioned
+//! eigenvectors; back substitution with triangular factors (Bartels and Stewart 1972, here for any number of axes) along
+//! time and advection axes, whose operators are far from normal.
+
+use convoke_kernels::kronecker::divide_by_sum;
+use convoke_kernels::{Buffer, Device, KernelError};
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::evd::ComputeEigenvectors;
+use faer::linalg::gevd::{GevdParams, gen_hessenberg, qz_cplx};
+use faer::{Auto, Col, Mat, Par, c64};
+use rayon::prelude::*;
+
+use super::solver_error::SolverError;
+
+/// Condition number of eigenvectors above which they are not used.
+const MAX_CONDITION: f64 = 1e4;
+/// Imaginary parts of eigenvalues, relative to the largest, that are rounding.
+const MAX_IMAGINARY: f64 = 1e-9;
+/// Columns that go through a back substitution together.
+const COLUMNS: usize = 32;
+
+/// The operator of one axis, decomposed.
+#[derive(Debug, Clone)]
+pub enum AxisOperator {
+    /// `A = V Λ V⁻¹` with real Λ.
+    Diagonal(Diagonal),
+    /// `A = Q T Qᴴ`.
+    Triangular(Triangular),
+}
+
+/// `A = V Λ V⁻¹` with real eigenvalues.
+#[derive(Debug, Clone)]
+pub struct Diagonal {
+    /// Eigenvalues.
+    pub lambda: Vec<f64>,
+    /// Eigenvectors, of length 1, by columns.
+    pub v: Mat<f64>,
+    /// Their inverse.
+    pub v_inverse: Mat<f64>,
+    /// Condition number of the eigenvectors, in the Frobenius norm over the rank.
+    pub condition: f64,
+}
+
+/// Complex Schur form `A = Q T Qᴴ`, `T` upper triangular.
+#[derive(Debug, Clone)]
+pub struct Triangular {
+    /// Unitary.
+    pub q: Mat<c64>,
+    /// Upper triangular.
+    pub t: Mat<c64>,
+}
+
+impl AxisOperator {
+    /// Eigenvectors if they are real and well conditioned, and then the Schur form only if not.
+    ///
+    /// # Errors
+    /// Where a decomposition does not converge.
+    pub fn decompose(a: &Mat<f64>) -> Result<Self, SolverError> {
+        Ok(match Diagonal::of(a)? {
+            Some(diagonal) if diagonal.condition <= MAX_CONDITION => Self::Diagonal(diagonal),
+            _ => Self::Triangular(Triangular::of(a)?),
+        })
+    }
+}
+
+impl Diagonal {
+    /// `None` where eigenvalues are complex or eigenvectors dependent.
+    ///
+    /// # Errors
+    /// Where the decomposition does not converge.
+    pub fn of(a: &Mat<f64>) -> Result<Option<Self>, SolverError> {
+        let n = a.nrows();
+        let eigen = a.eigen().map_err(|_| SolverError::Decomposition)?;
+        let values: Vec<c64> = eigen.S().column_vector().iter().copied().collect();
+        let largest = values.iter().map(|l| l.norm()).fold(0.0, f64::max);
+        if values.iter().any(|l| l.im.abs() > MAX_IMAGINARY * largest) {
+            return Ok(None);
+        }
+        // A pair that is complex by rounding spans the same plane with its real and imaginary parts.
+        let vectors = eigen.U();
+        let mut v = Mat::from_fn(n, n, |i, j| if values[j].im < 0.0 { vectors[(i, j)].im } else { vectors[(i, j)].re });
+        for j in 0..n {
+            let norm = v.col(j).norm_l2();
+            (0..n).for_each(|i| v[(i, j)] /= norm);
+        }
+        let v_inverse = faer::linalg::solvers::DenseSolveCore::inverse(&v.partial_piv_lu());
+        let condition = v.norm_l2() * v_inverse.norm_l2() / n.max(1) as f64;
+        let usable = condition.is_finite();
+        let lambda = values.iter().map(|l| l.re).collect();
+        Ok(usable.then_some(Self { lambda, v, v_inverse, condition }))
+    }
+}
+
+impl Triangular {
+    /// The Schur form, by the QZ algorithm of the pair (A, 1).
+    ///
+    /// # Errors
+    /// Where the decomposition does not converge.
+    pub fn of(a: &Mat<f64>) -> Result<Self, SolverError> {
+        let n = a.nrows();
+        let mut s = Mat::from_fn(n, n, |i, j| c64::new(a[(i, j)], 0.0));
+        let mut unit = Mat::<c64>::identity(n, n);
+        let (mut q, mut z) = (unit.clone(), unit.clone());
+        if n > 0 {
+            let mut params: GevdParams = Auto::<c64>::auto();
+            // The blocked sweeps of faer 0.24 take minutes at n = 120 and lose five digits.
+            params.schur.blocking_threshold = usize::MAX;
+            let scratch = gen_hessenberg::generalized_hessenberg_scratch::<c64>(n, params.hessenberg)
+                .or(qz_cplx::hessenberg_to_qz_scratch::<c64>(n, Par::Seq, params.schur));
+            let mut memory = MemBuffer::new(scratch);
+            let stack = MemStack::new(&mut memory);
+            let (s, unit) = (s.as_mut(), unit.as_mut());
+            let mut s = s;
+            let mut unit = unit;
+            gen_hessenberg::generalized_hessenberg(
+                s.as_mut(),
+                unit.as_mut(),
+                Some(q.as_mut()),
+                Some(z.as_mut()),
+                Par::Seq,
+                stack,
+                params.hessenberg,
+            );
+            let (mut alpha, mut beta) = (Col::zeros(n), Col::zeros(n));
+            qz_cplx::hessenberg_to_qz(
+                s.as_mut(),
+                unit.as_mut(),
+                Some(q.as_mut()),
+                Some(z.as_mut()),
+                alpha.as_mut(),
+                beta.as_mut(),
+                ComputeEigenvectors::Yes,
+                Par::Seq,
+                params.schur,
+                stack,
+            );
+        }
+        // A = Q S Zᴴ and 1 = Q D Zᴴ with a diagonal D of phases, so A = Q (S D⁻¹) Qᴴ.
+        let mut off = 0.0f64;
+        let mut offs = 0.0f64;
+        for j in 0..n {
+            for i in 0..n {
+                if i != j {
+                    off = off.max(unit[(i, j)].norm());
+                }
+                if i > j {
+                    offs = offs.max(s[(i, j)].norm());
+                }
+            }
+        }
+        eprintln!("n {n} off {off:e} low s {offs:e}");
+        let t = Mat::from_fn(n, n, |i, j| if i <= j { s[(i, j)] / unit[(j, j)] } else { c64::ZERO });
+        if t.is_all_finite() { Ok(Self { q, t }) } else { Err(SolverError::Decomposition) }
+    }
+}
+
+/// A Kronecker sum over the modes of a tensor: triangular modes first, then diagonal ones.
+#[derive(Debug, Clone)]
+pub struct Separable {
+    /// Modes in Schur form.
+    pub triangular: Vec<Triangular>,
+    /// Eigenvalues of the diagonal modes (of the part of the last mode that is here).
+    pub diagonal: Vec<Vec<f64>>,
+    /// The zero-order term.
+    pub constant: f64,
+}
+
+impl Separable {
+    /// The eigenvalue sum nearest to zero and the one farthest from it.
+    pub fn extremes(&self) -> (f64, f64) {
+        let mut sums = vec![c64::new(self.constant, 0.0)];
+        let triangular = self.triangular.iter().map(|f| (0..f.t.nrows()).map(|i| f.t[(i, i)]).collect::<Vec<_>>());
+        let diagonal = self.diagonal.iter().map(|l| l.iter().map(|l| c64::new(*l, 0.0)).collect::<Vec<_>>());
+        let modes: Vec<Vec<c64>> = triangular.chain(diagonal).collect();
+        let (mut least, mut most) = (f64::MAX, 0.0f64);
+        let Some((last, first)) = modes.split_last() else { return (self.constant, self.constant) };
+        for mode in first {
+            sums = sums.iter().flat_map(|s| mode.iter().map(move |l| s + l)).collect();
+        }
+        for sum in sums {
+            for l in last {
+                let size = (sum + l).norm();
+                (least, most) = (least.min(size), most.max(size));
+            }
+        }
+        (least, most)
+    }
+
+    /// `y ← (A₁ ⊕ A₂ ⊕ … + constant + shift)⁻¹ y`.
+    ///
+    /// # Errors
+    /// Where the device fails or the length is wrong.
+    pub fn solve(&self, device: &Device, shift: f64, y: &mut Buffer<f64>) -> Result<(), KernelError> {
+        let shift = shift + self.constant;
+        if self.triangular.is_empty() {
+            let lambdas: Vec<&[f64]> = self.diagonal.iter().map(Vec::as_slice).collect();
+            return divide_by_sum(device, &lambdas, shift, y);
+        }
+        let mut sums = vec![shift];
+        for lambda in &self.diagonal {
+            sums = sums.iter().flat_map(|s| lambda.iter().map(move |l| s + l)).collect();
+        }
+        let columns = sums.len();
+        let rows: usize = self.triangular.iter().map(|f| f.t.nrows()).product();
+        let values = y.host_mut();
+        let solved: Vec<Vec<f64>> = (0..columns.div_ceil(COLUMNS))
+            .into_par_iter()
+            .map(|block| {
+                let range = block * COLUMNS..columns.min((block + 1) * COLUMNS);
+                let mut x: Vec<c64> = Vec::with_capacity(rows * range.len());
+                for row in values.chunks_exact(columns) {
+                    x.extend(row[range.clone()].iter().map(|v| c64::new(*v, 0.0)));
+                }
+                self.solve_columns(&sums[range], x)
+            })
+            .collect();
+        for (block, solved) in solved.iter().enumerate() {
+            let start = block * COLUMNS;
+            let width = solved.len() / rows;
+            for (row, x) in values.chunks_exact_mut(columns).zip(solved.chunks_exact(width)) {
+                row[start..start + width].copy_from_slice(x);
+            }
+        }
+        Ok(())
+    }
+
+    /// The solve for some columns, one shift each.
+    fn solve_columns(&self, shifts: &[f64], mut x: Vec<c64>) -> Vec<f64> {
+        for mode in 0..self.triangular.len() {
+            x = self.rotate(mode, shifts.len(), &x, true);
+        }
+        let shifts: Vec<c64> = shifts.iter().map(|s| c64::new(*s, 0.0)).collect();
+        substitute(&self.triangular, &shifts, &mut x);
+        for mode in 0..self.triangular.len() {
+            x = self.rotate(mode, shifts.len(), &x, false);
+        }
+        x.iter().map(|z| z.re).collect()
+    }
+
+    /// `Qᴴ ×ₘ x`, or `Q ×ₘ x`.
+    fn rotate(&self, mode: usize, columns: usize, x: &[c64], adjoint: bool) -> Vec<c64> {
+        let extents: Vec<usize> = self.triangular.iter().map(|f| f.t.nrows()).collect();
+        let (n, inner) = (extents[mode], extents[mode + 1..].iter().product::<usize>() * columns);
+        let mut out = vec![c64::ZERO; x.len()];
+        let q = self.triangular[mode].q.as_ref();
+        for (x, out) in x.chunks_exact(n * inner).zip(out.chunks_exact_mut(n * inner)) {
+            let x = faer::MatRef::from_row_major_slice(x, n, inner);
+            let out = faer::MatMut::from_row_major_slice_mut(out, n, inner);
+            let one = c64::ONE;
+            if adjoint {
+                faer::linalg::matmul::matmul(out, faer::Accum::Replace, q.adjoint(), x, one, Par::Seq);
+            } else {
+                faer::linalg::matmul::matmul(out, faer::Accum::Replace, q, x, one, Par::Seq);
+            }
+        }
+        out
+    }
+}
+
+/// Back substitution: `x ← (T₁ ⊕ T₂ ⊕ … + shift)⁻¹ x`, one shift for each column of the last extent.
+fn substitute(factors: &[Triangular], shifts: &[c64], x: &mut [c64]) {
+    let Some((first, rest)) = factors.split_first() else {
+        x.iter_mut().zip(shifts).for_each(|(x, s)| *x /= s);
+        return;
+    };
+    let n = first.t.nrows();
+    let inner = x.len() / n;
+    for i in (0..n).rev() {
+        let (head, solved) = x.split_at_mut((i + 1) * inner);
+        let row = &mut head[i * inner..];
+        for (j, solved) in (i + 1..n).zip(solved.chunks_exact(inner)) {
+            let t = first.t[(i, j)];
+            row.iter_mut().zip(solved).for_each(|(x, s)| *x -= t * s);
+        }
+        let shifts: Vec<c64> = shifts.iter().map(|s| s + first.t[(i, i)]).collect();
+        substitute(rest, &shifts, row);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use convoke_kernels::Philox;
+
+    use super::*;
+
+    fn random(n: usize, stream: u64) -> Mat<f64> {
+        let philox = Philox::new(3, stream);
+        Mat::from_fn(n, n, |i, j| philox.normal((i * n + j) as u64))
+    }
+
+    #[test]
+    fn schur_form_of_small_large_and_defective_matrices() {
+        let mut jordan = Mat::<f64>::identity(30, 30);
+        (0..29).for_each(|i| jordan[(i, i + 1)] = 1.0);
+        for a in [random(1, 1), random(7, 2), random(120, 3), jordan] {
+            let n = a.nrows();
+            let Triangular { q, t } = Triangular::of(&a).unwrap();
+            let complex = Mat::from_fn(n, n, |i, j| c64::new(a[(i, j)], 0.0));
+            let error = (&q * &t * q.adjoint() - &complex).norm_l2() / a.norm_l2();
+            assert!(error < 1e-13, "{n}: {error:e}");
+            assert!((q.adjoint() * &q - Mat::<c64>::identity(n, n)).norm_l2() < 1e-12);
+        }
+    }
+
+    /// `(A₁ ⊕ A₂ ⊕ Λ + c) x` by its definition, for two full modes and one diagonal.
+    fn apply(a1: &Mat<f64>, a2: &Mat<f64>, lambda: &[f64], c: f64, x: &[f64]) -> Vec<f64> {
+        let (n1, n2, n3) = (a1.nrows(), a2.nrows(), lambda.len());
+        let at = |i: usize, j: usize, k: usize| x[(i * n2 + j) * n3 + k];
+        let mut y = Vec::new();
+        for (i, j, k) in (0..n1).flat_map(|i| (0..n2).flat_map(move |j| (0..n3).map(move |k| (i, j, k)))) {
+            let first: f64 = (0..n1).map(|l| a1[(i, l)] * at(l, j, k)).sum();
+            let second: f64 = (0..n2).map(|l| a2[(j, l)] * at(i, l, k)).sum();
+            y.push(first + second + (lambda[k] + c) * at(i, j, k));
+        }
+        y
+    }
+
+    #[test]
+    fn two_triangular_modes_and_a_diagonal_one() {
+        let (a1, a2) = (random(9, 1) + Mat::<f64>::identity(9, 9) * faer::Scale(9.0), random(6, 2));
+        let lambda: Vec<f64> = (0..41).map(|k| 8.0 + k as f64).collect();
+        let x: Vec<f64> = (0..9 * 6 * 41).map(|i| (i as f64).sin()).collect();
+        let y = apply(&a1, &a2, &lambda, 0.7, &x);
+        let separable = Separable {
+            triangular: vec![Triangular::of(&a1).unwrap(), Triangular::of(&a2).unwrap()],
+            diagonal: vec![lambda],
+            constant: 0.5,
+        };
+        let mut y = Buffer::from_vec(&Device::cpu(), y).unwrap();
+        separable.solve(&Device::cpu(), 0.2, &mut y).unwrap();
+        for (x, y) in x.iter().zip(y.host()) {
+            assert!((x - y).abs() < 1e-11, "{x} {y}");
+        }
+    }
+
+    #[test]
+    fn eigenvectors_only_where_they_are_good() {
+        let n = 20;
+        let second = Mat::from_fn(n, n, |i, j| match i.abs_diff(j) {
+            0 => -2.0,
+            1 => 1.0,
+            _ => 0.0,
+        });
+        let AxisOperator::Diagonal(d) = AxisOperator::decompose(&second).unwrap() else { panic!("symmetric") };
+        let mut lambda = d.lambda.clone();
+        lambda.sort_by(f64::total_cmp);
+        for (k, l) in lambda.iter().rev().enumerate() {
+            let exact = -4.0 * ((k + 1) as f64 * std::f64::consts::PI / (2.0 * (n + 1) as f64)).sin().powi(2);
+            assert!((l - exact).abs() < 1e-13);
+        }
+        let shift = Mat::from_fn(n, n, |i, j| f64::from(j == i + 1) - f64::from(i == j + 1));
+        assert!(matches!(AxisOperator::decompose(&shift).unwrap(), AxisOperator::Triangular(_)));
+    }
+}

@@ -1,0 +1,39 @@
+//! What the mathematics of a problem can refuse.
+
+/// A problem that cannot be solved as it stands.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum SolverError {
+    /// Conditions of one axis repeat or contradict each other.
+    #[error("two conditions of an axis say the same of the solution")]
+    DependentConditions,
+    /// A matrix decomposition did not converge.
+    #[error("a matrix decomposition of an axis did not converge")]
+    Decomposition,
+    /// An eigenvalue of the operator is zero to rounding.
+    #[error(
+        "the operator is singular: its smallest eigenvalue is {smallest:.2e}, {ratio:.1e} of the largest; a constant or a \
+         resonant mode can be added to any solution"
+    )]
+    Singular {
+        /// The eigenvalue nearest to zero.
+        smallest: f64,
+        /// Its size relative to the largest.
+        ratio: f64,
+    },
+    /// Newton's method found no smaller residual.
+    #[error(
+        "Newton's method stopped at a residual of {residual:.2e} of the right-hand side after {iterations} iterations"
+    )]
+    NoConvergence {
+        /// Residual norm over that of the right-hand side.
+        residual: f64,
+        /// Iterations done.
+        iterations: u64,
+    },
+    /// A value that is not finite came up.
+    #[error("{what} is not finite at some point of the domain")]
+    NotFinite {
+        /// What was computed.
+        what: String,
+    },
+}
