@@ -13,6 +13,7 @@ mod error;
 pub mod gpu;
 pub mod kronecker;
 pub mod machine;
+pub mod pointwise;
 pub mod projector;
 pub mod ramp_filter;
 pub mod random;
