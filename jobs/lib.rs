@@ -1,6 +1,7 @@
 //! Everything that a person submits, and the program that does it.
 
 pub mod cli;
+pub mod expression;
 pub mod gp_pde;
 pub mod registry;
 pub mod tomography;
