@@ -157,6 +157,68 @@ fn slice_operations_equal_the_cpu_to_rounding() {
 }
 
 #[test]
+fn programs_equal_the_cpu_to_1e_13_with_every_operation_on_fields_axes_and_numbers() {
+    use convoke_kernels::pointwise::{Binary, Input, Op, Program, Unary};
+    let shape = [5, 7, 41];
+    let n: usize = shape.iter().product();
+    // Inputs: a field, the axes z, y, x, a number. tanh keeps the arguments moderate.
+    let mut ops: Vec<Op> = (0..5).map(Op::Input).collect();
+    ops.extend([Op::Binary(Binary::Mul, 1, 2), Op::Binary(Binary::Add, 5, 3), Op::Binary(Binary::Sub, 6, 4)]);
+    ops.extend([Op::Unary(Unary::Tanh, 7), Op::Unary(Unary::Cosh, 2), Op::PowI(0, -3), Op::Constant(1.25)]);
+    let base = ops.len() - 1;
+    for f in Unary::ALL {
+        ops.extend([Op::Unary(f, 8), Op::Unary(f, 0)]);
+    }
+    for f in Binary::ALL {
+        ops.extend([Op::Binary(f, base, 8), Op::Binary(f, 8, 9), Op::Binary(f, 0, 10)]);
+    }
+    let outputs: Vec<usize> = (0..ops.len()).collect();
+    for part in outputs.chunks(20) {
+        let program = Program::new(5, ops.clone(), part.to_vec()).unwrap();
+        let run = |device: &Device| {
+            let normal = |len: usize, stream| {
+                let p = Philox::new(8, stream);
+                Buffer::from_vec(device, (0..len as u64).map(|i| p.normal(i)).collect()).unwrap()
+            };
+            let mut u = normal(n, 0);
+            let mut axes = [0, 1, 2].map(|d| normal(shape[d], 1 + d as u64));
+            let mut inputs = vec![Input::Field(&mut u)];
+            let stride = |d: usize| shape[d + 1..].iter().product();
+            inputs.extend(axes.iter_mut().enumerate().map(|(d, values)| Input::Axis { values, stride: stride(d) }));
+            inputs.push(Input::Scalar(0.4));
+            let mut out: Vec<Buffer<f64>> = part.iter().map(|_| Buffer::zeros(device, n).unwrap()).collect();
+            program.run(device, n, &mut inputs, &mut out.iter_mut().collect::<Vec<_>>()).unwrap();
+            out.into_iter().map(Buffer::into_vec).collect::<Vec<_>>()
+        };
+        let expected = run(&Device::cpu());
+        for device in devices() {
+            for ((got, expected), step) in run(&device).iter().zip(&expected).zip(part) {
+                for (i, (a, b)) in got.iter().zip(expected).enumerate() {
+                    let close = a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= 1e-13 * b.abs();
+                    assert!(close, "{device:?}, {:?}, point {i}: {a}, the CPU has {b}", ops[*step]);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_program_with_too_many_live_values_is_refused_on_a_gpu() {
+    use convoke_kernels::pointwise::{Binary, Input, Op, Program, Unary};
+    // 100 sines, all of them needed by the sums that follow.
+    let mut ops = vec![Op::Input(0)];
+    ops.extend((0..100).map(|i| Op::Unary(Unary::Sin, i)));
+    ops.extend((0..100).map(|i| Op::Binary(Binary::Add, 100 + i, 100 - i)));
+    let program = Program::new(1, ops, vec![200]).unwrap();
+    for device in devices() {
+        let (mut u, mut out) = (Buffer::zeros(&device, 300).unwrap(), Buffer::zeros(&device, 300).unwrap());
+        let error = program.run(&device, 300, &mut [Input::Field(&mut u)], &mut [&mut out]).unwrap_err();
+        assert!(error.to_string().contains("at most 96"), "{error}");
+        program.run(&Device::cpu(), 300, &mut [Input::Field(&mut u)], &mut [&mut out]).unwrap();
+    }
+}
+
+#[test]
 fn a_buffer_follows_its_last_use() {
     for device in devices() {
         let ops = Slices::new(&device, 1).unwrap();

@@ -8,7 +8,7 @@ pub mod emulation;
 mod modules;
 
 pub use modules::{MODULES, Module};
-pub(crate) use modules::{PROJECTOR, RAMP_FILTER, SLICES};
+pub(crate) use modules::{POINTWISE, PROJECTOR, RAMP_FILTER, SLICES};
 
 use crate::device::GpuInfo;
 use crate::{KernelError, Result};

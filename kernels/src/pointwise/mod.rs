@@ -5,6 +5,7 @@
 //! 400 x 400 points takes 800 sines. Results do not depend on the number of threads. Sums of products are not fused.
 
 mod cpu;
+mod cuda;
 mod op;
 mod plan;
 mod reference;
@@ -75,7 +76,7 @@ impl Program {
     }
 
     /// Evaluate at points 0 to `n_points`; each output, `[n_points]`, is overwritten in full. Errors where the numbers of
-    /// inputs and outputs or their lengths are wrong.
+    /// inputs and outputs or their lengths are wrong, and on a GPU where the program keeps more than 96 values at once.
     pub fn run(
         &self,
         device: &Device,
@@ -88,8 +89,8 @@ impl Program {
             return Ok(());
         }
         let plan = plan::plan(self, &kinds, n_points);
-        if let Device::Gpu(_) = device {
-            // Runs on the host until the device code is there; the buffers fetch and send.
+        if let Device::Gpu(gpu) = device {
+            return cuda::run(gpu, &plan, inputs, outputs);
         }
         let values: Vec<Values<'_>> = inputs.iter_mut().map(values).collect();
         let outputs = outputs.iter_mut().map(|b| b.host_out()).collect();
