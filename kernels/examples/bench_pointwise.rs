@@ -7,7 +7,7 @@ use convoke_kernels::pointwise::{Binary, Input, Op, Program, Unary};
 use convoke_kernels::{Buffer, Device, Philox};
 use std::time::Instant;
 
-type AnyError = Box<dyn std::error::Error>;
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> Result<(), AnyError> {
     let n: usize = std::env::args().nth(1).map_or(Ok(128), |n| n.parse())?;
