@@ -5,7 +5,7 @@ use std::path::Path;
 
 use convoke_data::formats::vtkhdf::{self, Image};
 use convoke_data::schema;
-use convoke_data::store::{Digest, Layout, Writer};
+use convoke_data::store::{Digest, Element, Layout, Writer};
 use serde::{Deserialize, Serialize};
 
 use crate::comm::Comm;
@@ -20,7 +20,7 @@ const MESSAGE: usize = 16 << 20;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Axis {
     /// Name, such as `z`.
-    pub name: &'static str,
+    pub name: String,
     /// Unit, such as `mm`.
     pub unit: String,
     /// Coordinate of the first sample.
@@ -71,15 +71,15 @@ impl Results {
     ///
     /// # Errors
     /// Data errors of writing, on every rank.
-    pub fn array(
+    pub fn array<T: Element>(
         &mut self,
         name: &str,
         shape: &[usize],
         part: (Region, bool),
-        data: &[f32],
+        data: &[T],
         meaning: &Meaning,
     ) -> Result<()> {
-        let declared = self.declare(name, shape, meaning);
+        let declared = self.declare::<T>(name, shape, meaning);
         self.comm.agree(declared)?;
         let (region, owned) = part;
         let offer = serde_json::to_vec(&Offer { region: region.clone(), owned }).expect("plain data");
@@ -104,7 +104,7 @@ impl Results {
                     let start = (slab.start[0] - region.start[0]) * (region.len() / region.count[0]);
                     &data[start..start + slab.len()]
                 } else {
-                    received.resize(slab.len(), 0f32);
+                    received.resize(slab.len(), T::zeroed());
                     self.comm.recv_into(rank, &mut received)?;
                     &received
                 };
@@ -127,7 +127,7 @@ impl Results {
     }
 
     fn copy_pieces(&mut self, name: &str, shape: &[usize], pieces: &Pieces, meaning: &Meaning) -> Result<()> {
-        self.declare(name, shape, meaning)?;
+        self.declare::<f32>(name, shape, meaning)?;
         for (piece, take) in pieces.cover(name, shape[0])? {
             piece.verify()?;
             for slab in slabs(&Region::rows(shape, take)) {
@@ -138,23 +138,23 @@ impl Results {
         Ok(())
     }
 
-    fn declare(&mut self, name: &str, shape: &[usize], meaning: &Meaning) -> Result<()> {
+    fn declare<T: Element>(&mut self, name: &str, shape: &[usize], meaning: &Meaning) -> Result<()> {
         let Some(writer) = &mut self.writer else { return Ok(()) };
         let path = schema::result(name);
-        writer.dataset::<f32>(&path, shape, Layout::Contiguous)?;
-        let axes: Vec<&str> = meaning.axes.iter().map(|a| a.name).collect();
+        writer.dataset::<T>(&path, shape, Layout::Contiguous)?;
+        let axes: Vec<&str> = meaning.axes.iter().map(|a| a.name.as_str()).collect();
         writer.attribute(&path, schema::field::AXES, axes.join(":").as_str())?;
         writer.attribute(&path, schema::field::UNITS, meaning.unit.as_str())?;
         writer.attribute(&path, schema::field::LONG_NAME, meaning.long_name.as_str())?;
         writer.attribute(&path, "spacing", meaning.axes.iter().map(|a| a.spacing).collect::<Vec<f64>>())?;
         writer.attribute(&path, "origin", meaning.axes.iter().map(|a| a.origin).collect::<Vec<f64>>())?;
         for (axis, info) in meaning.axes.iter().enumerate() {
-            let scale = schema::result(info.name);
+            let scale = schema::result(&info.name);
             if self.scales.insert(scale.clone()) {
                 self.coordinate(&scale, shape[axis], info)?;
             }
             let writer = self.writer.as_mut().expect("only rank 0 declares");
-            writer.scale(&path, axis, &scale, info.name)?;
+            writer.scale(&path, axis, &scale, &info.name)?;
         }
         Ok(())
     }
@@ -167,7 +167,7 @@ impl Results {
         Ok(())
     }
 
-    fn write(&mut self, name: &str, slab: &Region, rows: &[f32]) -> Result<()> {
+    fn write<T: Element>(&mut self, name: &str, slab: &Region, rows: &[T]) -> Result<()> {
         let Some(writer) = &mut self.writer else { return Ok(()) };
         Ok(writer.write(&schema::result(name), &slab.start, &slab.count, rows)?)
     }
@@ -229,7 +229,7 @@ impl Results {
 /// A region cut along its first axis into messages.
 fn slabs(region: &Region) -> Vec<Region> {
     let row = region.len() / region.count[0].max(1);
-    let rows = (MESSAGE / 4 / row.max(1)).max(1);
+    let rows = (MESSAGE / 8 / row.max(1)).max(1);
     let end = region.start[0] + region.count[0];
     (region.start[0]..end).step_by(rows).map(|first| region.clone().with(0, first..end.min(first + rows))).collect()
 }

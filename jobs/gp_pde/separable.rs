@@ -9,7 +9,8 @@ use convoke_kernels::{Buffer, Device, KernelError};
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::evd::ComputeEigenvectors;
 use faer::linalg::gevd::{GevdParams, gen_hessenberg, qz_cplx};
-use faer::{Auto, Col, Mat, Par, c64};
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Auto, Col, Mat, MatMut, MatRef, Par, c64};
 use rayon::prelude::*;
 
 use super::solver_error::SolverError;
@@ -138,49 +139,59 @@ impl Triangular {
             );
         }
         // A = Q S Zᴴ and 1 = Q D Zᴴ with a diagonal D of phases, so A = Q (S D⁻¹) Qᴴ.
-        let mut off = 0.0f64;
-        let mut offs = 0.0f64;
-        for j in 0..n {
-            for i in 0..n {
-                if i != j {
-                    off = off.max(unit[(i, j)].norm());
-                }
-                if i > j {
-                    offs = offs.max(s[(i, j)].norm());
-                }
-            }
-        }
-        eprintln!("n {n} off {off:e} low s {offs:e}");
         let t = Mat::from_fn(n, n, |i, j| if i <= j { s[(i, j)] / unit[(j, j)] } else { c64::ZERO });
         if t.is_all_finite() { Ok(Self { q, t }) } else { Err(SolverError::Decomposition) }
     }
 }
 
-/// A Kronecker sum over the modes of a tensor: triangular modes first, then diagonal ones.
+/// One mode of a [`Separable`] operator.
+#[derive(Debug, Clone)]
+pub enum Mode {
+    /// Eigenvalues, of the part of the mode that is here.
+    Diagonal(Vec<f64>),
+    /// Schur form; the whole mode is here.
+    Triangular(Triangular),
+}
+
+impl Mode {
+    /// Extent of the mode here.
+    pub fn extent(&self) -> usize {
+        match self {
+            Self::Diagonal(lambda) => lambda.len(),
+            Self::Triangular(factor) => factor.t.nrows(),
+        }
+    }
+
+    fn eigenvalues(&self) -> Vec<c64> {
+        match self {
+            Self::Diagonal(lambda) => lambda.iter().map(|l| c64::new(*l, 0.0)).collect(),
+            Self::Triangular(factor) => (0..factor.t.nrows()).map(|i| factor.t[(i, i)]).collect(),
+        }
+    }
+}
+
+/// A Kronecker sum over the modes of a tensor, plus a constant.
 #[derive(Debug, Clone)]
 pub struct Separable {
-    /// Modes in Schur form.
-    pub triangular: Vec<Triangular>,
-    /// Eigenvalues of the diagonal modes (of the part of the last mode that is here).
-    pub diagonal: Vec<Vec<f64>>,
+    /// The modes, slowest first.
+    pub modes: Vec<Mode>,
     /// The zero-order term.
     pub constant: f64,
 }
 
 impl Separable {
-    /// The eigenvalue sum nearest to zero and the one farthest from it.
+    /// Sizes of the eigenvalues nearest to zero and farthest from it; `(MAX, 0)` where no coefficient is here.
     pub fn extremes(&self) -> (f64, f64) {
         let mut sums = vec![c64::new(self.constant, 0.0)];
-        let triangular = self.triangular.iter().map(|f| (0..f.t.nrows()).map(|i| f.t[(i, i)]).collect::<Vec<_>>());
-        let diagonal = self.diagonal.iter().map(|l| l.iter().map(|l| c64::new(*l, 0.0)).collect::<Vec<_>>());
-        let modes: Vec<Vec<c64>> = triangular.chain(diagonal).collect();
         let (mut least, mut most) = (f64::MAX, 0.0f64);
-        let Some((last, first)) = modes.split_last() else { return (self.constant, self.constant) };
+        let Some((last, first)) = self.modes.split_last() else { return (least, most) };
         for mode in first {
-            sums = sums.iter().flat_map(|s| mode.iter().map(move |l| s + l)).collect();
+            let values = mode.eigenvalues();
+            sums = sums.iter().flat_map(|s| values.iter().map(move |l| s + l)).collect();
         }
+        let last = last.eigenvalues();
         for sum in sums {
-            for l in last {
+            for l in &last {
                 let size = (sum + l).norm();
                 (least, most) = (least.min(size), most.max(size));
             }
@@ -194,73 +205,81 @@ impl Separable {
     /// Where the device fails or the length is wrong.
     pub fn solve(&self, device: &Device, shift: f64, y: &mut Buffer<f64>) -> Result<(), KernelError> {
         let shift = shift + self.constant;
-        if self.triangular.is_empty() {
-            let lambdas: Vec<&[f64]> = self.diagonal.iter().map(Vec::as_slice).collect();
+        let lambdas: Vec<&[f64]> =
+            self.modes.iter().filter_map(|m| if let Mode::Diagonal(l) = m { Some(l.as_slice()) } else { None }).collect();
+        if lambdas.len() == self.modes.len() {
             return divide_by_sum(device, &lambdas, shift, y);
         }
         let mut sums = vec![shift];
-        for lambda in &self.diagonal {
+        for lambda in lambdas {
             sums = sums.iter().flat_map(|s| lambda.iter().map(move |l| s + l)).collect();
         }
-        let columns = sums.len();
-        let rows: usize = self.triangular.iter().map(|f| f.t.nrows()).product();
-        let values = y.host_mut();
-        let solved: Vec<Vec<f64>> = (0..columns.div_ceil(COLUMNS))
-            .into_par_iter()
-            .map(|block| {
-                let range = block * COLUMNS..columns.min((block + 1) * COLUMNS);
-                let mut x: Vec<c64> = Vec::with_capacity(rows * range.len());
-                for row in values.chunks_exact(columns) {
-                    x.extend(row[range.clone()].iter().map(|v| c64::new(*v, 0.0)));
-                }
-                self.solve_columns(&sums[range], x)
+        let factors: Vec<&Triangular> =
+            self.modes.iter().filter_map(|m| if let Mode::Triangular(f) = m { Some(f) } else { None }).collect();
+        let (rows, columns) = self.offsets();
+        let values = y.host();
+        let solved: Vec<Vec<f64>> = columns
+            .par_chunks(COLUMNS)
+            .zip(sums.par_chunks(COLUMNS))
+            .map(|(columns, sums)| {
+                let element = |row: usize| columns.iter().map(move |c| c64::new(values[row + c], 0.0));
+                solve_columns(&factors, sums, rows.iter().copied().flat_map(element).collect())
             })
             .collect();
-        for (block, solved) in solved.iter().enumerate() {
-            let start = block * COLUMNS;
-            let width = solved.len() / rows;
-            for (row, x) in values.chunks_exact_mut(columns).zip(solved.chunks_exact(width)) {
-                row[start..start + width].copy_from_slice(x);
+        let values = y.host_mut();
+        for (columns, solved) in columns.chunks(COLUMNS).zip(&solved) {
+            for (row, x) in rows.iter().zip(solved.chunks_exact(columns.len())) {
+                columns.iter().zip(x).for_each(|(column, x)| values[row + column] = *x);
             }
         }
         Ok(())
     }
 
-    /// The solve for some columns, one shift each.
-    fn solve_columns(&self, shifts: &[f64], mut x: Vec<c64>) -> Vec<f64> {
-        for mode in 0..self.triangular.len() {
-            x = self.rotate(mode, shifts.len(), &x, true);
+    /// Where an element lies: the offsets of the triangular modes' indices, and of the diagonal ones'.
+    fn offsets(&self) -> (Vec<usize>, Vec<usize>) {
+        let (mut rows, mut columns) = (vec![0], vec![0]);
+        for (m, mode) in self.modes.iter().enumerate() {
+            let stride: usize = self.modes[m + 1..].iter().map(Mode::extent).product();
+            let offsets = if matches!(mode, Mode::Triangular(_)) { &mut rows } else { &mut columns };
+            *offsets = offsets.iter().flat_map(|o| (0..mode.extent()).map(move |i| o + i * stride)).collect();
         }
-        let shifts: Vec<c64> = shifts.iter().map(|s| c64::new(*s, 0.0)).collect();
-        substitute(&self.triangular, &shifts, &mut x);
-        for mode in 0..self.triangular.len() {
-            x = self.rotate(mode, shifts.len(), &x, false);
-        }
-        x.iter().map(|z| z.re).collect()
-    }
-
-    /// `Qᴴ ×ₘ x`, or `Q ×ₘ x`.
-    fn rotate(&self, mode: usize, columns: usize, x: &[c64], adjoint: bool) -> Vec<c64> {
-        let extents: Vec<usize> = self.triangular.iter().map(|f| f.t.nrows()).collect();
-        let (n, inner) = (extents[mode], extents[mode + 1..].iter().product::<usize>() * columns);
-        let mut out = vec![c64::ZERO; x.len()];
-        let q = self.triangular[mode].q.as_ref();
-        for (x, out) in x.chunks_exact(n * inner).zip(out.chunks_exact_mut(n * inner)) {
-            let x = faer::MatRef::from_row_major_slice(x, n, inner);
-            let out = faer::MatMut::from_row_major_slice_mut(out, n, inner);
-            let one = c64::ONE;
-            if adjoint {
-                faer::linalg::matmul::matmul(out, faer::Accum::Replace, q.adjoint(), x, one, Par::Seq);
-            } else {
-                faer::linalg::matmul::matmul(out, faer::Accum::Replace, q, x, one, Par::Seq);
-            }
-        }
-        out
+        (rows, columns)
     }
 }
 
+/// The solve for some columns, one shift each: rotate into the Schur bases, substitute, rotate back.
+fn solve_columns(factors: &[&Triangular], shifts: &[f64], mut x: Vec<c64>) -> Vec<f64> {
+    for mode in 0..factors.len() {
+        x = rotate(factors, mode, shifts.len(), &x, true);
+    }
+    let shifts: Vec<c64> = shifts.iter().map(|s| c64::new(*s, 0.0)).collect();
+    substitute(factors, &shifts, &mut x);
+    for mode in 0..factors.len() {
+        x = rotate(factors, mode, shifts.len(), &x, false);
+    }
+    x.iter().map(|z| z.re).collect()
+}
+
+/// `Qᴴ ×ₘ x`, or `Q ×ₘ x`.
+fn rotate(factors: &[&Triangular], mode: usize, columns: usize, x: &[c64], adjoint: bool) -> Vec<c64> {
+    let inner = factors[mode + 1..].iter().map(|f| f.t.nrows()).product::<usize>() * columns;
+    let q = factors[mode].q.as_ref();
+    let n = q.nrows();
+    let mut out = vec![c64::ZERO; x.len()];
+    for (x, out) in x.chunks_exact(n * inner).zip(out.chunks_exact_mut(n * inner)) {
+        let x = MatRef::from_row_major_slice(x, n, inner);
+        let out = MatMut::from_row_major_slice_mut(out, n, inner);
+        if adjoint {
+            matmul(out, Accum::Replace, q.adjoint(), x, c64::ONE, Par::Seq);
+        } else {
+            matmul(out, Accum::Replace, q, x, c64::ONE, Par::Seq);
+        }
+    }
+    out
+}
+
 /// Back substitution: `x ← (T₁ ⊕ T₂ ⊕ … + shift)⁻¹ x`, one shift for each column of the last extent.
-fn substitute(factors: &[Triangular], shifts: &[c64], x: &mut [c64]) {
+fn substitute(factors: &[&Triangular], shifts: &[c64], x: &mut [c64]) {
     let Some((first, rest)) = factors.split_first() else {
         x.iter_mut().zip(shifts).for_each(|(x, s)| *x /= s);
         return;
@@ -324,8 +343,11 @@ mod tests {
         let x: Vec<f64> = (0..9 * 6 * 41).map(|i| (i as f64).sin()).collect();
         let y = apply(&a1, &a2, &lambda, 0.7, &x);
         let separable = Separable {
-            triangular: vec![Triangular::of(&a1).unwrap(), Triangular::of(&a2).unwrap()],
-            diagonal: vec![lambda],
+            modes: vec![
+                Mode::Triangular(Triangular::of(&a1).unwrap()),
+                Mode::Triangular(Triangular::of(&a2).unwrap()),
+                Mode::Diagonal(lambda),
+            ],
             constant: 0.5,
         };
         let mut y = Buffer::from_vec(&Device::cpu(), y).unwrap();

@@ -273,8 +273,8 @@ impl Tomography {
     fn meaning(&self) -> Meaning {
         let voxel = self.voxel();
         let unit = self.source.pixel.1;
-        let axis = |name, n: usize, spacing: f64| Axis {
-            name,
+        let axis = |name: &str, n: usize, spacing: f64| Axis {
+            name: String::from(name),
             unit: unit.to_owned(),
             origin: -(n as f64 - 1.0) / 2.0 * spacing,
             spacing,

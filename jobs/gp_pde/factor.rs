@@ -1,0 +1,170 @@
+//! One axis ready for solving: its basis, its operator decomposed, and everything evaluated at points.
+
+use faer::Mat;
+
+use super::basis::{Basis, Functional};
+use super::features::Prior;
+use super::separable::{AxisOperator, Diagonal, Mode, Triangular};
+use super::solver_error::SolverError;
+
+/// Smallest relative deviation of a basis function that is kept, to begin with.
+const TOLERANCE: f64 = 1e-12;
+/// The largest that is tried before the Schur form is taken instead of eigenvectors.
+const MAX_TOLERANCE: f64 = 1e-6;
+/// Condition number of eigenvectors that is good enough.
+const MAX_CONDITION: f64 = 1e4;
+/// Eigenvalues on the wrong side of zero, relative to the largest, that are rounding.
+const SPURIOUS: f64 = 1e-6;
+
+/// The fixed part of an axis: what the job file says of it.
+#[derive(Debug, Clone)]
+pub struct Axis {
+    /// Collocation points, measured from the start of the axis.
+    pub nodes: Vec<f64>,
+    /// Length.
+    pub length: f64,
+    /// Whether functions repeat after `length`.
+    pub periodic: bool,
+    /// Conditions at its ends.
+    pub conditions: Vec<Functional>,
+    /// The separable part of the equation along this axis: order, and the coefficient at every node.
+    pub terms: Vec<(usize, Vec<f64>)>,
+}
+
+impl Axis {
+    /// Whether eigenvectors are worth trying: conditions at both ends, and the highest order even.
+    fn is_elliptic(&self) -> bool {
+        let ends = [0.0, self.length];
+        let both = ends.iter().all(|end| self.conditions.iter().any(|c| c.at == *end));
+        let highest = self.terms.iter().map(|t| t.0).max().unwrap_or(0);
+        (both || self.periodic) && highest % 2 == 0
+    }
+
+    /// The sign that eigenvalues of the highest even order have, if its coefficient has one sign.
+    fn sign(&self) -> Option<f64> {
+        let (order, c) = self.terms.iter().max_by_key(|t| t.0).filter(|t| t.0 > 0 && t.0 % 2 == 0)?;
+        let sign = if order % 4 == 0 { 1.0 } else { -1.0 };
+        let first = c.first()?.signum();
+        c.iter().all(|c| c.signum() == first).then_some(sign * first)
+    }
+}
+
+/// An axis with its prior: all that a solve needs of it.
+#[derive(Debug, Clone)]
+pub struct AxisFactor {
+    /// Basis and lifts.
+    pub basis: Basis,
+    /// The operator's eigenvalues or Schur form.
+    pub mode: Mode,
+    /// From the solver's coefficients to basis functions: eigenvectors, or nothing for a Schur form.
+    vectors: Option<Diagonal>,
+    /// Smallest relative deviation that was kept.
+    pub tolerance: f64,
+}
+
+impl AxisFactor {
+    /// The factor of `axis` under `prior`. The tolerance rises until no eigenvalue has the wrong sign and eigenvectors
+    /// are well conditioned.
+    ///
+    /// # Errors
+    /// Where conditions depend on each other or a decomposition does not converge.
+    pub fn new(axis: &Axis, prior: &Prior) -> Result<Self, SolverError> {
+        let mut tolerance = TOLERANCE;
+        while axis.is_elliptic() && tolerance < MAX_TOLERANCE {
+            let basis = Basis::new(&axis.nodes, prior.clone(), &axis.conditions, tolerance)?;
+            let a = operator(axis, &basis);
+            if let Some(vectors) = Diagonal::of(&a)? {
+                let largest = vectors.lambda.iter().fold(0.0f64, |m, l| m.max(l.abs()));
+                let sign = axis.sign();
+                let right = vectors.lambda.iter().all(|l| sign.is_none_or(|s| l * s > -SPURIOUS * largest));
+                if right && vectors.condition <= MAX_CONDITION {
+                    let mode = Mode::Diagonal(vectors.lambda.clone());
+                    return Ok(Self { basis, mode, vectors: Some(vectors), tolerance });
+                }
+            }
+            tolerance *= 10.0;
+        }
+        let tolerance = TOLERANCE;
+        let basis = Basis::new(&axis.nodes, prior.clone(), &axis.conditions, tolerance)?;
+        let mode = match AxisOperator::decompose(&operator(axis, &basis))? {
+            AxisOperator::Diagonal(vectors) => {
+                let mode = Mode::Diagonal(vectors.lambda.clone());
+                return Ok(Self { basis, mode, vectors: Some(vectors), tolerance });
+            }
+            AxisOperator::Triangular(Triangular { q, t }) => Mode::Triangular(Triangular { q, t }),
+        };
+        Ok(Self { basis, mode, vectors: None, tolerance })
+    }
+
+    /// Number of coefficients.
+    pub fn rank(&self) -> usize {
+        self.basis.conditioned.rank()
+    }
+
+    /// From values at the nodes to the solver's coefficients: `rank × nodes`.
+    pub fn analysis(&self) -> Mat<f64> {
+        let u = self.basis.conditioned.values.transpose();
+        self.vectors.as_ref().map_or_else(|| u.to_owned(), |d| &d.v_inverse * u)
+    }
+
+    /// Everything about points of this axis, measured from its start, up to derivatives of `max_order`.
+    pub fn at(&self, points: &[f64], max_order: usize) -> AxisAt {
+        let (mut functions, mut lifts, mut free) = (Vec::new(), Vec::new(), Vec::new());
+        for order in 0..=max_order {
+            let phi = self.basis.prior.features(points, order);
+            let conditioned = &phi * &self.basis.conditioned.coefficients;
+            functions.push(self.vectors.as_ref().map_or_else(|| conditioned.clone(), |d| &conditioned * &d.v));
+            lifts.push(&phi * &self.basis.lifts);
+            free.push(&phi * &self.basis.free.coefficients);
+        }
+        AxisAt { functions, lifts, free, nodes: None }
+    }
+
+    /// As [`AxisFactor::at`], for some of the nodes, where values need no interpolation.
+    pub fn at_nodes(&self, axis: &Axis, range: std::ops::Range<usize>, max_order: usize) -> AxisAt {
+        let mut at = self.at(&axis.nodes[range.clone()], max_order);
+        let u = self.basis.conditioned.values.subrows(range.start, range.len());
+        at.functions[0] = self.vectors.as_ref().map_or_else(|| u.to_owned(), |d| u * &d.v);
+        at.nodes = Some(range);
+        at
+    }
+}
+
+/// Basis functions and lifts of one axis at some points, by order of the derivative.
+#[derive(Debug, Clone)]
+pub struct AxisAt {
+    /// `points × rank`: the functions of the solver's coefficients.
+    pub functions: Vec<Mat<f64>>,
+    /// `points × conditions`.
+    pub lifts: Vec<Mat<f64>>,
+    /// `points × free rank`.
+    pub free: Vec<Mat<f64>>,
+    /// Where the points are nodes: which.
+    pub nodes: Option<std::ops::Range<usize>>,
+}
+
+impl AxisAt {
+    /// Number of points.
+    pub fn len(&self) -> usize {
+        self.functions[0].nrows()
+    }
+
+    /// Whether there are no points.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// `Uᵀ Σ c(x) ∂ᵏ` on the basis.
+fn operator(axis: &Axis, basis: &Basis) -> Mat<f64> {
+    let rank = basis.conditioned.rank();
+    let mut a = Mat::zeros(rank, rank);
+    for (order, c) in &axis.terms {
+        let mut image = basis.prior.features(&axis.nodes, *order) * &basis.conditioned.coefficients;
+        for (i, c) in c.iter().enumerate() {
+            image.row_mut(i).iter_mut().for_each(|v| *v *= c);
+        }
+        a += basis.conditioned.values.transpose() * image;
+    }
+    a
+}

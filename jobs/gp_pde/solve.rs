@@ -1,0 +1,387 @@
+//! The solution of one problem under given priors: one direct solve, or Newton's method with GMRES.
+//!
+//! With `u = w + G` (G the lift), the coefficients y of w solve `S y + Uᵀ (S G + N(w + G)) = 0`, where S is the separable
+//! operator. Newton's method works on this equation multiplied by `(S + σ)⁻¹`, σ the mean of ∂N/∂u, so that what GMRES
+//! sees is the identity plus a smoothing operator.
+
+use convoke_cluster::{Comm, Result};
+use convoke_kernels::kronecker::{add_combination, dots};
+use convoke_kernels::{Buffer, Device};
+use faer::Mat;
+
+use super::equation::{Coordinates, Equation, MultiIndex};
+use super::factor::{Axis, AxisAt, AxisFactor};
+use super::features::Prior;
+use super::field::{PointSet, Transforms};
+use super::krylov::{Krylov, gmres};
+use super::lift::Faces;
+use super::separable::{Mode, Separable};
+use super::solver_error::SolverError;
+
+/// Residual of the linear system at which GMRES stops, relative to the right-hand side.
+const FORCING: f64 = 1e-5;
+/// Halvings of a Newton step before it is given up.
+const HALVINGS: usize = 12;
+/// An eigenvalue this much smaller than the largest is zero.
+const SINGULAR: f64 = 1e-13;
+
+/// What is to be solved, apart from the prior.
+#[derive(Debug)]
+pub struct Problem {
+    /// Axes, with their conditions.
+    pub axes: Vec<Axis>,
+    /// Coordinate at which each axis starts.
+    pub starts: Vec<f64>,
+    /// The equation.
+    pub equation: Equation,
+    /// Data of the conditions.
+    pub faces: Faces,
+}
+
+impl Problem {
+    /// Coordinates, in the problem's units, of points that are measured from the start of their axis.
+    fn coordinates(&self, points: &[Vec<f64>]) -> Coordinates {
+        points.iter().zip(&self.starts).map(|(x, start)| x.iter().map(|x| start + x).collect()).collect()
+    }
+}
+
+/// A problem with its priors, factorised.
+#[derive(Debug)]
+pub struct Solver {
+    device: Device,
+    comm: Comm,
+    /// By axis.
+    pub factors: Vec<AxisFactor>,
+    separable: Separable,
+    transforms: Transforms,
+    nodes: PointSet,
+    /// Coordinates of the nodes that are here.
+    grid: Coordinates,
+    /// The lift at the nodes that are here.
+    lift: Vec<f64>,
+    /// The separable operator applied to the lift.
+    fixed: Vec<f64>,
+    /// Derivatives of the lift that `N` reads.
+    rest_lifts: Vec<Vec<f64>>,
+}
+
+/// What one Newton step did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NewtonStep {
+    /// Norm of the preconditioned residual after the step, over that of the solution's coefficients.
+    pub residual: f64,
+    /// Iterations of GMRES.
+    pub krylov_iterations: usize,
+    /// Whether a smaller residual was found at all.
+    pub improved: bool,
+}
+
+impl Solver {
+    /// Factorises. Collective.
+    ///
+    /// # Errors
+    /// Where conditions depend on each other, the operator is singular or a decomposition does not converge.
+    pub fn new(device: &Device, comm: &Comm, problem: &Problem, priors: &[Prior]) -> Result<Self> {
+        let factors: Vec<AxisFactor> = factorise(&problem.axes, priors).map_err(workload)?;
+        let orders = problem.equation.max_orders();
+        let last_is_diagonal = matches!(factors.last().map(|f| &f.mode), Some(Mode::Diagonal(_)));
+        let padded = factors.len() == 1 || !last_is_diagonal;
+        let analysis: Vec<Mat<f64>> = factors.iter().map(AxisFactor::analysis).collect();
+        let transforms = Transforms::new(device, comm, &analysis, padded)?;
+        let mut modes: Vec<Mode> = factors.iter().map(|f| f.mode.clone()).collect();
+        if padded {
+            modes.push(Mode::Diagonal(vec![0.0]));
+        }
+        if let Some(Mode::Diagonal(lambda)) = modes.last_mut() {
+            *lambda = lambda[transforms.last.clone()].to_vec();
+        }
+        let separable = Separable { modes, constant: problem.equation.constant };
+        let at = |axis: usize, range| factors[axis].at_nodes(&problem.axes[axis], range, orders[axis]);
+        let all: Vec<AxisAt> = (0..factors.len()).map(|a| at(a, 0..problem.axes[a].nodes.len())).collect();
+        let nodes = PointSet::new(device, comm, &all, padded)?;
+        let mut here = all;
+        here[0] = at(0, nodes.rows.clone());
+        let mut local: Vec<Vec<f64>> = problem.axes.iter().map(|a| a.nodes.clone()).collect();
+        local[0] = local[0][nodes.rows.clone()].to_vec();
+        let mut solver = Self {
+            device: device.clone(),
+            comm: comm.clone(),
+            grid: problem.coordinates(&local),
+            separable,
+            transforms,
+            nodes,
+            lift: Vec::new(),
+            fixed: Vec::new(),
+            rest_lifts: Vec::new(),
+            factors,
+        };
+        solver.check_regular()?;
+        solver.lift_all(problem, &here)?;
+        Ok(solver)
+    }
+
+    /// The lift, the separable operator applied to it, and its derivatives that `N` reads.
+    fn lift_all(&mut self, problem: &Problem, here: &[AxisAt]) -> Result<()> {
+        let lift = |orders: &[usize]| problem.faces.lift(&self.factors, here, orders);
+        let zero = vec![0; here.len()];
+        self.lift = lift(&zero)?;
+        self.fixed = self.lift.iter().map(|g| problem.equation.constant * g).collect();
+        for (axis, terms) in problem.equation.axis_terms.iter().enumerate() {
+            for (order, coefficient) in terms {
+                let mut orders = zero.clone();
+                orders[axis] = *order;
+                let c = coefficient.run(&self.device, &self.grid, &mut [])?.swap_remove(0).into_vec();
+                let g = lift(&orders)?;
+                self.fixed.iter_mut().zip(c.iter().zip(g)).for_each(|(sum, (c, g))| *sum += c * g);
+            }
+        }
+        self.rest_lifts = problem.equation.rest.jets.iter().map(|index| lift(index)).collect::<Result<_>>()?;
+        Ok(())
+    }
+
+    fn check_regular(&self) -> Result<()> {
+        let (least, most) = self.separable.extremes();
+        let parts = self.comm.all_gather(&[least, most])?;
+        let least = parts.iter().map(|p| p[0]).fold(f64::MAX, f64::min);
+        let most = parts.iter().map(|p| p[1]).fold(0.0, f64::max);
+        if least <= SINGULAR * most {
+            return Err(workload(SolverError::Singular { smallest: least, ratio: least / most }));
+        }
+        Ok(())
+    }
+
+    /// Number of coefficients on all ranks.
+    pub fn n_coefficients(&self) -> usize {
+        self.transforms.ranks.iter().product()
+    }
+
+    /// Number of coefficients that are here.
+    pub fn len(&self) -> usize {
+        self.transforms.len()
+    }
+
+    /// Whether no coefficient is here.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Coefficients of `u − G`.
+    ///
+    /// # Errors
+    /// Where the device or another rank fails.
+    pub fn coefficients(&mut self, u: &[f64]) -> Result<Buffer<f64>> {
+        let w = u.iter().zip(&self.lift).map(|(u, g)| u - g).collect();
+        self.transforms.analyse(&self.nodes, Buffer::from_vec(&self.device, w)?)
+    }
+
+    /// `w + G` at the nodes that are here.
+    ///
+    /// # Errors
+    /// Where the device or another rank fails.
+    pub fn field(&mut self, y: &mut Buffer<f64>) -> Result<Vec<f64>> {
+        let w = self.transforms.synthesize(&mut self.nodes, &[], y)?.into_vec();
+        Ok(w.iter().zip(&self.lift).map(|(w, g)| w + g).collect())
+    }
+
+    /// The solution where the equation is separable.
+    ///
+    /// # Errors
+    /// Where the device or another rank fails.
+    pub fn direct(&mut self, equation: &Equation) -> Result<Buffer<f64>> {
+        let mut y = self.minus_remainder(equation, &mut [])?;
+        self.separable.solve(&self.device, 0.0, &mut y)?;
+        Ok(y)
+    }
+
+    /// `−Uᵀ (S G + N)`, given the derivatives that `N` reads.
+    fn minus_remainder(&mut self, equation: &Equation, jets: &mut [Buffer<f64>]) -> Result<Buffer<f64>> {
+        let mut rest = equation.rest.run(&self.device, &self.grid, jets)?.swap_remove(0);
+        rest.host_mut().iter_mut().zip(&self.fixed).for_each(|(n, fixed)| *n = -(*n + fixed));
+        let finite = rest.host().iter().all(|v| v.is_finite());
+        self.comm.agree(if finite {
+            Ok(())
+        } else {
+            Err(workload(SolverError::NotFinite { what: "the equation without its derivatives".to_owned() }))
+        })?;
+        self.transforms.analyse(&self.nodes, rest)
+    }
+
+    /// Derivatives of `w + G` at the nodes, for each index that `N` reads.
+    fn jets(&mut self, equation: &Equation, y: &mut Buffer<f64>) -> Result<Vec<Buffer<f64>>> {
+        let mut jets = Vec::new();
+        for (index, g) in equation.rest.jets.iter().zip(&self.rest_lifts) {
+            let mut jet = self.transforms.synthesize(&mut self.nodes, index, y)?;
+            jet.host_mut().iter_mut().zip(g).for_each(|(w, g)| *w += g);
+            jets.push(jet);
+        }
+        Ok(jets)
+    }
+
+    /// `y + (S + σ)⁻¹ (Uᵀ(S G + N) − σ y)`: zero at the solution.
+    fn residual(&mut self, equation: &Equation, sigma: f64, y: &mut Buffer<f64>) -> Result<Buffer<f64>> {
+        let mut jets = self.jets(equation, y)?;
+        let mut r = self.minus_remainder(equation, &mut jets)?;
+        r.host_mut().iter_mut().zip(y.host()).for_each(|(b, y)| *b = -(*b + sigma * y));
+        self.separable.solve(&self.device, sigma, &mut r)?;
+        add_combination(&self.device, &[1.0], std::slice::from_mut(y), &mut r)?;
+        Ok(r)
+    }
+
+    fn norm(&self, x: &mut Buffer<f64>) -> Result<f64> {
+        let mut copy = [x.duplicate()?];
+        let mut sum = dots(&self.device, &mut copy, x)?;
+        self.comm.all_sum(&mut sum)?;
+        Ok(sum[0].sqrt())
+    }
+
+    /// One step of Newton's method from `y`, with backtracking.
+    ///
+    /// # Errors
+    /// Where the device or another rank fails.
+    pub fn newton_step(&mut self, equation: &Equation, y: &mut Buffer<f64>) -> Result<NewtonStep> {
+        let mut jets = self.jets(equation, y)?;
+        let jacobian_jets = reorder(&equation.rest.jets, &equation.jacobian.jets, &mut jets)?;
+        let mut jets = jacobian_jets;
+        let mut slopes = equation.jacobian.run(&self.device, &self.grid, &mut jets)?;
+        drop(jets);
+        let sigma = self.mean_slope(equation, &mut slopes)?;
+        let mut r = self.residual(equation, sigma, y)?;
+        let before = self.norm(&mut r)?;
+        let scale = self.norm(y)?;
+        let mut system = Linearised { solver: self, equation, slopes, sigma };
+        let (mut step, krylov_iterations) = gmres(&mut system, &mut r, FORCING)?;
+        let mut length = 1.0;
+        for _ in 0..HALVINGS {
+            let mut trial = y.duplicate()?;
+            add_combination(&self.device, &[-length], std::slice::from_mut(&mut step), &mut trial)?;
+            let scale = scale.max(self.norm(&mut trial)?).max(f64::MIN_POSITIVE);
+            let trial_residual = self.residual(equation, sigma, &mut trial);
+            if let Ok(mut r) = trial_residual {
+                let after = self.norm(&mut r)?;
+                if after <= (1.0 - 0.1 * length) * before || after <= 1e-15 * scale {
+                    *y = trial;
+                    return Ok(NewtonStep { residual: after / scale, krylov_iterations, improved: true });
+                }
+            }
+            length *= 0.5;
+        }
+        let residual = before / scale.max(f64::MIN_POSITIVE);
+        Ok(NewtonStep { residual, krylov_iterations, improved: false })
+    }
+
+    /// Mean over all nodes of ∂N/∂u.
+    fn mean_slope(&self, equation: &Equation, slopes: &mut [Buffer<f64>]) -> Result<f64> {
+        let position = equation.jacobian_of.iter().position(|index| index.iter().all(|o| *o == 0));
+        let mut sums = match position {
+            Some(p) => [slopes[p].host().iter().sum::<f64>(), slopes[p].len() as f64],
+            None => [0.0, 1.0],
+        };
+        self.comm.all_sum(&mut sums)?;
+        Ok(sums[0] / sums[1])
+    }
+
+    /// The equation's residual at a tensor grid of points measured from the start of their axis, relative to the size
+    /// of its largest part (root mean squares over the points). Collective.
+    ///
+    /// # Errors
+    /// Where the device or another rank fails.
+    pub fn held_out(&mut self, problem: &Problem, points: &[Vec<f64>], y: &mut Buffer<f64>) -> Result<f64> {
+        let equation = &problem.equation;
+        let indices: Vec<MultiIndex> = equation.residual.jets.clone();
+        let (grid, mut jets) = self.evaluate(problem, points, &indices, y)?;
+        let mut parts = equation.residual.run(&self.device, &grid, &mut jets)?;
+        let mut sums: Vec<f64> = parts.iter_mut().map(|p| p.host().iter().map(|v| v * v).sum()).collect();
+        self.comm.all_sum(&mut sums)?;
+        let largest = sums[1..].iter().fold(f64::MIN_POSITIVE, |m, s| m.max(*s));
+        Ok((sums[0] / largest).sqrt())
+    }
+
+    /// Derivatives of the solution at the points of a tensor grid that fall to this rank (a block of the first axis),
+    /// with their coordinates. Collective.
+    ///
+    /// # Errors
+    /// Where the device or another rank fails.
+    pub fn evaluate(
+        &mut self,
+        problem: &Problem,
+        points: &[Vec<f64>],
+        indices: &[MultiIndex],
+        y: &mut Buffer<f64>,
+    ) -> Result<(Coordinates, Vec<Buffer<f64>>)> {
+        let max_order = |axis: usize| indices.iter().map(|i| i[axis]).max().unwrap_or(0);
+        let all: Vec<AxisAt> =
+            (0..points.len()).map(|a| self.factors[a].at(&points[a], max_order(a))).collect();
+        let padded = self.transforms.ranks.len() > points.len();
+        let mut set = PointSet::new(&self.device, &self.comm, &all, padded)?;
+        let mut local = points.to_vec();
+        local[0] = local[0][set.rows.clone()].to_vec();
+        let mut here = all;
+        here[0] = self.factors[0].at(&local[0], max_order(0));
+        let mut jets = Vec::new();
+        for index in indices {
+            let mut jet = self.transforms.synthesize(&mut set, index, y)?;
+            let g = problem.faces.lift(&self.factors, &here, index)?;
+            jet.host_mut().iter_mut().zip(g).for_each(|(w, g)| *w += g);
+            jets.push(jet);
+        }
+        Ok((problem.coordinates(&local), jets))
+    }
+}
+
+/// The preconditioned Jacobian at some iterate.
+struct Linearised<'a> {
+    solver: &'a mut Solver,
+    equation: &'a Equation,
+    slopes: Vec<Buffer<f64>>,
+    sigma: f64,
+}
+
+impl Krylov for Linearised<'_> {
+    /// `v + (S + σ)⁻¹ (Uᵀ Σ ∂N/∂(∂ᵅu) ∂ᵅ(U v) − σ v)`
+    fn apply(&mut self, v: &mut Buffer<f64>) -> Result<Buffer<f64>> {
+        let Self { solver, equation, slopes, sigma } = self;
+        let mut sum: Option<Buffer<f64>> = None;
+        for (index, slope) in equation.jacobian_of.iter().zip(slopes.iter_mut()) {
+            let mut jet = solver.transforms.synthesize(&mut solver.nodes, index, v)?;
+            jet.host_mut().iter_mut().zip(slope.host()).for_each(|(d, q)| *d *= q);
+            match &mut sum {
+                Some(sum) => add_combination(&solver.device, &[1.0], std::slice::from_mut(&mut jet), sum)?,
+                None => sum = Some(jet),
+            }
+        }
+        let Some(sum) = sum else { return Ok(v.duplicate()?) };
+        let mut image = solver.transforms.analyse(&solver.nodes, sum)?;
+        add_combination(&solver.device, &[-*sigma], std::slice::from_mut(v), &mut image)?;
+        solver.separable.solve(&solver.device, *sigma, &mut image)?;
+        add_combination(&solver.device, &[1.0], std::slice::from_mut(v), &mut image)?;
+        Ok(image)
+    }
+
+    fn comm(&self) -> &Comm {
+        &self.solver.comm
+    }
+
+    fn device(&self) -> &Device {
+        &self.solver.device
+    }
+}
+
+/// The buffers of `have` in the order of `want`, which names a part of them.
+fn reorder(have: &[MultiIndex], want: &[MultiIndex], jets: &mut [Buffer<f64>]) -> Result<Vec<Buffer<f64>>> {
+    let mut ordered = Vec::new();
+    for index in want {
+        let position = have.iter().position(|h| h == index).expect("the Jacobian reads what N reads");
+        ordered.push(jets[position].duplicate()?);
+    }
+    Ok(ordered)
+}
+
+/// All axes at once.
+fn factorise(axes: &[Axis], priors: &[Prior]) -> Result<Vec<AxisFactor>, SolverError> {
+    use rayon::prelude::*;
+    axes.par_iter().zip(priors).map(|(axis, prior)| AxisFactor::new(axis, prior)).collect()
+}
+
+fn workload(error: SolverError) -> convoke_cluster::Error {
+    convoke_cluster::Error::workload(super::NAME, error)
+}
