@@ -10,6 +10,18 @@ use rayon::prelude::*;
 
 /// Points of a block: 2 KiB per register.
 const BLOCK: usize = 256;
+/// A number for each point of a block, on whole cache lines.
+#[repr(C, align(64))]
+struct Register([f64; BLOCK]);
+
+/// A thread's registers, and the one that the next result is written to before it takes its place.
+// Boxed, so that two of them swap as pointers.
+#[allow(clippy::vec_box)]
+struct Registers {
+    all: Vec<Box<Register>>,
+    spare: Box<Register>,
+}
+
 /// Points of a thread's portion.
 const PORTION: usize = 64 * BLOCK;
 
@@ -49,8 +61,10 @@ fn run_stage(stage: &Stage, inputs: &[Values<'_>], tables: &[Vec<Vec<f64>>], out
         }
     }
     let level = simd();
-    let registers = || -> Vec<Vec<f64>> {
-        (0..stage.n_registers).map(|r| vec![stage.constants.get(r).copied().unwrap_or(0.0); BLOCK]).collect()
+    let filled = |value: f64| Box::new(Register([value; BLOCK]));
+    let registers = || Registers {
+        all: (0..stage.n_registers).map(|r| filled(stage.constants.get(r).copied().unwrap_or(0.0))).collect(),
+        spare: filled(0.0),
     };
     portions.into_par_iter().enumerate().for_each_init(registers, |registers, (i, mut outputs)| {
         let len = PORTION.min(stage.len - i * PORTION);
@@ -69,7 +83,7 @@ struct Block {
     len: usize,
 }
 
-fn dispatch(level: Simd, stage: &Stage, s: &[Source<'_>], b: Block, r: &mut [Vec<f64>], o: &mut [&mut [f64]]) {
+fn dispatch(level: Simd, stage: &Stage, s: &[Source<'_>], b: Block, r: &mut Registers, o: &mut [&mut [f64]]) {
     match level {
         // SAFETY: `simd` found the instructions on this processor.
         #[cfg(target_arch = "x86_64")]
@@ -84,38 +98,37 @@ fn dispatch(level: Simd, stage: &Stage, s: &[Source<'_>], b: Block, r: &mut [Vec
 /// The same loops, compiled for wider vectors. Nothing is fused, so every level gives the same bits.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Block, Source, Stage, block};
+    use super::{Block, Registers, Source, Stage, block};
 
     // SAFETY of both: called only where the processor has the instructions.
 
     #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx2")]
-    pub(super) unsafe fn avx512(g: &Stage, s: &[Source<'_>], b: Block, r: &mut [Vec<f64>], o: &mut [&mut [f64]]) {
+    pub(super) unsafe fn avx512(g: &Stage, s: &[Source<'_>], b: Block, r: &mut Registers, o: &mut [&mut [f64]]) {
         block(g, s, b, r, o);
     }
 
     #[target_feature(enable = "avx2")]
-    pub(super) unsafe fn avx2(g: &Stage, s: &[Source<'_>], b: Block, r: &mut [Vec<f64>], o: &mut [&mut [f64]]) {
+    pub(super) unsafe fn avx2(g: &Stage, s: &[Source<'_>], b: Block, r: &mut Registers, o: &mut [&mut [f64]]) {
         block(g, s, b, r, o);
     }
 }
 
 #[inline(always)]
-fn block(stage: &Stage, sources: &[Source<'_>], b: Block, registers: &mut [Vec<f64>], outputs: &mut [&mut [f64]]) {
+fn block(stage: &Stage, sources: &[Source<'_>], b: Block, registers: &mut Registers, outputs: &mut [&mut [f64]]) {
+    let Registers { all, spare } = registers;
     for instruction in &stage.code {
         match *instruction {
-            Instruction::Load { to, leaf } => load(sources[leaf], b.first, &mut registers[to][..b.len]),
+            Instruction::Load { to, leaf } => load(sources[leaf], b.first, &mut all[to].0[..b.len]),
             Instruction::Store { output, a } => {
-                outputs[output][b.from..][..b.len].copy_from_slice(&registers[a][..b.len]);
+                outputs[output][b.from..][..b.len].copy_from_slice(&all[a].0[..b.len]);
             }
             Instruction::Unary { f, to, a } => {
-                let mut out = std::mem::take(&mut registers[to]);
-                unary(f, &registers[a][..b.len], &mut out[..b.len]);
-                registers[to] = out;
+                unary(f, &all[a].0[..b.len], &mut spare.0[..b.len]);
+                std::mem::swap(&mut all[to], spare);
             }
             Instruction::Binary { f, to, a, b: c } => {
-                let mut out = std::mem::take(&mut registers[to]);
-                binary(f, &registers[a][..b.len], &registers[c][..b.len], &mut out[..b.len]);
-                registers[to] = out;
+                binary(f, &all[a].0[..b.len], &all[c].0[..b.len], &mut spare.0[..b.len]);
+                std::mem::swap(&mut all[to], spare);
             }
         }
     }

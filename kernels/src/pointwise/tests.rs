@@ -119,10 +119,10 @@ fn an_axis_follows_its_stride_in_3_d_across_blocks_and_portions() {
         vec![Op::Input(0), Op::Input(1), Op::Input(2), Op::Binary(Binary::Mul, 0, 1), Op::Binary(Binary::Sub, 3, 2)];
     let program = Program::new(3, ops, vec![4, 1, 2]).unwrap();
     let got = fast(&program, n, &[z, y, x]);
-    for i in 0..n {
-        let (k, j, l) = (i / (37 * 61), i / 61 % 37, i % 61);
-        assert_eq!(got[0][i], axes[0][k] * axes[1][j] - axes[2][l]);
-        assert_eq!((got[1][i], got[2][i]), (axes[1][j], axes[2][l]));
+    let points = got[0].iter().zip(&got[1]).zip(&got[2]);
+    for (i, ((f, got_y), got_x)) in points.enumerate() {
+        let [z, y, x] = [axes[0][i / (37 * 61)], axes[1][i / 61 % 37], axes[2][i % 61]];
+        assert_eq!((*f, *got_y, *got_x), (z * y - x, y, x));
     }
 }
 
