@@ -54,6 +54,19 @@ impl Span {
     pub fn rank(&self) -> usize {
         self.deviations.len()
     }
+
+    /// How many functions stand out by more than `tolerance` of the largest.
+    pub fn rank_at(&self, tolerance: f64) -> usize {
+        let largest = self.deviations.first().copied().unwrap_or(0.0);
+        self.deviations.iter().take_while(|s| **s > tolerance * largest).count()
+    }
+
+    /// The first `rank` functions only.
+    pub fn truncate(&mut self, rank: usize) {
+        self.values = self.values.subcols(0, rank).to_owned();
+        self.coefficients = self.coefficients.subcols(0, rank).to_owned();
+        self.deviations.truncate(rank);
+    }
 }
 
 /// Everything of one axis that depends on its prior but not on the equation.

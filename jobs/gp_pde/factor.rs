@@ -4,15 +4,17 @@ use faer::Mat;
 
 use super::basis::{Basis, Functional};
 use super::features::Prior;
-use super::separable::{AxisOperator, Diagonal, Mode, Triangular};
+use super::separable::{AxisOperator, Diagonal, Mode};
 use super::solver_error::SolverError;
 
 /// Smallest relative deviation of a basis function that is kept, to begin with.
 const TOLERANCE: f64 = 1e-12;
 /// The largest that is tried before the Schur form is taken instead of eigenvectors.
 const MAX_TOLERANCE: f64 = 1e-6;
-/// Condition number of eigenvectors that is good enough.
-const MAX_CONDITION: f64 = 1e4;
+/// Condition number of eigenvectors that is good enough to stop looking.
+const GOOD_CONDITION: f64 = 1e4;
+/// Condition number of eigenvectors above which the Schur form is better.
+const MAX_CONDITION: f64 = 1e7;
 /// Eigenvalues on the wrong side of zero, relative to the largest, that are rounding.
 const SPURIOUS: f64 = 1e-6;
 
@@ -58,8 +60,6 @@ pub struct AxisFactor {
     pub mode: Mode,
     /// From the solver's coefficients to basis functions: eigenvectors, or nothing for a Schur form.
     vectors: Option<Diagonal>,
-    /// Smallest relative deviation that was kept.
-    pub tolerance: f64,
 }
 
 impl AxisFactor {
@@ -69,31 +69,44 @@ impl AxisFactor {
     /// # Errors
     /// Where conditions depend on each other or a decomposition does not converge.
     pub fn new(axis: &Axis, prior: &Prior) -> Result<Self, SolverError> {
-        let mut tolerance = TOLERANCE;
-        while axis.is_elliptic() && tolerance < MAX_TOLERANCE {
-            let basis = Basis::new(&axis.nodes, prior.clone(), &axis.conditions, tolerance)?;
-            let a = operator(axis, &basis);
-            if let Some(vectors) = Diagonal::of(&a)? {
+        let mut basis = Basis::new(&axis.nodes, prior.clone(), &axis.conditions, TOLERANCE)?;
+        let a = operator(axis, &basis);
+        if axis.is_elliptic() {
+            let mut best: Option<Diagonal> = None;
+            let (mut tolerance, mut tried) = (TOLERANCE, 0);
+            while tolerance <= MAX_TOLERANCE {
+                let rank = basis.conditioned.rank_at(tolerance);
+                tolerance *= 10.0;
+                if rank == tried {
+                    continue;
+                }
+                tried = rank;
+                // Functions are in falling order, so a smaller basis has a leading block as its operator.
+                let Some(vectors) = Diagonal::of(&a.submatrix(0, 0, rank, rank).to_owned())? else { continue };
                 let largest = vectors.lambda.iter().fold(0.0f64, |m, l| m.max(l.abs()));
                 let sign = axis.sign();
                 let right = vectors.lambda.iter().all(|l| sign.is_none_or(|s| l * s > -SPURIOUS * largest));
-                if right && vectors.condition <= MAX_CONDITION {
-                    let mode = Mode::Diagonal(vectors.lambda.clone());
-                    return Ok(Self { basis, mode, vectors: Some(vectors), tolerance });
+                if right && best.as_ref().is_none_or(|b| vectors.condition < b.condition) {
+                    best = Some(vectors);
+                }
+                if best.as_ref().is_some_and(|b| b.condition <= GOOD_CONDITION) {
+                    break;
                 }
             }
-            tolerance *= 10.0;
+            if let Some(vectors) = best.filter(|b| b.condition <= MAX_CONDITION) {
+                basis.conditioned.truncate(vectors.lambda.len());
+                let mode = Mode::Diagonal(vectors.lambda.clone());
+                return Ok(Self { basis, mode, vectors: Some(vectors) });
+            }
         }
-        let tolerance = TOLERANCE;
-        let basis = Basis::new(&axis.nodes, prior.clone(), &axis.conditions, tolerance)?;
-        let mode = match AxisOperator::decompose(&operator(axis, &basis))? {
+        let mode = match AxisOperator::decompose(&a)? {
             AxisOperator::Diagonal(vectors) => {
                 let mode = Mode::Diagonal(vectors.lambda.clone());
-                return Ok(Self { basis, mode, vectors: Some(vectors), tolerance });
+                return Ok(Self { basis, mode, vectors: Some(vectors) });
             }
-            AxisOperator::Triangular(Triangular { q, t }) => Mode::Triangular(Triangular { q, t }),
+            AxisOperator::Triangular(factor) => Mode::Triangular(factor),
         };
-        Ok(Self { basis, mode, vectors: None, tolerance })
+        Ok(Self { basis, mode, vectors: None })
     }
 
     /// Number of coefficients.

@@ -70,6 +70,8 @@ pub struct Solver {
 pub struct NewtonStep {
     /// Norm of the preconditioned residual after the step, over that of the solution's coefficients.
     pub residual: f64,
+    /// The same before the step.
+    pub before: f64,
     /// Iterations of GMRES.
     pub krylov_iterations: usize,
     /// Whether a smaller residual was found at all.
@@ -260,13 +262,18 @@ impl Solver {
                 let after = self.norm(&mut r)?;
                 if after <= (1.0 - 0.1 * length) * before || after <= 1e-15 * scale {
                     *y = trial;
-                    return Ok(NewtonStep { residual: after / scale, krylov_iterations, improved: true });
+                    return Ok(NewtonStep {
+                        residual: after / scale,
+                        before: before / scale,
+                        krylov_iterations,
+                        improved: true,
+                    });
                 }
             }
             length *= 0.5;
         }
         let residual = before / scale.max(f64::MIN_POSITIVE);
-        Ok(NewtonStep { residual, krylov_iterations, improved: false })
+        Ok(NewtonStep { residual, before: residual, krylov_iterations, improved: false })
     }
 
     /// Mean over all nodes of ∂N/∂u.
