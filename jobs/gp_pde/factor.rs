@@ -14,7 +14,7 @@ const MAX_TOLERANCE: f64 = 1e-6;
 /// Condition number of eigenvectors that is good enough to stop looking.
 const GOOD_CONDITION: f64 = 1e4;
 /// Condition number of eigenvectors above which the Schur form is better.
-const MAX_CONDITION: f64 = 1e7;
+const MAX_CONDITION: f64 = 1e9;
 /// Eigenvalues on the wrong side of zero, relative to the largest, that are rounding.
 const SPURIOUS: f64 = 1e-6;
 

@@ -36,7 +36,7 @@ use statement::Statement;
 pub const NAME: &str = "gp-pde";
 
 /// Factors of the data's highest frequency that the prior's ceiling tries, one after the other.
-const LADDER: [f64; 6] = [1.3, 1.7, 2.2, 2.9, 3.8, 5.0];
+const LADDER: [f64; 6] = [1.1, 1.3, 1.7, 2.3, 3.2, 4.5];
 /// The residual must fall to this part for a change of the prior to be worth it.
 const WORTH: f64 = 0.5;
 /// Points per wavelength below which nodes are equidistant: clustered ones are too far apart in the middle.
@@ -76,6 +76,8 @@ pub struct GpPde {
     sweep: u64,
     /// Newton steps under this prior.
     newton: u64,
+    /// Residual after the last of them.
+    newton_residual: f64,
 }
 
 /// A prior and the solution under it.
@@ -170,6 +172,7 @@ impl Workload for GpPde {
             rung: 0,
             sweep: 0,
             newton: 0,
+            newton_residual: f64::MAX,
             statement,
         };
         let mut job = job;
@@ -196,7 +199,8 @@ impl Workload for GpPde {
             let step = solver.newton_step(equation, &mut y)?;
             self.newton += 1;
             // Newton's method squares errors until rounding stops it.
-            let stalled = step.residual < STALLED && step.residual > 0.1 * step.before;
+            let stalled = step.residual < STALLED && step.residual > 0.1 * self.newton_residual;
+            self.newton_residual = step.residual;
             let settled =
                 step.residual < CONVERGED || stalled || !step.improved || self.newton >= self.spec.solver.newton;
             (y, step.residual, step.krylov_iterations, settled)
@@ -210,7 +214,7 @@ impl Workload for GpPde {
                 return Err(Error::workload(NAME, error));
             }
             self.now.residual = solver.held_out(&self.problem, &self.held_out_points(), &mut y)?;
-            self.newton = 0;
+            (self.newton, self.newton_residual) = (0, f64::MAX);
             done = self.advance(ctx, solver)?;
         } else {
             self.solver = Some(solver);
@@ -236,6 +240,7 @@ impl Workload for GpPde {
         fields.counter("rung", &mut self.rung);
         fields.counter("sweep", &mut self.sweep);
         fields.counter("newton", &mut self.newton);
+        fields.real("newton_residual", &mut self.newton_residual);
         let place = (shape.as_slice(), &self.rows, self.root);
         self.now.fields("now", fields, place);
         self.best.fields("best", fields, place);

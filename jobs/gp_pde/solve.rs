@@ -70,8 +70,6 @@ pub struct Solver {
 pub struct NewtonStep {
     /// Norm of the preconditioned residual after the step, over that of the solution's coefficients.
     pub residual: f64,
-    /// The same before the step.
-    pub before: f64,
     /// Iterations of GMRES.
     pub krylov_iterations: usize,
     /// Whether a smaller residual was found at all.
@@ -264,7 +262,6 @@ impl Solver {
                     *y = trial;
                     return Ok(NewtonStep {
                         residual: after / scale,
-                        before: before / scale,
                         krylov_iterations,
                         improved: true,
                     });
@@ -273,7 +270,7 @@ impl Solver {
             length *= 0.5;
         }
         let residual = before / scale.max(f64::MIN_POSITIVE);
-        Ok(NewtonStep { residual, before: residual, krylov_iterations, improved: false })
+        Ok(NewtonStep { residual, krylov_iterations, improved: false })
     }
 
     /// Mean over all nodes of ∂N/∂u.

@@ -18,8 +18,8 @@ const LOBE: f64 = 4.0;
 const OVERSAMPLING: usize = 4;
 /// Frequencies per resolved bin of a non-periodic axis.
 const OVERLAP: f64 = 2.0;
-/// The smallest ceiling, in periods over the axis.
-const MIN_PERIODS: f64 = 3.0;
+/// Periods over the axis that the ceiling lies above the data's highest frequency: what the ends of an interval need.
+const MARGIN: f64 = 7.0;
 /// Weight that no frequency falls below, relative to the largest.
 const FLOOR: f64 = 1e-14;
 
@@ -103,7 +103,8 @@ pub fn check_grid(statement: &Statement, ceilings: &[Option<f64>]) -> Result<()>
 pub fn prior(length: f64, points: usize, periodic: bool, ceiling: f64, factor: f64) -> Prior {
     let nyquist = if periodic { points as f64 / 2.0 } else { (points - 1) as f64 / 2.0 } / length;
     let step = if periodic { 1.0 / length } else { 1.0 / (OVERLAP * length) };
-    let top = (factor * ceiling).max(MIN_PERIODS / length).min(nyquist);
+    let margin = if periodic { 1.0 } else { MARGIN } / length;
+    let top = (factor * (ceiling + margin)).min(nyquist);
     let mut prior = Prior::flat(step, top);
     if periodic {
         // Two features a frequency: no more than the grid has points.
