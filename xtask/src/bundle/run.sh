@@ -68,8 +68,9 @@ for job in "$here"/jobs/*.cuda.toml; do
     name=$(basename "$job" .cuda.toml)
     rm -rf "$out/$name.cuda" "$out/$name.cpu"
     step "run-$name-cuda" start "$here/bin/convoke" run "$job" --dir "$out/$name.cuda"
+    ran=$?
     step "run-$name-cpu" start "$here/bin/convoke" run "$here/jobs/$name.cpu.toml" --dir "$out/$name.cpu"
-    step "compare-$name" start "$here/bin/convoke" analyse "$out/$name.cuda" --diff "$out/$name.cpu" $tolerance
+    [ $ran -eq 0 ] && step "compare-$name" start "$here/bin/convoke" analyse "$out/$name.cuda" --diff "$out/$name.cpu" $tolerance
 done
 
 for bench in "$here"/bench/*; do
@@ -79,5 +80,8 @@ for bench in "$here"/bench/*; do
 done
 
 say ""
+# Why no job found a GPU, if that is what failed.
+reason=$(sed -n 's/.*\(no GPU: .*\)/\1/p' "$out"/run-*-cuda.log | head -n 1)
+[ -z "$reason" ] || say "$reason"
 if [ $failures -eq 0 ]; then say "All passed. Logs and results: $out"; else say "$failures FAILED. Logs: $out"; fi
 [ $failures -eq 0 ]
