@@ -14,7 +14,9 @@ const MAX_TOLERANCE: f64 = 1e-6;
 /// Condition number of eigenvectors that is good enough to stop looking.
 const GOOD_CONDITION: f64 = 1e4;
 /// Condition number of eigenvectors above which the Schur form is better.
-const MAX_CONDITION: f64 = 1e9;
+const MAX_CONDITION: f64 = 1e13;
+/// Basis functions per clustered node, at most: a fuller basis has eigenvalues that belong to no function.
+const MAX_FILL: f64 = 0.85;
 /// Eigenvalues on the wrong side of zero, relative to the largest, that are rounding.
 const SPURIOUS: f64 = 1e-6;
 
@@ -40,6 +42,12 @@ impl Axis {
         let both = ends.iter().all(|end| self.conditions.iter().any(|c| c.at == *end));
         let highest = self.terms.iter().map(|t| t.0).max().unwrap_or(0);
         (both || self.periodic) && highest % 2 == 0
+    }
+
+    /// Whether nodes lie closer together at the ends.
+    fn is_clustered(&self) -> bool {
+        let n = self.nodes.len();
+        n > 2 && (self.nodes[1] - self.nodes[0]) < 0.5 * (self.nodes[n / 2 + 1] - self.nodes[n / 2])
     }
 
     /// The sign that eigenvalues of the highest even order have, if its coefficient has one sign.
@@ -72,10 +80,11 @@ impl AxisFactor {
         let mut basis = Basis::new(&axis.nodes, prior.clone(), &axis.conditions, TOLERANCE)?;
         let a = operator(axis, &basis);
         if axis.is_elliptic() {
-            let mut best: Option<Diagonal> = None;
+            let mut best: Option<(Diagonal, bool)> = None;
             let (mut tolerance, mut tried) = (TOLERANCE, 0);
+            let most = if axis.is_clustered() { (MAX_FILL * axis.nodes.len() as f64) as usize } else { usize::MAX };
             while tolerance <= MAX_TOLERANCE {
-                let rank = basis.conditioned.rank_at(tolerance);
+                let rank = basis.conditioned.rank_at(tolerance).min(most);
                 tolerance *= 10.0;
                 if rank == tried {
                     continue;
@@ -86,14 +95,16 @@ impl AxisFactor {
                 let largest = vectors.lambda.iter().fold(0.0f64, |m, l| m.max(l.abs()));
                 let sign = axis.sign();
                 let right = vectors.lambda.iter().all(|l| sign.is_none_or(|s| l * s > -SPURIOUS * largest));
-                if right && best.as_ref().is_none_or(|b| vectors.condition < b.condition) {
-                    best = Some(vectors);
+                // Right signs before good vectors; a Schur form would have the same wrong eigenvalues.
+                let better = |(b, b_right): &(Diagonal, bool)| (right && !b_right) || (right == *b_right && vectors.condition < b.condition);
+                if best.as_ref().is_none_or(better) {
+                    best = Some((vectors, right));
                 }
-                if best.as_ref().is_some_and(|b| b.condition <= GOOD_CONDITION) {
+                if best.as_ref().is_some_and(|(b, right)| *right && b.condition <= GOOD_CONDITION) {
                     break;
                 }
             }
-            if let Some(vectors) = best.filter(|b| b.condition <= MAX_CONDITION) {
+            if let Some((vectors, _)) = best.filter(|(b, _)| b.condition <= MAX_CONDITION) {
                 basis.conditioned.truncate(vectors.lambda.len());
                 let mode = Mode::Diagonal(vectors.lambda.clone());
                 return Ok(Self { basis, mode, vectors: Some(vectors) });

@@ -8,6 +8,7 @@ pub mod equation;
 pub mod factor;
 pub mod features;
 pub mod field;
+mod jobs;
 pub mod krylov;
 pub mod lift;
 mod plan;
@@ -60,6 +61,8 @@ pub struct GpPde {
     spec: Spec,
     statement: Statement,
     problem: Problem,
+    /// How nodes lie along each axis.
+    nodes: Vec<Nodes>,
     /// Highest frequency of the data along each axis.
     ceilings: Vec<f64>,
     solver: Option<Solver>,
@@ -128,7 +131,7 @@ impl Attempt {
 impl Workload for GpPde {
     const NAME: &'static str = NAME;
     const SUMMARY: &'static str = "Gaussian-process PDE solver on tensor grids: linear, nonlinear, multi-scale";
-    const JOBS: &'static [(&'static str, &'static str)] = &[("allen-cahn-2d", include_str!("allen-cahn-2d.toml"))];
+    const JOBS: &'static [(&'static str, &'static str)] = jobs::JOBS;
     type Spec = Spec;
 
     fn plan(spec: &Spec, _inputs: &Inputs, resources: &Resources) -> Result<Plan> {
@@ -155,13 +158,14 @@ impl Workload for GpPde {
             scales: Vec::new(),
             extents: Vec::new(),
         };
-        let priors = flat_priors(spec, &statement, &ceilings, 0);
+        let priors = flat_priors(spec, &statement, &nodes, &ceilings, 0);
         now.steps = priors.iter().map(|p| p.frequencies.get(1).copied().unwrap_or(1.0)).collect();
         now.set_priors(priors);
         let solver = Solver::new(&ctx.device, &ctx.comm, &problem, &now.priors())?;
         let job = Self {
             spec: spec.clone(),
             problem,
+            nodes,
             ceilings,
             solver: None,
             rows,
@@ -294,7 +298,7 @@ impl GpPde {
         }
         if self.sweep == 0 && worth && self.spec.prior.ceiling_factor.is_none() {
             let rung = self.rung as usize + 1;
-            let priors = flat_priors(&self.spec, &self.statement, &self.ceilings, rung);
+            let priors = flat_priors(&self.spec, &self.statement, &self.nodes, &self.ceilings, rung);
             if rung < LADDER.len() && priors.iter().zip(&self.now.scales).any(|(p, s)| p.scales.len() != s.len()) {
                 self.rung += 1;
                 self.now.set_priors(priors);
@@ -386,12 +390,10 @@ impl GpPde {
 }
 
 /// The flat priors of a rung of the ladder.
-fn flat_priors(spec: &Spec, statement: &Statement, ceilings: &[f64], rung: usize) -> Vec<Prior> {
+fn flat_priors(spec: &Spec, statement: &Statement, nodes: &[Nodes], ceilings: &[f64], rung: usize) -> Vec<Prior> {
     let factor = spec.prior.ceiling_factor.unwrap_or(LADDER[rung.min(LADDER.len() - 1)]);
-    let prior = |((axis, (_, length)), ceiling): ((&spec::AxisSpec, &(f64, f64)), &f64)| {
-        spectrum::prior(*length, axis.points, axis.periodic, *ceiling, factor)
-    };
-    statement.axes.iter().zip(&statement.boxes).zip(ceilings).map(prior).collect()
+    let axis = |a: usize| (&statement.axes[a], statement.boxes[a].1);
+    (0..nodes.len()).map(|a| spectrum::prior(axis(a), nodes[a], ceilings[a], factor)).collect()
 }
 
 /// Ceilings that the job gives, or that the data show, or that the equation implies for an axis without data.

@@ -1,5 +1,7 @@
 //! Frequencies: the ceiling that the data show, and weights learned from the solution.
 
+use std::f64::consts::PI;
+
 use convoke_cluster::{BadValue, Comm, Result};
 use convoke_kernels::Device;
 use rustfft::FftPlanner;
@@ -8,6 +10,7 @@ use rustfft::num_complex::Complex;
 use super::factor::AxisFactor;
 use super::features::Prior;
 use super::field::{Tensor, matrix};
+use super::spec::{AxisSpec, Nodes};
 use super::statement::Statement;
 
 /// Power below this part of a spectrum's peak is no content: just above the side lobes of the window (−92 dB).
@@ -99,16 +102,22 @@ pub fn check_grid(statement: &Statement, ceilings: &[Option<f64>]) -> Result<()>
     Ok(())
 }
 
-/// The flat prior of an axis up to `factor` times its ceiling, as far as the grid can tell frequencies apart.
-pub fn prior(length: f64, points: usize, periodic: bool, ceiling: f64, factor: f64) -> Prior {
-    let nyquist = if periodic { points as f64 / 2.0 } else { (points - 1) as f64 / 2.0 } / length;
+/// The flat prior of an axis up to `factor` times its ceiling and a margin, as far as the nodes can tell frequencies
+/// apart: two points per wavelength where they are equidistant, π where they are clustered (Trefethen 2013, chapter 22).
+pub fn prior((axis, length): (&AxisSpec, f64), nodes: Nodes, ceiling: f64, factor: f64) -> Prior {
+    let (n, periodic) = (axis.points, axis.periodic);
+    let highest = match nodes {
+        _ if periodic => n as f64 / 2.0,
+        Nodes::Uniform => (n - 1) as f64 / 2.0,
+        Nodes::Chebyshev => (n - 1) as f64 / PI,
+    } / length;
     let step = if periodic { 1.0 / length } else { 1.0 / (OVERLAP * length) };
     let margin = if periodic { 1.0 } else { MARGIN } / length;
-    let top = (factor * (ceiling + margin)).min(nyquist);
+    let top = (factor * (ceiling + margin)).min(highest);
     let mut prior = Prior::flat(step, top);
     if periodic {
         // Two features a frequency: no more than the grid has points.
-        let keep = prior.frequencies.len().min(points.div_ceil(2));
+        let keep = prior.frequencies.len().min(n.div_ceil(2));
         prior.frequencies.truncate(keep);
         prior.scales.truncate(keep);
     }
