@@ -154,8 +154,7 @@ fn one_failing_rank_fails_all_without_a_hang_and_leaves_a_checkpoint() {
     for case in cases() {
         let scratch = scratch();
         let dir = scratch.path().join("run");
-        let steps =
-            (case.entry.price)(&case.text, &Inputs { base: case.text.dir() }, (3, 3, 1)).expect("a price").plan.steps;
+        let steps = first(on_ranks(&case, 1, &new(&case, &scratch.path().join("whole")), &options())).steps;
         let fault = Fault { rank: 1, step: steps / 2 };
         let outcomes = on_ranks(&case, 3, &new(&case, &dir), &Options { fault: Some(fault), ..options() });
         for outcome in outcomes {

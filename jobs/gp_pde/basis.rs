@@ -118,11 +118,14 @@ impl Basis {
     }
 }
 
-/// Thin singular value decomposition `(U, S, V)`.
+/// `(U, S, V)`.
+type Factors = (Mat<f64>, Vec<f64>, Mat<f64>);
+
+/// Thin singular value decomposition.
 ///
 /// Matrices here have hundreds of singular values at rounding level; where the direct algorithm does not converge on
 /// them, that of the triangular factor does.
-fn svd(a: &Mat<f64>) -> Result<(Mat<f64>, Vec<f64>, Mat<f64>), SolverError> {
+fn svd(a: &Mat<f64>) -> Result<Factors, SolverError> {
     if let Ok(svd) = a.thin_svd() {
         let s = svd.S().column_vector().iter().copied().collect();
         return Ok((svd.U().to_owned(), s, svd.V().to_owned()));

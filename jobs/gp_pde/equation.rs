@@ -155,8 +155,7 @@ impl Equation {
                 coefficients.push(slope);
             }
         }
-        let is_nonlinear =
-            coefficients.iter().any(|c| graph.variables(*c).iter().any(|v| jet_variables.contains(v)));
+        let is_nonlinear = coefficients.iter().any(|c| graph.variables(*c).iter().any(|v| jet_variables.contains(v)));
         let mut parts = vec![f, graph.substitute(f, &without_jets)];
         for ((_, variable), slope) in jets.iter().zip(slopes) {
             let jet = graph.variable(*variable);

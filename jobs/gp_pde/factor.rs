@@ -96,7 +96,9 @@ impl AxisFactor {
                 let sign = axis.sign();
                 let right = vectors.lambda.iter().all(|l| sign.is_none_or(|s| l * s > -SPURIOUS * largest));
                 // Right signs before good vectors; a Schur form would have the same wrong eigenvalues.
-                let better = |(b, b_right): &(Diagonal, bool)| (right && !b_right) || (right == *b_right && vectors.condition < b.condition);
+                let better = |(b, b_right): &(Diagonal, bool)| {
+                    (right && !b_right) || (right == *b_right && vectors.condition < b.condition)
+                };
                 if best.as_ref().is_none_or(better) {
                     best = Some((vectors, right));
                 }

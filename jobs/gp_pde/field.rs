@@ -191,7 +191,8 @@ impl Transforms {
         }
         let (n, row) = (x.shape[0], x.shape[1..].iter().product::<usize>());
         let values = x.values.host();
-        let parts: Vec<&[f64]> = (0..size).map(|r| block(n, r, size)).map(|b| &values[b.start * row..b.end * row]).collect();
+        let parts: Vec<&[f64]> =
+            (0..size).map(|r| block(n, r, size)).map(|b| &values[b.start * row..b.end * row]).collect();
         let received = self.comm.all_to_all(&parts)?;
         let last = self.ranks[d - 1];
         let lines = rows.len() * x.shape[1..d - 1].iter().product::<usize>();
@@ -236,7 +237,7 @@ impl Transforms {
 /// Where another rank fails.
 pub fn whole_first_mode(comm: &Comm, n: usize, mine: &[f64]) -> Result<Tensor> {
     let rows = comm.block(n).len();
-    let row = comm.all_max(if rows > 0 { (mine.len() / rows) as u64 } else { 0 })? as usize;
+    let row = comm.all_max(mine.len().checked_div(rows).unwrap_or(0) as u64)? as usize;
     let parts: Vec<Vec<f64>> = (0..comm.size())
         .map(|r| block(row, r, comm.size()))
         .map(|columns| mine.chunks_exact(row).flat_map(|line| line[columns.clone()].iter().copied()).collect())

@@ -60,8 +60,7 @@ pub fn gmres(system: &mut impl Krylov, b: &mut Buffer<f64>, tolerance: f64) -> R
             }
             let below = norm(system, &mut w)?;
             for (i, (c, s)) in rotations.iter().enumerate() {
-                (column[i], column[i + 1]) =
-                    (c * column[i] + s * column[i + 1], c * column[i + 1] - s * column[i]);
+                (column[i], column[i + 1]) = (c * column[i] + s * column[i + 1], c * column[i + 1] - s * column[i]);
             }
             let length = column[last].hypot(below);
             if length == 0.0 {

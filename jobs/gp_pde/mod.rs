@@ -111,7 +111,12 @@ impl Attempt {
         self.scales = priors.into_iter().map(|p| p.scales).collect();
     }
 
-    fn fields<'a>(&'a mut self, name: &str, fields: &mut Fields<'a>, (shape, rows, root): (&[usize], &Range<usize>, bool)) {
+    fn fields<'a>(
+        &'a mut self,
+        name: &str,
+        fields: &mut Fields<'a>,
+        (shape, rows, root): (&[usize], &Range<usize>, bool),
+    ) {
         for (axis, n) in self.extents.iter_mut().enumerate() {
             fields.counter(format!("{name}/frequencies{axis}"), n);
         }

@@ -48,7 +48,8 @@ pub fn plan(spec: &Spec, statement: &Statement, resources: &Resources) -> Plan {
     let transforms = (8.0 + 14.0 * (jets + 2) as f64 + 5.0 * (krylov * (jacobian + 1)) as f64) as u64;
     let sums = 8 * (krylov + 4) * (krylov + 4) * 6 * ranks;
     if ranks > 1 {
-        plan.bytes_sent_per_rank = (solves * newton + 2) * (transforms * crossing * 2 + sums + 64 * largest * ranks) + (1 << 20);
+        plan.bytes_sent_per_rank =
+            (solves * newton + 2) * (transforms * crossing * 2 + sums + 64 * largest * ranks) + (1 << 20);
     }
     let output: u64 = (0..d).map(|a| output_points(spec, statement, a) as u64).product();
     plan.checkpoint_bytes = 2 * 8 * field + 16 * largest * d as u64 * 4;

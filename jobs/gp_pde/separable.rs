@@ -205,8 +205,11 @@ impl Separable {
     /// Where the device fails or the length is wrong.
     pub fn solve(&self, device: &Device, shift: f64, y: &mut Buffer<f64>) -> Result<(), KernelError> {
         let shift = shift + self.constant;
-        let lambdas: Vec<&[f64]> =
-            self.modes.iter().filter_map(|m| if let Mode::Diagonal(l) = m { Some(l.as_slice()) } else { None }).collect();
+        let lambdas: Vec<&[f64]> = self
+            .modes
+            .iter()
+            .filter_map(|m| if let Mode::Diagonal(l) = m { Some(l.as_slice()) } else { None })
+            .collect();
         if lambdas.len() == self.modes.len() {
             return divide_by_sum(device, &lambdas, shift, y);
         }

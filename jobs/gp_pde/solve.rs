@@ -260,11 +260,7 @@ impl Solver {
                 let after = self.norm(&mut r)?;
                 if after <= (1.0 - 0.1 * length) * before || after <= 1e-15 * scale {
                     *y = trial;
-                    return Ok(NewtonStep {
-                        residual: after / scale,
-                        krylov_iterations,
-                        improved: true,
-                    });
+                    return Ok(NewtonStep { residual: after / scale, krylov_iterations, improved: true });
                 }
             }
             length *= 0.5;
@@ -313,8 +309,7 @@ impl Solver {
         y: &mut Buffer<f64>,
     ) -> Result<(Coordinates, Vec<Buffer<f64>>)> {
         let max_order = |axis: usize| indices.iter().map(|i| i[axis]).max().unwrap_or(0);
-        let all: Vec<AxisAt> =
-            (0..points.len()).map(|a| self.factors[a].at(&points[a], max_order(a))).collect();
+        let all: Vec<AxisAt> = (0..points.len()).map(|a| self.factors[a].at(&points[a], max_order(a))).collect();
         let padded = self.transforms.ranks.len() > points.len();
         let mut set = PointSet::new(&self.device, &self.comm, &all, padded)?;
         let mut local = points.to_vec();

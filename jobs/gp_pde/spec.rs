@@ -163,11 +163,10 @@ impl Spec {
         if let Some(factor) = self.prior.ceiling_factor.filter(|f| !(*f >= 1.0 && *f <= 100.0)) {
             return Err(BadValue::new("problem.prior.ceiling_factor", factor, "a number from 1 to 100"));
         }
-        if let Some(points) = &self.output.points {
-            if points.len() != self.axes.len() || points.iter().any(|n| *n < 2) {
-                let expected = format!("{} numbers, one for each axis, at least 2", self.axes.len());
-                return Err(BadValue::new("problem.output.points", format!("{points:?}"), expected));
-            }
+        let bad = |points: &&Vec<usize>| points.len() != self.axes.len() || points.iter().any(|n| *n < 2);
+        if let Some(points) = self.output.points.as_ref().filter(bad) {
+            let expected = format!("{} numbers, one for each axis, at least 2", self.axes.len());
+            return Err(BadValue::new("problem.output.points", format!("{points:?}"), expected));
         }
         Ok(())
     }

@@ -302,7 +302,9 @@ impl<'a> Reader<'a> {
             };
             let name = name.trim();
             if !is_name(name) || is_reserved(name) || name == "u" || name.starts_with("u_") {
-                return Err(BadValue::new(key, format!("{text:?}"), "a name of lower-case letters, not a function's").into());
+                return Err(
+                    BadValue::new(key, format!("{text:?}"), "a name of lower-case letters, not a function's").into()
+                );
             }
             if self.data_names.get(name).is_some() {
                 return Err(BadValue::wrong(key, format!("`{name}` has a meaning already")).into());
@@ -372,7 +374,9 @@ impl<'a> Reader<'a> {
                 let names = self.data_names.clone();
                 let node = self.parse(key, text, text, 0, &names)?;
                 let Some(value) = self.graph.constant(node) else {
-                    return Err(BadValue::new(key, format!("{text:?}"), "a number or an expression without variables").into());
+                    return Err(
+                        BadValue::new(key, format!("{text:?}"), "a number or an expression without variables").into()
+                    );
                 };
                 value
             }
@@ -479,7 +483,8 @@ impl<'a> Reader<'a> {
             let along = index.iter().enumerate().all(|(a, order)| a == axis || *order == 0);
             let Some(c) = self.graph.constant(slope).filter(|_| along) else {
                 let name = &self.axes[axis].name;
-                let expected = format!("constants times u and its derivatives along {name}, = a function of the others");
+                let expected =
+                    format!("constants times u and its derivatives along {name}, = a function of the others");
                 return Err(BadValue::new(key, format!("{text:?}"), expected).into());
             };
             terms.push((index[axis], c));

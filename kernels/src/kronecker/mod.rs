@@ -62,7 +62,7 @@ pub fn mode_product(
     Ok(())
 }
 
-/// x[i, j, k, …] /= shift + λ₁[i] + λ₂[j] + λ₃[k] + …
+/// `x[i, j, k, …] /= shift + λ₁[i] + λ₂[j] + λ₃[k] + …`
 ///
 /// # Errors
 /// Where the lengths disagree, or the device fails.

@@ -1,0 +1,171 @@
+//! gp-pde against exact solutions: the problems of the GP-HM paper (ICLR 2024) on its grids, and others; errors are
+//! relative, in L2, at points that no grid of the solver shares.
+
+mod common;
+
+use std::path::Path;
+
+use common::scratch;
+use convoke::registry;
+use convoke_cluster::comm::run_threads;
+use convoke_cluster::driver::{Options, Source};
+use convoke_cluster::progress::Verbosity;
+use convoke_cluster::workload::Inputs;
+use convoke_cluster::{Error, JobText};
+use convoke_data::store::Reader;
+
+fn job(text: &str) -> JobText {
+    JobText { path: "job.toml".into(), text: text.to_owned() }
+}
+
+fn shipped(name: &str) -> &'static str {
+    let entry = registry::find("gp-pde").expect("the workload is registered");
+    entry.jobs.iter().find(|(n, _)| *n == name).expect("the job file is shipped").1
+}
+
+fn run(text: &str, ranks: usize, dir: &Path) {
+    let entry = registry::find("gp-pde").expect("the workload is registered");
+    let source = Source::New { text: job(text), dir: dir.to_owned() };
+    let options = Options { verbosity: Verbosity::Quiet, threads: 1, ..Options::default() };
+    for outcome in run_threads(ranks, |comm| (entry.run)(&comm, &source, &options)) {
+        outcome.expect("the job runs");
+    }
+}
+
+fn figure(dir: &Path, name: &str) -> f64 {
+    let reader = Reader::open(dir.join("result.h5")).expect("a result");
+    reader.attribute("/result", name).expect("a group").expect("a figure").as_f64().expect("a number")
+}
+
+fn solution(dir: &Path) -> Vec<f64> {
+    Reader::open(dir.join("result.h5")).expect("a result").read("/result/solution").expect("a solution")
+}
+
+/// The error of a shipped job.
+fn error_of(name: &str) -> f64 {
+    let scratch = scratch();
+    run(shipped(name), 1, &scratch.path().join("run"));
+    figure(&scratch.path().join("run"), "relative_error")
+}
+
+#[test]
+fn the_papers_problems_on_its_grids() {
+    let thresholds = [
+        ("poisson-1d-sin", 1e-8),
+        ("poisson-1d-mix", 1e-8),
+        ("poisson-1d-sin-cos", 1e-8),
+        ("poisson-1d-x-sin", 1e-8),
+        ("poisson-1d-sin-parabola", 1e-8),
+        ("allen-cahn-1d-sin", 1e-8),
+        ("allen-cahn-1d-sin-cos", 1e-8),
+        ("poisson-2d-sin-sin", 1e-10),
+        ("poisson-2d-additive", 1e-9),
+        ("allen-cahn-2d-mix", 1e-9),
+        ("advection", 1e-7),
+    ];
+    for (name, threshold) in thresholds {
+        let error = error_of(name);
+        assert!(error <= threshold, "{name}: {error:.1e}, {threshold:.0e} is due");
+    }
+}
+
+#[test]
+fn every_kind_of_condition_and_equation() {
+    let thresholds = [
+        ("helmholtz-2d", 1e-9),            // Dirichlet, Neumann and Robin ends
+        ("variable-coefficient-2d", 1e-9), // GMRES around the mean coefficient
+        ("wave-2d", 1e-8),                 // initial value and velocity, periodic
+        ("reaction-diffusion", 1e-9),      // time with Neumann ends, cubic
+        ("burgers", 1e-9),                 // u u_x
+        ("kdv", 1e-7),                     // third order, periodic, no source
+        ("allen-cahn-3d", 1e-7),
+        ("sparse-2d", 1e-9), // 2.4 points per wavelength
+        ("chirp-1d", 1e-9),
+    ];
+    for (name, threshold) in thresholds {
+        let error = error_of(name);
+        assert!(error <= threshold, "{name}: {error:.1e}, {threshold:.0e} is due");
+    }
+}
+
+/// The solver sees a right-hand side and data, whoever made them: the manufactured solution changes no bit.
+#[test]
+fn the_solution_is_hidden_from_the_solver() {
+    let axes = "[[problem.axes]]\nname = \"x\"\nto = 1.0\npoints = 60\n[[problem.axes]]\nname = \"y\"\nto = 1.0\npoints = 50\n";
+    let head = "schema = 1\nname = \"a\"\nworkload = \"gp-pde\"\n[problem]\n";
+    let with = format!(
+        "{head}equation = \"u_xx + u_yy\"\nmanufactured = \"sin(20*x)*cos(15*y)\"\n{axes}[[problem.conditions]]\nat = \
+         \"boundary\"\nequation = \"u\"\n"
+    );
+    let without = format!(
+        "{head}equation = \"u_xx + u_yy = -(20^2 + 15^2)*sin(20*x)*cos(15*y)\"\n{axes}[[problem.conditions]]\nat = \
+         \"boundary\"\nequation = \"u = sin(20*x)*cos(15*y)\"\n"
+    );
+    let scratch = scratch();
+    run(&with, 1, &scratch.path().join("with"));
+    run(&without, 1, &scratch.path().join("without"));
+    let (a, b) = (solution(&scratch.path().join("with")), solution(&scratch.path().join("without")));
+    assert_eq!(a.len(), 3000);
+    for (i, (a, b)) in a.iter().zip(&b).enumerate() {
+        let (x, y) = ((i / 50) as f64 / 59.0, (i % 50) as f64 / 49.0);
+        assert!((a - b).abs() < 1e-11);
+        assert!((a - (20.0 * x).sin() * (15.0 * y).cos()).abs() < 1e-9);
+    }
+}
+
+/// Any number of ranks gives the same numbers up to rounding in f64.
+#[test]
+fn ranks_agree_to_rounding() {
+    let scratch = scratch();
+    for name in ["burgers", "allen-cahn-3d", "poisson-2d-additive"] {
+        let dir = |ranks: usize| scratch.path().join(format!("{name}-{ranks}"));
+        run(shipped(name), 1, &dir(1));
+        let one = solution(&dir(1));
+        let largest = one.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+        for ranks in [2, 3, 4] {
+            run(shipped(name), ranks, &dir(ranks));
+            let difference = one.iter().zip(solution(&dir(ranks))).fold(0.0f64, |m, (a, b)| m.max((a - b).abs()));
+            assert!(difference <= 1e-9 * largest, "{name} on {ranks} ranks: {difference:e}");
+        }
+    }
+}
+
+/// What is refused, with the words that say why.
+#[test]
+fn what_cannot_be_solved_is_refused() {
+    let entry = registry::find("gp-pde").expect("the workload is registered");
+    let base = "schema = 1\nname = \"a\"\nworkload = \"gp-pde\"\n[problem]\nequation = \"EQUATION\"\n[[problem.axes]]\nname = \
+                \"x\"\nto = 1.0\npoints = 40\n[[problem.conditions]]\nat = \"PLACE\"\nequation = \"u = 0\"\n";
+    let cases = [
+        ("u_xx + (u = 1", "boundary", "problem.equation"),
+        ("u_xx + vv*u = 1", "boundary", "unknown name `vv`"),
+        ("sin(x) = 1", "boundary", "does not contain u"),
+        ("u_xx = 1", "x = 0", "needs 2 condition(s), and there is 1"),
+        ("u_xx = 1", "x = 0.5", "x = 0 or 1"),
+        ("u_xx = 1", "y = 0", "an end of an axis"),
+        ("u_xx = sin(200*x)", "boundary", "periods along x, and a period needs two points"),
+        ("u_xx - y = 0", "boundary", "unknown name `y`"),
+        ("u_xx", "boundary", "left = right"),
+    ];
+    for (equation, place, words) in cases {
+        let text = job(&base.replace("EQUATION", equation).replace("PLACE", place));
+        let error = (entry.price)(&text, &Inputs { base: ".".into() }, (1, 1, 1)).expect_err(equation);
+        assert_eq!(error.exit(), 2, "{equation}");
+        assert!(error.to_string().contains(words), "{equation}: {error}");
+    }
+}
+
+/// Neumann ends all round leave a constant free: refused as singular, not answered with noise.
+#[test]
+fn an_undetermined_constant_is_refused() {
+    let text = "schema = 1\nname = \"a\"\nworkload = \"gp-pde\"\n[problem]\nequation = \"u_xx = \
+                cos(6*x)\"\n[[problem.axes]]\nname = \"x\"\nto = 1.0\npoints = 40\n[[problem.conditions]]\nat = \
+                \"boundary\"\nequation = \"u_x = 0\"\n";
+    let entry = registry::find("gp-pde").expect("the workload is registered");
+    let scratch = scratch();
+    let source = Source::New { text: job(text), dir: scratch.path().join("run") };
+    let options = Options { verbosity: Verbosity::Quiet, threads: 1, ..Options::default() };
+    let error = run_threads(1, |comm| (entry.run)(&comm, &source, &options)).swap_remove(0).expect_err("singular");
+    assert!(matches!(error, Error::Workload { .. } | Error::Agreed(_)), "{error}");
+    assert!(error.to_string().contains("singular"), "{error}");
+}
