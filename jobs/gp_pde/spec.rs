@@ -135,7 +135,7 @@ pub struct OutputSpec {
 
 mod defaults {
     pub fn tolerance() -> f64 {
-        1e-11
+        1e-10
     }
 
     pub fn newton() -> u64 {
