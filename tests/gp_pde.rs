@@ -79,7 +79,7 @@ fn every_kind_of_condition_and_equation() {
         ("burgers", 1e-9),                 // u u_x
         ("kdv", 1e-7),                     // third order, periodic, no source
         ("allen-cahn-3d", 1e-7),
-        ("sparse-2d", 1e-9), // 2.4 points per wavelength
+        ("sparse-2d", 1e-9),  // 2.4 points per wavelength
         ("off-bin-2d", 1e-9), // frequencies that fit no axis
         ("chirp-1d", 1e-9),
     ];
