@@ -73,7 +73,7 @@ const JOBS: &[(&str, &str, &str)] = &[
     (
         "\"tomography\"",
         "\"weather\"",
-        "job.toml:3:12: unknown workload \"weather\"\n  help: known workloads: tomography",
+        "job.toml:3:12: unknown workload \"weather\"\n  help: known workloads: tomography, gp-pde",
     ),
     ("name = \"good\"\n", "", "job.toml:1:1: missing field `name`"),
     (
