@@ -13,7 +13,10 @@ use crate::say;
 
 /// What we are compared with.
 const WHEELS: [Group; 2] = [
-    Group { wheels: &["numpy", "scipy", "scikit-image", "h5py", "sympy"], purpose: "measure scikit-image and our own baselines" },
+    Group {
+        wheels: &["numpy", "scipy", "scikit-image", "h5py", "sympy"],
+        purpose: "measure scikit-image and our own baselines",
+    },
     Group { wheels: &["astra-toolbox"], purpose: "measure the ASTRA toolbox" },
 ];
 
