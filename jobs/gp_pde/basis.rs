@@ -3,6 +3,8 @@
 //! Conditions are linear functionals `Bⱼ u`. The prior splits into functions that make all of them zero (the basis)
 //! and one cardinal function for each (the lift: `Bᵢ lⱼ = δᵢⱼ`, of least norm, which is the conditional mean).
 
+use std::ops::Range;
+
 use faer::{Mat, MatRef};
 
 use super::features::Prior;
@@ -41,8 +43,8 @@ pub struct Span {
 
 impl Span {
     /// The functions at the nodes that stand out of `features · within` by more than `tolerance` of the largest.
-    fn of(features: &Mat<f64>, within: Option<MatRef<'_, f64>>, tolerance: f64) -> Result<Self, SolverError> {
-        let (u, s, v) = svd(&within.map_or_else(|| features.clone(), |q| features * q))?;
+    fn of(features: MatRef<'_, f64>, within: Option<MatRef<'_, f64>>, tolerance: f64) -> Result<Self, SolverError> {
+        let (u, s, v) = svd(&within.map_or_else(|| features.to_owned(), |q| features * q))?;
         let largest = s.first().copied().unwrap_or(0.0);
         let rank = s.iter().take_while(|s| **s > tolerance * largest).count();
         let scaled = Mat::from_fn(v.nrows(), rank, |i, j| v[(i, j)] / s[j]);
@@ -82,20 +84,62 @@ pub struct Basis {
     pub lifts: Mat<f64>,
     /// The functionals applied to features: `conditions × features`.
     pub functionals: Mat<f64>,
+    /// Orthonormal directions of the features that conditions determine: `features × conditions`.
+    pub determined: Mat<f64>,
 }
 
 impl Basis {
-    /// The basis of `prior` at `nodes` under `conditions`, without functions below `tolerance` of the largest.
+    /// The basis of `prior` at `nodes` under `conditions`, without functions below `tolerance` of the largest there.
     ///
     /// # Errors
     /// Where the conditions contradict or repeat each other.
     pub fn new(nodes: &[f64], prior: Prior, conditions: &[Functional], tolerance: f64) -> Result<Self, SolverError> {
         let phi = prior.features(nodes, 0);
+        Self::seen_by(&phi, phi.as_ref(), prior, conditions, tolerance)
+    }
+
+    /// As [`Basis::new`], with the functions that derivatives up to `max_order` at the nodes tell apart, too: values at
+    /// the nodes do not determine them under a rough prior. Functions are orthogonal in features, not at the nodes.
+    ///
+    /// # Errors
+    /// Where the conditions contradict or repeat each other.
+    pub fn with_derivatives(
+        nodes: &[f64],
+        prior: Prior,
+        conditions: &[Functional],
+        (tolerance, max_order): (f64, usize),
+    ) -> Result<Self, SolverError> {
+        let phi = prior.features(nodes, 0);
+        let mut seen = Mat::zeros((max_order + 1) * nodes.len(), prior.n_features());
+        for order in 0..=max_order {
+            let block = prior.features(nodes, order);
+            let size = block.norm_l2();
+            seen.subrows_mut(order * nodes.len(), nodes.len()).copy_from(block * faer::Scale(1.0 / size));
+        }
+        let mut basis = Self::seen_by(&phi, seen.as_ref(), prior, conditions, tolerance)?;
+        basis.conditioned.values = &phi * &basis.conditioned.coefficients;
+        Ok(basis)
+    }
+
+    fn seen_by(
+        phi: &Mat<f64>,
+        seen: MatRef<'_, f64>,
+        prior: Prior,
+        conditions: &[Functional],
+        tolerance: f64,
+    ) -> Result<Self, SolverError> {
         let p = prior.n_features();
-        let free = Span::of(&phi, None, tolerance)?;
+        let free = Span::of(phi.as_ref(), None, tolerance)?;
         if conditions.is_empty() {
-            let (lifts, functionals) = (Mat::zeros(p, 0), Mat::zeros(0, p));
-            return Ok(Self { prior, conditioned: free.clone(), free, lifts, functionals });
+            let (none, functionals) = (Mat::zeros(p, 0), Mat::zeros(0, p));
+            return Ok(Self {
+                prior,
+                conditioned: Span::of(seen, None, tolerance)?,
+                free,
+                lifts: none.clone(),
+                functionals,
+                determined: none,
+            });
         }
         let n = conditions.len();
         let mut functionals = Mat::zeros(n, p);
@@ -113,8 +157,62 @@ impl Basis {
         let mut inverse = Mat::<f64>::identity(n, n);
         r.transpose().solve_lower_triangular_in_place(inverse.as_mut());
         let lifts = q.subcols(0, n) * &inverse;
-        let conditioned = Span::of(&phi, Some(q.subcols(n, p - n)), tolerance)?;
-        Ok(Self { prior, conditioned, free, lifts, functionals })
+        let conditioned = Span::of(seen, Some(q.subcols(n, p - n)), tolerance)?;
+        let determined = q.subcols(0, n).to_owned();
+        Ok(Self { prior, conditioned, free, lifts, functionals, determined })
+    }
+}
+
+impl Basis {
+    /// Everything about points of the axis, measured from its start, up to derivatives of `max_order`.
+    pub fn at(&self, points: &[f64], max_order: usize) -> AxisAt {
+        let (mut functions, mut lifts, mut free) = (Vec::new(), Vec::new(), Vec::new());
+        for order in 0..=max_order {
+            let phi = self.prior.features(points, order);
+            functions.push(&phi * &self.conditioned.coefficients);
+            lifts.push(&phi * &self.lifts);
+            free.push(&phi * &self.free.coefficients);
+        }
+        AxisAt { functions, lifts, free, nodes: None }
+    }
+
+    /// The functions in whitened features, in units of their deviation: orthonormal columns, `features × rank`.
+    pub fn orthonormal(&self) -> Mat<f64> {
+        let c = &self.conditioned;
+        Mat::from_fn(c.coefficients.nrows(), c.rank(), |i, j| c.coefficients[(i, j)] * c.deviations[j])
+    }
+
+    /// As [`Basis::at`], for some of the nodes, where values need no interpolation.
+    pub fn at_nodes(&self, nodes: &[f64], range: Range<usize>, max_order: usize) -> AxisAt {
+        let mut at = self.at(&nodes[range.clone()], max_order);
+        at.functions[0] = self.conditioned.values.subrows(range.start, range.len()).to_owned();
+        at.nodes = Some(range);
+        at
+    }
+}
+
+/// Basis functions and lifts of one axis at some points, by order of the derivative.
+#[derive(Debug, Clone)]
+pub struct AxisAt {
+    /// `points × rank`: the functions of the coefficients.
+    pub functions: Vec<Mat<f64>>,
+    /// `points × conditions`.
+    pub lifts: Vec<Mat<f64>>,
+    /// `points × free rank`.
+    pub free: Vec<Mat<f64>>,
+    /// Where the points are nodes: which.
+    pub nodes: Option<Range<usize>>,
+}
+
+impl AxisAt {
+    /// Number of points.
+    pub fn len(&self) -> usize {
+        self.functions[0].nrows()
+    }
+
+    /// Whether there are no points.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }
 

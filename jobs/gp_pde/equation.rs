@@ -4,10 +4,13 @@
 //! of order zero with a constant. What remains, `N = F − separable part`, holds the right-hand side, nonlinear terms,
 //! mixed derivatives and what variable coefficients have beyond their mean. All derivatives of `F` are symbolic.
 
+use std::sync::Arc;
+
 use convoke_cluster::Result;
 use convoke_kernels::pointwise::{Input, Program};
 use convoke_kernels::{Buffer, Device};
 
+use super::arrays::GridFunction;
 use crate::expression::{Graph, NodeId, Variable, compile};
 
 /// A partial derivative of the unknown: an order for each axis.
@@ -20,14 +23,22 @@ pub struct Symbols {
     pub coordinates: Vec<Variable>,
     /// The unknown and its derivatives.
     pub jets: Vec<(MultiIndex, Variable)>,
+    /// Unknown constants.
+    pub constants: Vec<Variable>,
+    /// Functions that are given by arrays.
+    pub arrays: Vec<(Variable, Arc<GridFunction>)>,
 }
 
-/// A program with the derivatives of the unknown that it reads after the coordinates.
+/// A program with what it reads after the coordinates: derivatives of the unknown, unknown constants, arrays.
 #[derive(Debug, Clone)]
 pub struct JetProgram {
     program: Program,
     /// Derivatives that it reads, in order.
     pub jets: Vec<MultiIndex>,
+    /// Positions of the unknown constants that it reads.
+    constants: Vec<usize>,
+    /// Functions that it reads.
+    pub arrays: Vec<Arc<GridFunction>>,
 }
 
 /// Points of a tensor grid: the coordinates along each axis, in the problem's own units.
@@ -37,29 +48,64 @@ impl JetProgram {
     /// The program of these expressions.
     ///
     /// # Panics
-    /// Where they depend on a symbol that is neither a coordinate nor a derivative of the unknown.
+    /// Where they depend on a symbol that is none of `symbols`.
     pub fn of(graph: &Graph, outputs: &[NodeId], symbols: &Symbols) -> Self {
         let used: std::collections::BTreeSet<Variable> = outputs.iter().flat_map(|o| graph.variables(*o)).collect();
         let jets: Vec<_> = symbols.jets.iter().filter(|(_, v)| used.contains(v)).collect();
-        let inputs: Vec<Variable> = symbols.coordinates.iter().copied().chain(jets.iter().map(|(_, v)| *v)).collect();
-        let program = compile(graph, outputs, &inputs).expect("an equation is over coordinates and derivatives");
-        Self { program, jets: jets.into_iter().map(|(index, _)| index.clone()).collect() }
+        let constants: Vec<usize> =
+            (0..symbols.constants.len()).filter(|i| used.contains(&symbols.constants[*i])).collect();
+        let arrays: Vec<_> = symbols.arrays.iter().filter(|(v, _)| used.contains(v)).collect();
+        let mut inputs = symbols.coordinates.clone();
+        inputs.extend(jets.iter().map(|(_, v)| *v));
+        inputs.extend(constants.iter().map(|i| symbols.constants[*i]));
+        inputs.extend(arrays.iter().map(|(v, _)| *v));
+        let program = compile(graph, outputs, &inputs).expect("an equation is over known symbols");
+        Self {
+            program,
+            jets: jets.into_iter().map(|(index, _)| index.clone()).collect(),
+            constants,
+            arrays: arrays.into_iter().map(|(_, array)| array.clone()).collect(),
+        }
     }
 
     /// All outputs at all points of a tensor grid, given the derivatives there.
     ///
     /// # Errors
     /// Where the device fails.
+    ///
+    /// # Panics
+    /// Where the program reads unknown constants.
     pub fn run(&self, device: &Device, grid: &Coordinates, jets: &mut [Buffer<f64>]) -> Result<Vec<Buffer<f64>>> {
+        self.run_with(device, grid, jets, &[])
+    }
+
+    /// As [`JetProgram::run`], with values for all unknown constants of the problem.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn run_with(
+        &self,
+        device: &Device,
+        grid: &Coordinates,
+        jets: &mut [Buffer<f64>],
+        constants: &[f64],
+    ) -> Result<Vec<Buffer<f64>>> {
         let n: usize = grid.iter().map(Vec::len).product();
+        let buffer = |values: Vec<f64>| Buffer::from_vec(device, values);
         let mut axes: Vec<Buffer<f64>> =
-            grid.iter().map(|x| Buffer::from_vec(device, x.clone())).collect::<std::result::Result<_, _>>()?;
+            grid.iter().map(|x| buffer(x.clone())).collect::<std::result::Result<_, _>>()?;
+        let mut arrays = Vec::new();
+        for array in &self.arrays {
+            arrays.push(buffer(array.on(grid)?)?);
+        }
         let mut inputs = Vec::new();
         for (axis, values) in axes.iter_mut().enumerate() {
             let stride = grid[axis + 1..].iter().map(Vec::len).product();
             inputs.push(Input::Axis { values, stride });
         }
         inputs.extend(jets.iter_mut().map(Input::Field));
+        inputs.extend(self.constants.iter().map(|i| Input::Scalar(constants[*i])));
+        inputs.extend(arrays.iter_mut().map(Input::Field));
         let mut outputs: Vec<Buffer<f64>> =
             (0..self.program.n_outputs()).map(|_| Buffer::zeros(device, n)).collect::<std::result::Result<_, _>>()?;
         let mut slots: Vec<&mut Buffer<f64>> = outputs.iter_mut().collect();
@@ -67,6 +113,31 @@ impl JetProgram {
             self.program.run(device, n, &mut inputs, &mut slots)?;
         }
         Ok(outputs)
+    }
+}
+
+/// `F`, and its slopes with respect to the unknown, its derivatives and the unknown constants.
+#[derive(Debug, Clone)]
+pub struct Linearisation {
+    /// Outputs: `F`, `∂F/∂(∂ᵅu)` for each α of `jets`, `∂F/∂θ` for each unknown constant.
+    pub program: JetProgram,
+    /// Derivatives of the unknown in `F`.
+    pub jets: Vec<MultiIndex>,
+    /// Whether `F` is linear in the unknown and the constants taken together.
+    pub is_linear: bool,
+}
+
+impl Linearisation {
+    /// The slopes of `f`.
+    pub fn new(graph: &mut Graph, f: NodeId, symbols: &Symbols) -> Self {
+        let used = graph.variables(f);
+        let jets: Vec<_> = symbols.jets.iter().filter(|(_, v)| used.contains(v)).cloned().collect();
+        let unknowns: Vec<Variable> = jets.iter().map(|(_, v)| *v).chain(symbols.constants.iter().copied()).collect();
+        let mut outputs = vec![f];
+        outputs.extend(unknowns.iter().map(|v| graph.derivative(f, *v)));
+        let is_linear = outputs[1..].iter().all(|o| graph.variables(*o).iter().all(|v| !unknowns.contains(v)));
+        let jets = jets.into_iter().map(|(index, _)| index).collect();
+        Self { program: JetProgram::of(graph, &outputs, symbols), jets, is_linear }
     }
 }
 
@@ -112,7 +183,11 @@ impl Equation {
             let axes: Vec<usize> = (0..index.len()).filter(|a| index[*a] > 0).collect();
             let depends_on: Vec<usize> = {
                 let variables = graph.variables(at_zero);
-                (0..sample.len()).filter(|a| variables.contains(&symbols.coordinates[*a])).collect()
+                let in_arrays: Vec<usize> =
+                    symbols.arrays.iter().filter(|(v, _)| variables.contains(v)).flat_map(|(_, f)| f.axes()).collect();
+                (0..sample.len())
+                    .filter(|a| variables.contains(&symbols.coordinates[*a]) || in_arrays.contains(a))
+                    .collect()
             };
             let taken = match (axes.as_slice(), depends_on.as_slice()) {
                 ([], []) | ([_], []) => Some(at_zero),

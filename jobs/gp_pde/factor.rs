@@ -2,7 +2,7 @@
 
 use faer::Mat;
 
-use super::basis::{Basis, Functional};
+use super::basis::{AxisAt, Basis, Functional};
 use super::features::Prior;
 use super::separable::{AxisOperator, Diagonal, Mode};
 use super::solver_error::SolverError;
@@ -135,49 +135,20 @@ impl AxisFactor {
 
     /// Everything about points of this axis, measured from its start, up to derivatives of `max_order`.
     pub fn at(&self, points: &[f64], max_order: usize) -> AxisAt {
-        let (mut functions, mut lifts, mut free) = (Vec::new(), Vec::new(), Vec::new());
-        for order in 0..=max_order {
-            let phi = self.basis.prior.features(points, order);
-            let conditioned = &phi * &self.basis.conditioned.coefficients;
-            functions.push(self.vectors.as_ref().map_or_else(|| conditioned.clone(), |d| &conditioned * &d.v));
-            lifts.push(&phi * &self.basis.lifts);
-            free.push(&phi * &self.basis.free.coefficients);
-        }
-        AxisAt { functions, lifts, free, nodes: None }
+        self.rotated(self.basis.at(points, max_order))
     }
 
     /// As [`AxisFactor::at`], for some of the nodes, where values need no interpolation.
     pub fn at_nodes(&self, axis: &Axis, range: std::ops::Range<usize>, max_order: usize) -> AxisAt {
-        let mut at = self.at(&axis.nodes[range.clone()], max_order);
-        let u = self.basis.conditioned.values.subrows(range.start, range.len());
-        at.functions[0] = self.vectors.as_ref().map_or_else(|| u.to_owned(), |d| u * &d.v);
-        at.nodes = Some(range);
+        self.rotated(self.basis.at_nodes(&axis.nodes, range, max_order))
+    }
+
+    /// From basis functions to eigenvectors, where there are some.
+    fn rotated(&self, mut at: AxisAt) -> AxisAt {
+        if let Some(vectors) = &self.vectors {
+            at.functions.iter_mut().for_each(|f| *f = &*f * &vectors.v);
+        }
         at
-    }
-}
-
-/// Basis functions and lifts of one axis at some points, by order of the derivative.
-#[derive(Debug, Clone)]
-pub struct AxisAt {
-    /// `points × rank`: the functions of the solver's coefficients.
-    pub functions: Vec<Mat<f64>>,
-    /// `points × conditions`.
-    pub lifts: Vec<Mat<f64>>,
-    /// `points × free rank`.
-    pub free: Vec<Mat<f64>>,
-    /// Where the points are nodes: which.
-    pub nodes: Option<std::ops::Range<usize>>,
-}
-
-impl AxisAt {
-    /// Number of points.
-    pub fn len(&self) -> usize {
-        self.functions[0].nrows()
-    }
-
-    /// Whether there are no points.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 

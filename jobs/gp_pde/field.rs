@@ -11,7 +11,7 @@ use convoke_kernels::kronecker::{Matrix, mode_product};
 use convoke_kernels::{Buffer, Device};
 use faer::Mat;
 
-use super::factor::AxisAt;
+use super::basis::AxisAt;
 
 /// A dense tensor, row-major.
 #[derive(Debug)]

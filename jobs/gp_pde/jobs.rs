@@ -23,4 +23,7 @@ pub const JOBS: &[(&str, &str)] = &[
     ("sparse-2d", include_str!("sparse-2d.toml")),
     ("off-bin-2d", include_str!("off-bin-2d.toml")),
     ("chirp-1d", include_str!("chirp-1d.toml")),
+    ("assimilation-2d", include_str!("assimilation-2d.toml")),
+    ("inverse-diffusion", include_str!("inverse-diffusion.toml")),
+    ("sensors-1d", include_str!("sensors-1d.toml")),
 ];

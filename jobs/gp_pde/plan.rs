@@ -1,9 +1,11 @@
 //! What a solve costs: memory, messages, floating-point operations.
 
-use convoke_cluster::Plan;
 use convoke_cluster::workload::Resources;
+use convoke_cluster::{Plan, Result};
 
-use super::LADDER;
+use super::collocation::LADDER;
+use super::output::points_along;
+use super::posterior::check_size;
 use super::spec::Spec;
 use super::statement::Statement;
 
@@ -11,15 +13,41 @@ use super::statement::Statement;
 const PROGRAM: u64 = 96 << 20;
 /// GMRES iterations of one Newton step that are priced.
 const KRYLOV: u64 = 60;
+/// Trials of a step of Gauss-Newton.
+const HALVINGS: u64 = 20;
 
-/// Equidistant points of the result along an axis of the statement.
-pub fn output_points(spec: &Spec, statement: &Statement, axis: usize) -> usize {
-    let given = spec.output.points.as_ref().map(|points| points[statement.order[axis]]);
-    given.unwrap_or(statement.axes[axis].points)
+/// The bill of a posterior over at most so many functions along each axis.
+///
+/// # Errors
+/// Where it would be too large.
+pub fn posterior(spec: &Spec, statement: &Statement, functions: Vec<usize>, resources: &Resources) -> Result<Plan> {
+    let ranks = resources.ranks as u64;
+    let nodes: u64 = statement.axes.iter().map(|a| a.points as u64).product();
+    let n = functions.iter().map(|n| *n as u64).product::<u64>() + spec.unknowns.len() as u64;
+    check_size(n as usize)?;
+    let drawn: u64 = spec.observations.iter().filter_map(|o| o.count).map(|n| n as u64).sum();
+    let rows =
+        nodes.div_ceil(statement.axes[0].points as u64) * (statement.axes[0].points as u64).div_ceil(ranks) + drawn;
+    let sweeps = spec.posterior.as_ref().map_or(0, |p| p.sweeps) * statement.axes.len() as u64 + 1;
+    let newton = if statement.linearisation.is_linear { 1 } else { spec.solver.newton };
+    let mut plan = Plan { steps: (sweeps + 1) * newton, work_unit: "multiply-adds", ..Plan::default() };
+    plan.holds("program and libraries", PROGRAM);
+    plan.holds("rows of equation and observations", 8 * rows * n * 4);
+    plan.holds("triangular factors", 8 * (n + 1) * (n + 1) * (2 * ranks.min(4) + 4));
+    plan.work = plan.steps as f64 * (2 * (rows * ranks + n) * n * n) as f64;
+    if ranks > 1 {
+        let factor = 8 * (n + 1) * rows.min(n + 1) * (ranks - 1);
+        plan.bytes_sent_per_rank = plan.steps * (factor + 64 * ranks * (HALVINGS + 4)) + (1 << 20);
+    }
+    let output: u64 = (0..statement.axes.len()).map(|a| points_along(spec, statement, a) as u64).product();
+    let samples = spec.posterior.as_ref().map_or(0, |p| p.samples) as u64;
+    plan.checkpoint_bytes = 8 * n + (1 << 20);
+    plan.result_bytes = 8 * output * (2 * statement.outputs.len() as u64 + samples) + (1 << 20);
+    Ok(plan)
 }
 
-/// The bill of a whole run.
-pub fn plan(spec: &Spec, statement: &Statement, resources: &Resources) -> Plan {
+/// The bill of collocation.
+pub fn collocation(spec: &Spec, statement: &Statement, resources: &Resources) -> Plan {
     let n: Vec<u64> = statement.axes.iter().map(|a| a.points as u64).collect();
     let d = n.len();
     let ranks = resources.ranks as u64;
@@ -51,7 +79,7 @@ pub fn plan(spec: &Spec, statement: &Statement, resources: &Resources) -> Plan {
         plan.bytes_sent_per_rank =
             (solves * newton + 2) * (transforms * crossing * 2 + sums + 64 * largest * ranks) + (1 << 20);
     }
-    let output: u64 = (0..d).map(|a| output_points(spec, statement, a) as u64).product();
+    let output: u64 = (0..d).map(|a| points_along(spec, statement, a) as u64).product();
     plan.checkpoint_bytes = 2 * 8 * field + 16 * largest * d as u64 * 4;
     plan.result_bytes = 8 * output + 64 * largest * d as u64;
     plan

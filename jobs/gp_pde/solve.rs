@@ -9,14 +9,17 @@ use convoke_kernels::kronecker::{add_combination, dots};
 use convoke_kernels::{Buffer, Device};
 use faer::Mat;
 
+use super::basis::{AxisAt, Basis};
 use super::equation::{Coordinates, Equation, MultiIndex};
-use super::factor::{Axis, AxisAt, AxisFactor};
+use super::factor::{Axis, AxisFactor};
 use super::features::Prior;
 use super::field::{PointSet, Transforms};
 use super::krylov::{Krylov, gmres};
-use super::lift::Faces;
+use super::lift::{Faces, contract};
+use super::observations::Scattered;
 use super::separable::{Mode, Separable};
 use super::solver_error::SolverError;
+use super::workload;
 
 /// Residual of the linear system at which GMRES stops, relative to the right-hand side.
 const FORCING: f64 = 1e-5;
@@ -40,7 +43,7 @@ pub struct Problem {
 
 impl Problem {
     /// Coordinates, in the problem's units, of points that are measured from the start of their axis.
-    fn coordinates(&self, points: &[Vec<f64>]) -> Coordinates {
+    pub fn coordinates(&self, points: &[Vec<f64>]) -> Coordinates {
         points.iter().zip(&self.starts).map(|(x, start)| x.iter().map(|x| start + x).collect()).collect()
     }
 }
@@ -122,20 +125,22 @@ impl Solver {
 
     /// The lift, the separable operator applied to it, and its derivatives that `N` reads.
     fn lift_all(&mut self, problem: &Problem, here: &[AxisAt]) -> Result<()> {
-        let lift = |orders: &[usize]| problem.faces.lift(&self.factors, here, orders);
+        let bases: Vec<&Basis> = self.factors.iter().map(|f| &f.basis).collect();
+        let lift = |orders: &[usize]| problem.faces.lift(&bases, here, orders);
         let zero = vec![0; here.len()];
-        self.lift = lift(&zero)?;
-        self.fixed = self.lift.iter().map(|g| problem.equation.constant * g).collect();
+        let at_nodes = lift(&zero)?;
+        let mut fixed: Vec<f64> = at_nodes.iter().map(|g| problem.equation.constant * g).collect();
         for (axis, terms) in problem.equation.axis_terms.iter().enumerate() {
             for (order, coefficient) in terms {
                 let mut orders = zero.clone();
                 orders[axis] = *order;
                 let c = coefficient.run(&self.device, &self.grid, &mut [])?.swap_remove(0).into_vec();
                 let g = lift(&orders)?;
-                self.fixed.iter_mut().zip(c.iter().zip(g)).for_each(|(sum, (c, g))| *sum += c * g);
+                fixed.iter_mut().zip(c.iter().zip(g)).for_each(|(sum, (c, g))| *sum += c * g);
             }
         }
-        self.rest_lifts = problem.equation.rest.jets.iter().map(|index| lift(index)).collect::<Result<_>>()?;
+        let rest = problem.equation.rest.jets.iter().map(|index| lift(index)).collect::<Result<_>>()?;
+        (self.lift, self.fixed, self.rest_lifts) = (at_nodes, fixed, rest);
         Ok(())
     }
 
@@ -148,6 +153,11 @@ impl Solver {
             return Err(workload(SolverError::Singular { smallest: least, ratio: least / most }));
         }
         Ok(())
+    }
+
+    /// The basis of each axis.
+    pub fn bases(&self) -> Vec<&Basis> {
+        self.factors.iter().map(|f| &f.basis).collect()
     }
 
     /// Number of coefficients on all ranks.
@@ -319,11 +329,44 @@ impl Solver {
         let mut jets = Vec::new();
         for index in indices {
             let mut jet = self.transforms.synthesize(&mut set, index, y)?;
-            let g = problem.faces.lift(&self.factors, &here, index)?;
+            let g = problem.faces.lift(&self.bases(), &here, index)?;
             jet.host_mut().iter_mut().zip(g).for_each(|(w, g)| *w += g);
             jets.push(jet);
         }
         Ok((problem.coordinates(&local), jets))
+    }
+}
+
+impl Solver {
+    /// A derivative of the solution at scattered points, on every rank. Collective.
+    ///
+    /// Bytes sent: a sum over ranks of as many numbers as points.
+    ///
+    /// # Errors
+    /// Where the device or another rank fails.
+    pub fn evaluate_scattered(
+        &mut self,
+        problem: &Problem,
+        points: &Scattered,
+        index: &MultiIndex,
+        y: &mut Buffer<f64>,
+    ) -> Result<Vec<f64>> {
+        let at: Vec<AxisAt> = self.factors.iter().zip(points).zip(index).map(|((f, x), o)| f.at(x, *o)).collect();
+        let mut functions: Vec<Mat<f64>> = at.iter().zip(index).map(|(a, o)| a.functions[*o].clone()).collect();
+        if self.transforms.ranks.len() > points.len() {
+            functions.push(Mat::from_fn(points[0].len(), 1, |_, _| 1.0));
+        }
+        // Each rank has a part of the last mode's coefficients.
+        if let Some(last) = functions.last_mut() {
+            *last = last.subcols(self.transforms.last.start, self.transforms.last.len()).to_owned();
+        }
+        let mut values = vec![0.0; points[0].len()];
+        if !self.is_empty() {
+            values = contract(y.host(), &functions.iter().collect::<Vec<_>>());
+        }
+        self.comm.all_sum(&mut values)?;
+        let lift = problem.faces.lift_scattered(&self.bases(), &at, index)?;
+        Ok(values.iter().zip(lift).map(|(w, g)| w + g).collect())
     }
 }
 
@@ -379,8 +422,4 @@ fn reorder(have: &[MultiIndex], want: &[MultiIndex], jets: &mut [Buffer<f64>]) -
 fn factorise(axes: &[Axis], priors: &[Prior]) -> Result<Vec<AxisFactor>, SolverError> {
     use rayon::prelude::*;
     axes.par_iter().zip(priors).map(|(axis, prior)| AxisFactor::new(axis, prior)).collect()
-}
-
-fn workload(error: SolverError) -> convoke_cluster::Error {
-    convoke_cluster::Error::workload(super::NAME, error)
 }

@@ -30,6 +30,12 @@ pub enum SolverError {
         /// Iterations done.
         iterations: u64,
     },
+    /// Nothing says how exactly the equation holds.
+    #[error(
+        "the equation and its conditions are all zero, so nothing says how exactly it holds\n  help: give \
+         problem.posterior.equation_deviation"
+    )]
+    NoScale,
     /// A value that is not finite came up.
     #[error("{what} is not finite at some point of the domain")]
     NotFinite {

@@ -1,7 +1,11 @@
 //! `[problem]` of a gp-pde job: what the user types.
 
+use std::path::PathBuf;
+
 use convoke_cluster::BadValue;
 use serde::{Deserialize, Serialize};
+
+use super::mixture::Kernel;
 
 /// `[problem]`: an equation over a box, its conditions, and how to solve it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,11 +21,23 @@ pub struct Spec {
     /// which the result is compared. The solver never sees it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manufactured: Option<String>,
+    /// Functions of the coordinates from HDF5 files, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arrays: Vec<ArraySpec>,
     /// The axes. Those with conditions at their start alone (time) become the first axes of results.
     pub axes: Vec<AxisSpec>,
     /// Conditions at the ends of axes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<ConditionSpec>,
+    /// Noisy measurements of the solution; with them, conditions may be left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub observations: Vec<ObservationSpec>,
+    /// Constants of the equation that are to be found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknowns: Vec<UnknownSpec>,
+    /// How exactly the equation holds, and what to draw from the posterior.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub posterior: Option<PosteriorSpec>,
     /// The prior.
     #[serde(default)]
     pub prior: PriorSpec,
@@ -80,6 +96,74 @@ pub enum Nodes {
     Chebyshev,
 }
 
+/// A function given by an array.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArraySpec {
+    /// Its name in expressions.
+    pub name: String,
+    /// HDF5 file; a relative path starts at the job file.
+    pub file: PathBuf,
+    /// Dataset in it.
+    pub dataset: String,
+    /// Axes that its dimensions are, slowest first; absent: all, in the order of `problem.axes`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub axes: Option<Vec<String>>,
+    /// Where its points lie along an axis: equidistant with both ends (on a periodic axis without the end), or
+    /// Chebyshev-Lobatto points.
+    #[serde(default = "defaults::array_nodes")]
+    pub nodes: Nodes,
+}
+
+/// Measurements with independent normal errors, from a file or drawn from `manufactured`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObservationSpec {
+    /// What is measured: `u` or a derivative, such as `u_x`.
+    #[serde(default = "defaults::solution")]
+    pub of: String,
+    /// Standard deviation of the error of one measurement.
+    pub deviation: f64,
+    /// HDF5 file with the datasets `points`, one row a measurement and one column an axis of `problem.axes`, and `values`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// Instead of a file: so many measurements of `manufactured` at random points, with random errors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<usize>,
+}
+
+/// An unknown constant.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnknownSpec {
+    /// Its name in the equation.
+    pub name: String,
+    /// Mean of its prior, and where the search starts.
+    pub guess: f64,
+    /// Standard deviation of its prior; absent: a hundred times the guess, or a hundred.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deviation: Option<f64>,
+    /// Its value in data that are made from `manufactured`, and what the result is compared with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub truth: Option<f64>,
+}
+
+/// The posterior distribution.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PosteriorSpec {
+    /// Standard deviation of what is left of the equation at a collocation point; absent: a millionth of its terms. With
+    /// `manufactured`, right-hand sides that follow from it get errors of this size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub equation_deviation: Option<f64>,
+    /// Draws from the posterior that are written.
+    #[serde(default)]
+    pub samples: usize,
+    /// Re-weightings of each axis's spectrum, at most; they end when the evidence does not grow.
+    #[serde(default = "defaults::posterior_sweeps")]
+    pub sweeps: u64,
+}
+
 /// A condition at an end of an axis.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -100,6 +184,30 @@ pub struct PriorSpec {
     /// Highest frequency of each axis in cycles per unit length, instead of reading it off the data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ceilings: Option<Vec<f64>>,
+    /// Whether weights learned from a posterior have the prior 1/w (Jeffreys): sparser spectra, narrower intervals.
+    #[serde(default)]
+    pub jeffreys: bool,
+    /// Mixtures of modulated kernels; an axis without components has equal weights up to its ceiling.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub components: Vec<ComponentSpec>,
+}
+
+/// `weight · g(z / length_scale) · cos(2π · frequency · z)` in the covariance of an axis.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ComponentSpec {
+    /// Name of the axis.
+    pub axis: String,
+    /// g
+    pub kernel: Kernel,
+    /// In cycles per unit length; 0 for the plain kernel.
+    #[serde(default)]
+    pub frequency: f64,
+    /// Prior variance.
+    #[serde(default = "defaults::weight")]
+    pub weight: f64,
+    /// In units of the axis.
+    pub length_scale: f64,
 }
 
 /// When to stop.
@@ -131,9 +239,48 @@ pub struct OutputSpec {
     /// points.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub points: Option<Vec<usize>>,
+    /// Derivatives to write beside the solution, such as `u_x`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub derivatives: Vec<String>,
+    /// Points of the user's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<AtSpec>,
+}
+
+/// Points in a file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AtSpec {
+    /// HDF5 file; a relative path starts at the job file.
+    pub file: PathBuf,
+    /// Dataset with one row a point and one column an axis of `problem.axes`.
+    #[serde(default = "defaults::points")]
+    pub dataset: String,
 }
 
 mod defaults {
+    use super::Nodes;
+
+    pub fn array_nodes() -> Nodes {
+        Nodes::Uniform
+    }
+
+    pub fn solution() -> String {
+        "u".to_owned()
+    }
+
+    pub fn points() -> String {
+        "/points".to_owned()
+    }
+
+    pub fn posterior_sweeps() -> u64 {
+        12
+    }
+
+    pub fn weight() -> f64 {
+        1.0
+    }
+
     pub fn tolerance() -> f64 {
         1e-10
     }
@@ -148,6 +295,11 @@ mod defaults {
 }
 
 impl Spec {
+    /// Whether a distribution is asked for, rather than the solution that meets the equation at the nodes.
+    pub fn is_uncertain(&self) -> bool {
+        self.posterior.is_some() || !self.observations.is_empty() || !self.unknowns.is_empty()
+    }
+
     /// Single values; what needs the texts understood is checked by [`super::statement::Statement::read`].
     ///
     /// # Errors
@@ -167,6 +319,54 @@ impl Spec {
         if let Some(points) = self.output.points.as_ref().filter(bad) {
             let expected = format!("{} numbers, one for each axis, at least 2", self.axes.len());
             return Err(BadValue::new("problem.output.points", format!("{points:?}"), expected));
+        }
+        self.check_uncertain()
+    }
+
+    fn check_uncertain(&self) -> Result<(), BadValue> {
+        let positive = |key: String, value: f64| match value > 0.0 && value.is_finite() {
+            true => Ok(()),
+            false => Err(BadValue::new(key, value, "a positive number")),
+        };
+        if let Some(deviation) = self.posterior.as_ref().and_then(|p| p.equation_deviation) {
+            positive("problem.posterior.equation_deviation".to_owned(), deviation)?;
+        }
+        for (i, set) in self.observations.iter().enumerate() {
+            let key = format!("problem.observations.{i}");
+            positive(format!("{key}.deviation"), set.deviation)?;
+            match (&set.file, set.count) {
+                (Some(_), None) => {}
+                (None, Some(n)) if self.manufactured.is_some() && n > 0 => {}
+                (None, Some(0)) => return Err(BadValue::new(format!("{key}.count"), 0, "at least 1")),
+                (None, Some(n)) => {
+                    let expected = "a file with measurements: there is no `manufactured` solution to draw them from";
+                    return Err(BadValue::new(format!("{key}.count"), n, expected));
+                }
+                _ => return Err(BadValue::wrong(key, "either `file` or `count` says where the measurements are")),
+            }
+        }
+        for (i, unknown) in self.unknowns.iter().enumerate() {
+            let key = |name: &str| format!("problem.unknowns.{i}.{name}");
+            if let Some(deviation) = unknown.deviation {
+                positive(key("deviation"), deviation)?;
+            }
+            for (name, value) in [("guess", Some(unknown.guess)), ("truth", unknown.truth)] {
+                if let Some(value) = value.filter(|v| !v.is_finite()) {
+                    return Err(BadValue::new(key(name), value, "a finite number"));
+                }
+            }
+        }
+        for (i, component) in self.prior.components.iter().enumerate() {
+            let key = |name: &str| format!("problem.prior.components.{i}.{name}");
+            positive(key("weight"), component.weight)?;
+            positive(key("length_scale"), component.length_scale)?;
+            if !(component.frequency >= 0.0 && component.frequency.is_finite()) {
+                return Err(BadValue::new(key("frequency"), component.frequency, "0 or a positive number"));
+            }
+            if !self.axes.iter().any(|a| a.name == component.axis) {
+                let names: Vec<&str> = self.axes.iter().map(|a| a.name.as_str()).collect();
+                return Err(BadValue::new(key("axis"), &component.axis, format!("an axis: {}", names.join(", "))));
+            }
         }
         Ok(())
     }

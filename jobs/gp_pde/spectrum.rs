@@ -4,9 +4,11 @@ use std::f64::consts::PI;
 
 use convoke_cluster::{BadValue, Comm, Result};
 use convoke_kernels::Device;
+use faer::Mat;
 use rustfft::FftPlanner;
 use rustfft::num_complex::Complex;
 
+use super::basis::Basis;
 use super::factor::AxisFactor;
 use super::features::Prior;
 use super::field::{Tensor, matrix};
@@ -19,6 +21,8 @@ const THRESHOLD: f64 = 2e-9;
 const LOBE: f64 = 4.0;
 /// Samples of a line for each collocation point: no frequency that the grid cannot hold goes unseen.
 const OVERSAMPLING: usize = 4;
+/// Lines along an axis are sampled at so many places of each other axis, by number of axes.
+const ACROSS: [usize; 4] = [12, 12, 6, 4];
 /// Frequencies per resolved bin of a non-periodic axis.
 const OVERLAP: f64 = 2.0;
 /// Periods over the axis that the ceiling lies above the data's highest frequency: what the ends of an interval need.
@@ -34,11 +38,7 @@ const FLOOR: f64 = 1e-14;
 /// Where the device fails.
 pub fn ceilings(statement: &Statement) -> Result<Vec<Option<f64>>> {
     let d = statement.axes.len();
-    let across = match d {
-        1 | 2 => 12,
-        3 => 6,
-        _ => 4,
-    };
+    let across = ACROSS[d - 1];
     (0..d)
         .map(|axis| {
             let n = OVERSAMPLING * statement.axes[axis].points;
@@ -49,13 +49,48 @@ pub fn ceilings(statement: &Statement) -> Result<Vec<Option<f64>>> {
                     ceiling = Some(bin.max(ceiling.unwrap_or(0.0)));
                 }
             }
-            Ok(ceiling.map(|bin| bin / statement.boxes[axis].1))
+            // Between its points, an array's interpolant has frequencies that are not the data's.
+            Ok(ceiling.map(|bin| (bin / statement.boxes[axis].1).min(statement.arrays_hold(axis))))
         })
         .collect()
 }
 
+/// The power of the equation without its unknown along an axis.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Periodogram {
+    /// Cycles per unit length.
+    pub frequencies: Vec<f64>,
+    /// Mean over the lines along the axis, the largest 1.
+    pub power: Vec<f64>,
+}
+
+/// The periodogram of each axis, up to what its points hold; none where the equation without its unknown is zero.
+///
+/// # Errors
+/// Where the device fails.
+pub fn periodograms(statement: &Statement) -> Result<Vec<Option<Periodogram>>> {
+    let of_axis = |axis: usize| -> Result<Option<Periodogram>> {
+        let (spec, length) = (&statement.axes[axis], statement.boxes[axis].1);
+        let lines = statement.lines(axis, OVERSAMPLING * spec.points, ACROSS[statement.axes.len() - 1])?;
+        let Some((power, peak)) = lines.first().and_then(|lines| power(lines, spec.periodic)) else { return Ok(None) };
+        let held = power.len().min(spec.points / 2 + 1);
+        Ok(Some(Periodogram {
+            frequencies: (0..held).map(|bin| bin as f64 / length).collect(),
+            power: power[..held].iter().map(|p| p / peak).collect(),
+        }))
+    };
+    (0..statement.axes.len()).map(of_axis).collect()
+}
+
 /// The highest bin with content in the mean periodogram of some lines.
 fn highest_bin(lines: &[Vec<f64>], periodic: bool) -> Option<f64> {
+    let (power, peak) = power(lines, periodic)?;
+    let last = power.iter().rposition(|p| *p > THRESHOLD * peak)?;
+    Some(if periodic { last as f64 } else { (last as f64 - LOBE + 1.0).max(0.0) })
+}
+
+/// The summed periodogram of some lines and its peak, if there is any.
+fn power(lines: &[Vec<f64>], periodic: bool) -> Option<(Vec<f64>, f64)> {
     let n = lines.first()?.len();
     let window: Vec<f64> = (0..n).map(|i| if periodic { 1.0 } else { blackman_harris(i, n) }).collect();
     let fft = FftPlanner::new().plan_fft_forward(n);
@@ -66,11 +101,7 @@ fn highest_bin(lines: &[Vec<f64>], periodic: bool) -> Option<f64> {
         power.iter_mut().zip(&line).for_each(|(p, z)| *p += z.norm_sqr());
     }
     let peak = power.iter().fold(0.0f64, |m, p| m.max(*p));
-    if peak == 0.0 || !peak.is_finite() {
-        return None;
-    }
-    let last = power.iter().rposition(|p| *p > THRESHOLD * peak)?;
-    Some(if periodic { last as f64 } else { (last as f64 - LOBE + 1.0).max(0.0) })
+    (peak > 0.0 && peak.is_finite()).then_some((power, peak))
 }
 
 /// The four-term Blackman-Harris window (Harris 1978): side lobes at −92 dB.
@@ -102,15 +133,22 @@ pub fn check_grid(statement: &Statement, ceilings: &[Option<f64>]) -> Result<()>
     Ok(())
 }
 
+/// The highest frequency that the nodes of an axis can tell from others, in cycles per unit length: two points per
+/// wavelength where they are equidistant, π where they are clustered (Trefethen 2013, chapter 22).
+pub fn highest((axis, length): (&AxisSpec, f64), nodes: Nodes) -> f64 {
+    let n = axis.points as f64;
+    match nodes {
+        _ if axis.periodic => n / (2.0 * length),
+        Nodes::Uniform => (n - 1.0) / (2.0 * length),
+        Nodes::Chebyshev => (n - 1.0) / (PI * length),
+    }
+}
+
 /// The flat prior of an axis up to `factor` times its ceiling and a margin, as far as the nodes can tell frequencies
-/// apart: two points per wavelength where they are equidistant, π where they are clustered (Trefethen 2013, chapter 22).
+/// apart.
 pub fn prior((axis, length): (&AxisSpec, f64), nodes: Nodes, ceiling: f64, factor: f64) -> Prior {
     let (n, periodic) = (axis.points, axis.periodic);
-    let highest = match nodes {
-        _ if periodic => n as f64 / 2.0,
-        Nodes::Uniform => (n - 1) as f64 / 2.0,
-        Nodes::Chebyshev => (n - 1) as f64 / PI,
-    } / length;
+    let highest = highest((axis, length), nodes);
     let step = if periodic { 1.0 / length } else { 1.0 / (OVERLAP * length) };
     let margin = if periodic { 1.0 } else { MARGIN } / length;
     let top = (factor * (ceiling + margin)).min(highest);
@@ -150,4 +188,41 @@ pub fn reweight(comm: &Comm, factor: &AxisFactor, axis: usize, field: Tensor) ->
     let largest = weights.iter().fold(f64::MIN_POSITIVE, |m, w| m.max(*w));
     prior.scales.iter_mut().zip(&weights).for_each(|(s, w)| *s = (w / largest + FLOOR).sqrt());
     Ok(prior)
+}
+
+/// New deviations of an axis's features from a posterior: `w ← w Σ ζ̂² / (Σ (1 − C) + j)` for the weight w = s² of each
+/// frequency, ζ̂ the means of its whitened amplitudes and C their variances. It has the fixed point of
+/// expectation-maximisation and reaches it in fewer steps (MacKay 1992). `jeffreys` is j: 2 for the prior 1/w, 0 for none.
+///
+/// `mean` and `covariance` are second moments of the conditioned functions' whitened coefficients, averages over the
+/// `others` coefficients of the other axes; `known` are amplitudes that conditions determine, `features × 1`.
+pub fn reweight_by_evidence(
+    basis: &Basis,
+    (mean, covariance): (&Mat<f64>, &Mat<f64>),
+    others: usize,
+    known: Option<&Mat<f64>>,
+    jeffreys: f64,
+) -> Vec<f64> {
+    let m = basis.prior.frequencies.len();
+    let w = basis.orthonormal();
+    let energy = |i: usize| {
+        let row = w.row(i);
+        (row * mean * row.transpose()).abs() + known.map_or(0.0, |known| known[(i, 0)].powi(2))
+    };
+    // What neither conditions nor functions that matter determine keeps its prior.
+    let determined = |i: usize| {
+        let row = w.row(i);
+        let seen = row.squared_norm_l2() - (row * covariance * row.transpose()).abs();
+        (seen + basis.determined.row(i).squared_norm_l2()).clamp(0.0, 1.0)
+    };
+    let others = others as f64;
+    let weight = |k: usize| {
+        let parts: &[usize] = if basis.prior.frequencies[k] == 0.0 { &[k] } else { &[k, m + k] };
+        let sum: f64 = parts.iter().map(|i| energy(*i)).sum();
+        let n: f64 = parts.iter().map(|i| determined(*i)).sum();
+        basis.prior.scales[k].powi(2) * others * sum / (others * n + jeffreys)
+    };
+    let weights: Vec<f64> = (0..m).map(weight).collect();
+    let largest = weights.iter().fold(f64::MIN_POSITIVE, |m, w| m.max(*w));
+    weights.iter().map(|w| (w + FLOOR * largest).sqrt()).collect()
 }

@@ -3,11 +3,15 @@
 use std::collections::BTreeSet;
 use std::f64::consts::PI;
 
+use std::sync::Arc;
+
+use convoke_cluster::workload::Inputs;
 use convoke_cluster::{BadValue, Result};
 use convoke_kernels::Device;
 
+use super::arrays::{ArrayAxis, GridFunction, Rule};
 use super::basis::Functional;
-use super::equation::{Coordinates, Equation, JetProgram, MultiIndex, Symbols};
+use super::equation::{Coordinates, Equation, JetProgram, Linearisation, MultiIndex, Symbols};
 use super::factor::Axis;
 use super::lift::Faces;
 use super::solve::Problem;
@@ -27,6 +31,17 @@ struct Condition {
     data: JetProgram,
 }
 
+/// The solution or one of its derivatives.
+#[derive(Debug, Clone)]
+pub struct Quantity {
+    /// `u`, `u_x`, …
+    pub name: String,
+    /// Order of the derivative along each axis.
+    pub index: MultiIndex,
+    /// Of the manufactured solution, for comparison.
+    pub exact: Option<JetProgram>,
+}
+
 /// What a job file says, understood but not yet on a grid.
 #[derive(Debug, Clone)]
 pub struct Statement {
@@ -41,26 +56,41 @@ pub struct Statement {
     pub equation: Equation,
     /// Functions of the coordinates in which the solution's frequencies show: the equation without the unknown.
     source: JetProgram,
-    /// The manufactured solution, for comparison only.
-    pub exact: Option<JetProgram>,
+    /// The equation for a posterior: with its slopes, and with unknown constants.
+    pub linearisation: Linearisation,
+    /// Whether the right-hand side follows from the manufactured solution.
+    pub is_manufactured: bool,
+    /// The solution, then the derivatives that results ask for.
+    pub outputs: Vec<Quantity>,
+    /// What each set of observations measures.
+    pub observed: Vec<Quantity>,
 }
 
 impl Statement {
-    /// Reads the texts.
+    /// Reads the texts and arrays.
     ///
     /// # Errors
-    /// [`BadValue`] that names the key and shows the place in the text.
-    pub fn read(spec: &Spec) -> Result<Self> {
-        let mut reader = Reader::new(spec)?;
-        let exact = spec.manufactured.as_ref().map(|text| reader.function("problem.manufactured", text)).transpose()?;
+    /// [`BadValue`] that names the key and shows the place in the text; data errors of files.
+    pub fn read(spec: &Spec, inputs: &Inputs) -> Result<Self> {
+        let mut reader = Reader::new(spec, inputs)?;
+        let exact = spec.manufactured.as_ref().map(|text| reader.exact(text)).transpose()?;
         let conditions = reader.conditions(exact)?;
         let (lhs, rhs) = reader.sides("problem.equation", &spec.equation, exact.is_some())?;
+        let is_manufactured = rhs.is_none();
         let rhs = match (rhs, exact) {
             (Some(rhs), _) => rhs,
-            (None, Some(exact)) => reader.on(lhs, exact),
+            (None, Some(exact)) => {
+                let right = reader.on(lhs, exact);
+                reader.with_constants(right, |i, unknown| {
+                    let key = format!("problem.unknowns.{i}.truth");
+                    unknown.truth.ok_or_else(|| BadValue::wrong(key, "missing: the right side is to be made with it"))
+                })?
+            }
             (None, None) => return Err(BadValue::wrong("problem.equation", "no `=` in it").into()),
         };
         let f = reader.graph.sub(lhs, rhs);
+        let linearisation = Linearisation::new(&mut reader.graph, f, &reader.symbols);
+        let f = reader.with_constants(f, |_, unknown| Ok(unknown.guess))?;
         let zero = reader.graph.number(0.0);
         let no_jets: Vec<_> = reader.symbols.jets.iter().map(|(_, v)| (*v, zero)).collect();
         let used = reader.graph.variables(f);
@@ -74,26 +104,50 @@ impl Statement {
             .map(|(start, length)| (0..SAMPLE).map(|i| start + length * (i as f64 + 0.5) / SAMPLE as f64).collect())
             .collect();
         let equation = Equation::new(&mut reader.graph, f, &reader.symbols, &sample)?;
-        let programs = |node: NodeId| JetProgram::of(&reader.graph, &[node], &reader.symbols);
+        let outputs = std::iter::once(("".to_owned(), "u")).chain(
+            spec.output
+                .derivatives
+                .iter()
+                .enumerate()
+                .map(|(i, name)| (format!("output.derivatives.{i}"), name.as_str())),
+        );
+        let outputs = outputs.map(|(key, name)| reader.quantity(&key, name, exact)).collect::<Result<_>>()?;
+        let observed = spec.observations.iter().enumerate();
+        let observed = observed.map(|(i, o)| reader.quantity(&format!("observations.{i}.of"), &o.of, exact));
+        let observed = observed.collect::<Result<_>>()?;
         let statement = Self {
-            source: programs(source),
-            exact: exact.map(programs),
+            source: JetProgram::of(&reader.graph, &[source], &reader.symbols),
+            linearisation,
+            is_manufactured,
+            outputs,
+            observed,
             conditions,
             equation,
             axes: reader.axes.clone(),
             order: reader.order.clone(),
             boxes: reader.boxes.clone(),
         };
-        statement.check_conditions()?;
+        statement.check_conditions(spec.is_uncertain())?;
         Ok(statement)
     }
 
-    /// Each axis has as many conditions as its highest derivative asks for.
-    fn check_conditions(&self) -> Result<()> {
+    /// The manufactured solution, for comparison only.
+    pub fn exact(&self) -> Option<&JetProgram> {
+        self.outputs[0].exact.as_ref()
+    }
+
+    /// Highest frequency along an axis that all arrays in the equation can hold.
+    pub fn arrays_hold(&self, axis: usize) -> f64 {
+        let arrays = self.conditions.iter().flat_map(|c| &c.data.arrays).chain(&self.source.arrays);
+        arrays.filter_map(|a| a.nyquist(axis)).fold(f64::INFINITY, f64::min)
+    }
+
+    /// Each axis has as many conditions as its highest derivative asks for; fewer will do where `some` are enough.
+    fn check_conditions(&self, some: bool) -> Result<()> {
         for ((axis, spec), highest) in self.axes.iter().enumerate().zip(self.equation.max_orders()) {
             let n = self.conditions.iter().filter(|c| c.axis == axis).count();
             let needed = if spec.periodic { 0 } else { highest };
-            if n != needed {
+            if n > needed || (n < needed && !some) {
                 let name = &spec.name;
                 let message = format!(
                     "the equation is of order {highest} in {name}, so {name}{} needs {needed} condition(s), and there \
@@ -230,9 +284,10 @@ fn place(spec: &AxisSpec, length: f64, nodes: Nodes) -> Vec<f64> {
 /// Names and the graph, while texts are read.
 struct Reader<'a> {
     spec: &'a Spec,
+    inputs: &'a Inputs,
     graph: Graph,
     symbols: Symbols,
-    /// Coordinates and definitions.
+    /// Coordinates, arrays and definitions.
     data_names: Names,
     /// Those, and the unknown with its derivatives.
     all_names: Names,
@@ -242,7 +297,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(spec: &'a Spec) -> Result<Self> {
+    fn new(spec: &'a Spec, inputs: &'a Inputs) -> Result<Self> {
         let mut seen = BTreeSet::new();
         for (i, axis) in spec.axes.iter().enumerate() {
             let key = format!("problem.axes.{i}.name");
@@ -278,20 +333,122 @@ impl<'a> Reader<'a> {
         }
         let mut reader = Self {
             spec,
+            inputs,
             graph,
-            symbols: Symbols { coordinates, jets: Vec::new() },
+            symbols: Symbols { coordinates, jets: Vec::new(), constants: Vec::new(), arrays: Vec::new() },
             all_names: data_names.clone(),
             data_names,
             axes,
             order,
             boxes: Vec::new(),
         };
-        reader.define()?;
-        reader.name_jets();
         for i in 0..reader.axes.len() {
             reader.measure(i)?;
         }
+        reader.arrays()?;
+        reader.define()?;
+        reader.constants()?;
+        reader.name_jets();
         Ok(reader)
+    }
+
+    /// A new name for something that is no axis; refuses what has a meaning already.
+    fn check_name(&self, key: &str, name: &str) -> Result<()> {
+        if !is_name(name) || is_reserved(name) || name == "u" || name.starts_with("u_") {
+            return Err(
+                BadValue::new(key, format!("{name:?}"), "a name of lower-case letters, not a function's").into()
+            );
+        }
+        if self.all_names.get(name).is_some() {
+            return Err(BadValue::wrong(key, format!("`{name}` has a meaning already")).into());
+        }
+        Ok(())
+    }
+
+    fn arrays(&mut self) -> Result<()> {
+        for (i, array) in self.spec.arrays.iter().enumerate() {
+            let key = format!("problem.arrays.{i}");
+            self.check_name(&format!("{key}.name"), &array.name)?;
+            let in_file: Vec<&str> = match &array.axes {
+                Some(axes) => axes.iter().map(String::as_str).collect(),
+                None => self.spec.axes.iter().map(|a| a.name.as_str()).collect(),
+            };
+            let mut axes = Vec::new();
+            for name in in_file {
+                let Some(axis) = self.axes.iter().position(|a| a.name == name) else {
+                    let names: Vec<&str> = self.spec.axes.iter().map(|a| a.name.as_str()).collect();
+                    let expected = format!("axes of the problem: {}", names.join(", "));
+                    return Err(BadValue::new(format!("{key}.axes"), name, expected).into());
+                };
+                let rule = match array.nodes {
+                    _ if self.axes[axis].periodic => Rule::Periodic,
+                    Nodes::Uniform => Rule::Uniform,
+                    Nodes::Chebyshev => Rule::Chebyshev,
+                };
+                axes.push(ArrayAxis { axis, span: self.boxes[axis], rule });
+            }
+            let function = GridFunction::read(&key, &self.inputs.resolve(&array.file), &array.dataset, axes)?;
+            let symbol = self.graph.symbol(&array.name);
+            self.symbols.arrays.push((symbol, Arc::new(function)));
+            let node = self.graph.variable(symbol);
+            self.data_names.insert(&array.name, node);
+            self.all_names.insert(&array.name, node);
+        }
+        Ok(())
+    }
+
+    fn constants(&mut self) -> Result<()> {
+        for (i, unknown) in self.spec.unknowns.iter().enumerate() {
+            self.check_name(&format!("problem.unknowns.{i}.name"), &unknown.name)?;
+            let symbol = self.graph.symbol(&unknown.name);
+            self.symbols.constants.push(symbol);
+            let node = self.graph.variable(symbol);
+            self.all_names.insert(&unknown.name, node);
+        }
+        Ok(())
+    }
+
+    /// The node with numbers for the unknown constants that it contains.
+    fn with_constants(
+        &mut self,
+        node: NodeId,
+        value: impl Fn(usize, &super::spec::UnknownSpec) -> std::result::Result<f64, BadValue>,
+    ) -> Result<NodeId> {
+        let used = self.graph.variables(node);
+        let mut replacements = Vec::new();
+        for (i, symbol) in self.symbols.constants.clone().into_iter().enumerate().filter(|(_, v)| used.contains(v)) {
+            replacements.push((symbol, self.graph.number(value(i, &self.spec.unknowns[i])?)));
+        }
+        Ok(self.graph.substitute(node, &replacements))
+    }
+
+    /// The manufactured solution: differentiated, so arrays cannot be in it.
+    fn exact(&mut self, text: &str) -> Result<NodeId> {
+        let node = self.function("problem.manufactured", text)?;
+        let used = self.graph.variables(node);
+        match self.symbols.arrays.iter().find(|(v, _)| used.contains(v)) {
+            None => Ok(node),
+            Some((v, _)) => {
+                let message = format!("`{}` is an array, which has no derivatives", self.graph.name(*v));
+                Err(BadValue::wrong("problem.manufactured", message).into())
+            }
+        }
+    }
+
+    /// The solution or a derivative of it by its name.
+    fn quantity(&mut self, key: &str, name: &str, exact: Option<NodeId>) -> Result<Quantity> {
+        let node = self.all_names.get(name).filter(|_| name == "u" || name.starts_with("u_"));
+        let symbol = node.and_then(|node| self.graph.variables(node).into_iter().next());
+        let jet = symbol.and_then(|v| self.symbols.jets.iter().find(|(_, w)| *w == v).map(|(index, _)| index.clone()));
+        let Some((node, index)) = node.zip(jet) else {
+            let expected = "u or a derivative of it up to order 4, such as u_x";
+            return Err(BadValue::new(format!("problem.{key}"), format!("{name:?}"), expected).into());
+        };
+        let exact = exact.map(|exact| {
+            let exact = self.on(node, exact);
+            JetProgram::of(&self.graph, &[exact], &self.symbols)
+        });
+        Ok(Quantity { name: name.to_owned(), index, exact })
     }
 
     fn define(&mut self) -> Result<()> {
@@ -301,14 +458,7 @@ impl<'a> Reader<'a> {
                 return Err(BadValue::new(key, format!("{text:?}"), "name = expression").into());
             };
             let name = name.trim();
-            if !is_name(name) || is_reserved(name) || name == "u" || name.starts_with("u_") {
-                return Err(
-                    BadValue::new(key, format!("{text:?}"), "a name of lower-case letters, not a function's").into()
-                );
-            }
-            if self.data_names.get(name).is_some() {
-                return Err(BadValue::wrong(key, format!("`{name}` has a meaning already")).into());
-            }
+            self.check_name(&key, name)?;
             let before = text.chars().count() - body.chars().count();
             let names = self.data_names.clone();
             let node = self.parse(&key, body, text, before, &names)?;
@@ -478,6 +628,11 @@ impl<'a> Reader<'a> {
         let mut terms = Vec::new();
         let jets = self.symbols.jets.clone();
         let used = self.graph.variables(f);
+        if let Some(v) = self.symbols.constants.iter().find(|v| used.contains(v)) {
+            let message =
+                format!("`{}` is unknown: conditions hold exactly, unknowns are for the equation", self.graph.name(*v));
+            return Err(BadValue::wrong(key, message).into());
+        }
         for (index, symbol) in jets.iter().filter(|(_, v)| used.contains(v)) {
             let slope = self.graph.derivative(f, *symbol);
             let along = index.iter().enumerate().all(|(a, order)| a == axis || *order == 0);

@@ -1,0 +1,368 @@
+//! A problem and its priors as whitened unknowns: what the equation and observations say of them, linearised.
+//!
+//! Unknowns are x = (z, t): the coefficients z of the conditioned functions, each in units of its prior deviation, and the
+//! unknown constants θ = guess + deviation · t. All have independent standard normal priors.
+
+use std::ops::Range;
+
+use convoke_cluster::{Comm, Result};
+use convoke_kernels::{Buffer, Device, Philox};
+use faer::{Mat, Scale};
+use rayon::prelude::*;
+
+use super::basis::{AxisAt, Basis};
+use super::equation::{Coordinates, Linearisation, MultiIndex};
+use super::features::Prior;
+use super::field::{Tensor, matrix};
+use super::gaussian::Gaussian;
+use super::observations::{Observations, Scattered};
+use super::solve::Problem;
+use super::solver_error::SolverError;
+
+/// Functions whose prior deviation is below this part of the largest are left out: noise hides them.
+const TOLERANCE: f64 = 1e-9;
+/// Part of the equation's terms that it is allowed to leave where nothing else is said.
+const NEARLY_EXACT: f64 = 1e-6;
+/// Points whose deviations are found together, at least.
+const PLANE: usize = 256;
+/// Random stream of errors that are put into a manufactured right-hand side.
+const STREAM_EQUATION: u64 = 8;
+
+/// What is known of an unknown constant.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Constant {
+    /// Prior mean.
+    pub guess: f64,
+    /// Prior standard deviation.
+    pub deviation: f64,
+}
+
+/// What a model is made of, apart from priors.
+#[derive(Debug)]
+pub struct Data {
+    /// Axes, conditions, nodes.
+    pub problem: Problem,
+    /// The equation.
+    pub equation: Linearisation,
+    /// Measurements.
+    pub observations: Vec<Observations>,
+    /// Unknown constants.
+    pub constants: Vec<Constant>,
+    /// Deviation of the equation at a node, where the job gives it.
+    pub equation_deviation: Option<f64>,
+    /// Seed of errors to be put into the equation.
+    pub noise: Option<u64>,
+}
+
+/// The whitened problem.
+#[derive(Debug)]
+pub struct Model {
+    comm: Comm,
+    /// By axis.
+    pub bases: Vec<Basis>,
+    /// Functions at the nodes that are here, in units of their deviation.
+    here: Vec<AxisAt>,
+    grid: Coordinates,
+    /// Derivatives of the lift at the nodes, by those that the equation reads.
+    lifts: Vec<Vec<f64>>,
+    /// Errors in the equation, in units of its deviation.
+    noise: Vec<f64>,
+    /// Standard deviation of the equation at a node.
+    pub equation_deviation: f64,
+    observed: Vec<Observed>,
+}
+
+/// Observations of one set that are here: rows of A and the values that are to be met, in units of their deviation.
+#[derive(Debug)]
+struct Observed {
+    rows: Mat<f64>,
+    values: Vec<f64>,
+}
+
+impl Model {
+    /// The model under these priors. Collective.
+    ///
+    /// # Errors
+    /// Where conditions depend on each other or a decomposition does not converge, or another rank fails.
+    pub fn new(comm: &Comm, data: &Data, priors: &[Prior]) -> Result<Self> {
+        let axes = &data.problem.axes;
+        let order = |a: usize| data.equation.jets.iter().map(|j| j[a]).max().unwrap_or(0);
+        let orders: Vec<usize> = (0..axes.len()).map(order).collect();
+        let bases: Vec<Basis> = axes
+            .par_iter()
+            .zip(priors)
+            .zip(&orders)
+            .map(|((axis, prior), order)| {
+                Basis::with_derivatives(&axis.nodes, prior.clone(), &axis.conditions, (TOLERANCE, *order))
+            })
+            .collect::<std::result::Result<_, SolverError>>()
+            .map_err(super::workload)?;
+        let refs: Vec<&Basis> = bases.iter().collect();
+        let rows = comm.block(axes[0].nodes.len());
+        let range = |a: usize| if a == 0 { rows.clone() } else { 0..axes[a].nodes.len() };
+        let at: Vec<AxisAt> =
+            bases.iter().enumerate().map(|(a, b)| b.at_nodes(&axes[a].nodes, range(a), orders[a])).collect();
+        let lifts = data.equation.jets.iter().map(|j| data.problem.faces.lift(&refs, &at, j)).collect::<Result<_>>()?;
+        let local: Vec<Vec<f64>> = axes.iter().enumerate().map(|(a, x)| x.nodes[range(a)].to_vec()).collect();
+        let here: Vec<AxisAt> = at.into_iter().zip(&bases).map(|(at, basis)| whitened(at, basis)).collect();
+        let mut observed = Vec::new();
+        for set in &data.observations {
+            observed.push(observe(comm, &data.problem, &bases, set)?);
+        }
+        let inner: usize = axes[1..].iter().map(|a| a.nodes.len()).product();
+        let noise = match data.noise {
+            Some(seed) => {
+                let random = Philox::new(seed, STREAM_EQUATION);
+                (rows.start * inner..rows.end * inner).map(|i| random.normal(i as u64)).collect()
+            }
+            None => vec![0.0; rows.len() * inner],
+        };
+        let mut model = Self {
+            comm: comm.clone(),
+            grid: data.problem.coordinates(&local),
+            bases,
+            here,
+            lifts,
+            noise,
+            equation_deviation: 1.0,
+            observed,
+        };
+        model.equation_deviation = match data.equation_deviation {
+            Some(deviation) => deviation,
+            None => model.small_deviation(data)?,
+        };
+        Ok(model)
+    }
+
+    /// A small part of what the equation is off by at the lift.
+    fn small_deviation(&self, data: &Data) -> Result<f64> {
+        let start = vec![0.0; self.n_functions() + data.constants.len()];
+        let values = self.equation(data, &start)?.swap_remove(0).into_vec();
+        let mut sums = [values.iter().map(|v| v * v).sum(), values.len() as f64];
+        self.comm.all_sum(&mut sums)?;
+        match (sums[0] / sums[1]).sqrt() * NEARLY_EXACT {
+            deviation if deviation > 0.0 && deviation.is_finite() => Ok(deviation),
+            _ => Err(super::workload(SolverError::NoScale)),
+        }
+    }
+
+    /// Number of functions, all axes together.
+    pub fn n_functions(&self) -> usize {
+        self.bases.iter().map(|b| b.conditioned.rank()).product()
+    }
+
+    /// Values of the unknown constants.
+    pub fn constants(&self, data: &Data, x: &[f64]) -> Vec<f64> {
+        let t = &x[self.n_functions()..];
+        data.constants.iter().zip(t).map(|(c, t)| c.guess + c.deviation * t).collect()
+    }
+
+    /// `F` and its slopes at the nodes that are here.
+    fn equation(&self, data: &Data, x: &[f64]) -> Result<Vec<Buffer<f64>>> {
+        let mut jets = Vec::new();
+        for (index, lift) in data.equation.jets.iter().zip(&self.lifts) {
+            let mut u = self.field(&self.here, index, x)?;
+            u.iter_mut().zip(lift).for_each(|(u, g)| *u += g);
+            jets.push(Buffer::from_vec(&Device::cpu(), u)?);
+        }
+        data.equation.program.run_with(&Device::cpu(), &self.grid, &mut jets, &self.constants(data, x))
+    }
+
+    /// A derivative of `u` without its lift, on a tensor grid.
+    fn field(&self, at: &[AxisAt], index: &MultiIndex, x: &[f64]) -> Result<Vec<f64>> {
+        let host = Device::cpu();
+        let shape = self.bases.iter().map(|b| b.conditioned.rank()).collect();
+        let mut u = Tensor::new(&host, shape, x[..self.n_functions()].to_vec())?;
+        for (axis, (at, order)) in at.iter().zip(index).enumerate() {
+            u = u.times(&host, axis, &mut matrix(&host, &at.functions[*order])?)?;
+        }
+        Ok(u.values.into_vec())
+    }
+
+    /// Residuals of all data here at `x`, in units of their deviations.
+    fn residuals(&self, f: &[f64], x: &[f64]) -> Vec<f64> {
+        let mut r: Vec<f64> = f.iter().zip(&self.noise).map(|(f, e)| f / self.equation_deviation - e).collect();
+        for set in &self.observed {
+            let z = Mat::from_fn(set.rows.ncols(), 1, |i, _| x[i]);
+            let u = &set.rows * &z;
+            r.extend(set.values.iter().enumerate().map(|(i, v)| u[(i, 0)] - v));
+        }
+        r
+    }
+
+    /// `‖x‖²` and the squared residuals of all data. Collective.
+    ///
+    /// # Errors
+    /// Where another rank fails.
+    pub fn misfit(&self, data: &Data, x: &[f64]) -> Result<f64> {
+        let f = self.equation(data, x)?.swap_remove(0).into_vec();
+        let mut sum = [self.residuals(&f, x).iter().map(|r| r * r).sum::<f64>()];
+        self.comm.all_sum(&mut sum)?;
+        Ok(sum[0] + x.iter().map(|x| x * x).sum::<f64>())
+    }
+
+    /// Rows `[A b]` that are here, linearised at `x`.
+    ///
+    /// # Errors
+    /// Where values are not finite.
+    pub fn linearised(&self, data: &Data, x: &[f64]) -> Result<Mat<f64>> {
+        let mut outputs: Vec<Vec<f64>> = self.equation(data, x)?.into_iter().map(Buffer::into_vec).collect();
+        let f = outputs.remove(0);
+        let finite = f.iter().chain(outputs.iter().flatten()).all(|v| v.is_finite());
+        self.comm.agree(match finite {
+            true => Ok(()),
+            false => Err(super::workload(SolverError::NotFinite { what: "the equation or its slope".to_owned() })),
+        })?;
+        let (nz, n) = (self.n_functions(), x.len());
+        let r = self.residuals(&f, x);
+        let mut rows = Mat::zeros(r.len(), n + 1);
+        let deviation = self.equation_deviation;
+        for (slope, index) in outputs.iter().zip(&data.equation.jets) {
+            let functions: Vec<&Mat<f64>> = self.here.iter().zip(index).map(|(a, o)| &a.functions[*o]).collect();
+            let values = kron_rows(&functions, 0..f.len(), |i| slope[i] / deviation);
+            let mut target = rows.submatrix_mut(0, 0, f.len(), nz);
+            target += values;
+        }
+        for (j, (slope, c)) in outputs[data.equation.jets.len()..].iter().zip(&data.constants).enumerate() {
+            for (i, s) in slope.iter().enumerate() {
+                rows[(i, nz + j)] = s * c.deviation / deviation;
+            }
+        }
+        let mut first = f.len();
+        for set in &self.observed {
+            rows.submatrix_mut(first, 0, set.rows.nrows(), nz).copy_from(&set.rows);
+            first += set.rows.nrows();
+        }
+        // b = A x − r
+        let at = Mat::from_fn(n, 1, |i, _| x[i]);
+        let image = rows.subcols(0, n) * &at;
+        for (i, r) in r.iter().enumerate() {
+            rows[(i, n)] = image[(i, 0)] - r;
+        }
+        Ok(rows)
+    }
+
+    /// Logarithm of the densities' factors that depend on the noise alone, for the evidence. Collective.
+    ///
+    /// # Errors
+    /// Where another rank fails.
+    pub fn log_noise(&self, data: &Data) -> Result<f64> {
+        let mut counts = [self.noise.len() as f64];
+        self.comm.all_sum(&mut counts)?;
+        let of_set = |o: &Observations| o.values.len() as f64 * (o.deviation.ln() + 0.5 * std::f64::consts::TAU.ln());
+        let equation = counts[0] * (self.equation_deviation.ln() + 0.5 * std::f64::consts::TAU.ln());
+        Ok(-equation - data.observations.iter().map(of_set).sum::<f64>())
+    }
+
+    /// A derivative of the mean at the points of a tensor grid, measured from the axes' starts.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn on_grid(&self, problem: &Problem, points: &[Vec<f64>], index: &MultiIndex, x: &[f64]) -> Result<Vec<f64>> {
+        let at: Vec<AxisAt> = self.bases.iter().zip(points).zip(index).map(|((b, p), o)| b.at(p, *o)).collect();
+        let bases: Vec<&Basis> = self.bases.iter().collect();
+        let lift = problem.faces.lift(&bases, &at, index)?;
+        let at: Vec<AxisAt> = at.into_iter().zip(&self.bases).map(|(at, basis)| whitened(at, basis)).collect();
+        let mut u = self.field(&at, index, x)?;
+        u.iter_mut().zip(lift).for_each(|(u, g)| *u += g);
+        Ok(u)
+    }
+
+    /// Posterior deviations of a derivative of `u` at the points of a tensor grid, one plane of its first axis at a time.
+    pub fn deviations_on_grid(&self, fit: &Gaussian, points: &[Vec<f64>], index: &MultiIndex) -> Vec<f64> {
+        let at = self.bases.iter().zip(points).zip(index);
+        let functions: Vec<Mat<f64>> =
+            at.map(|((b, p), o)| whitened(b.at(p, *o), b).functions.swap_remove(*o)).collect();
+        let functions: Vec<&Mat<f64>> = functions.iter().collect();
+        let all: usize = points.iter().map(Vec::len).product();
+        let plane = (all / points[0].len().max(1)).max(PLANE);
+        let planes = (0..all).step_by(plane).map(|first| first..all.min(first + plane));
+        planes.flat_map(|range| fit.deviations(&widened(kron_rows(&functions, range, |_| 1.0), fit.len()))).collect()
+    }
+
+    /// A derivative of the mean at scattered points, and the rows for its deviations.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn at_scattered(
+        &self,
+        problem: &Problem,
+        points: &Scattered,
+        index: &MultiIndex,
+        x: &[f64],
+    ) -> Result<(Vec<f64>, Mat<f64>)> {
+        let (rows, lift) = scattered(problem, &self.bases, points, index)?;
+        let z = Mat::from_fn(rows.ncols(), 1, |i, _| x[i]);
+        let u = &rows * &z;
+        let values = lift.iter().enumerate().map(|(i, g)| g + u[(i, 0)]).collect();
+        Ok((values, widened(rows, x.len())))
+    }
+}
+
+/// Functions in units of their prior deviation.
+fn whitened(mut at: AxisAt, basis: &Basis) -> AxisAt {
+    for f in &mut at.functions {
+        for (j, s) in basis.conditioned.deviations.iter().enumerate() {
+            f.col_mut(j).iter_mut().for_each(|v| *v *= s);
+        }
+    }
+    at
+}
+
+fn widened(rows: Mat<f64>, n: usize) -> Mat<f64> {
+    let mut wide = Mat::zeros(rows.nrows(), n);
+    wide.subcols_mut(0, rows.ncols()).copy_from(&rows);
+    wide
+}
+
+/// Rows of whitened functions at scattered points, and the lift there.
+fn scattered(
+    problem: &Problem,
+    bases: &[Basis],
+    points: &Scattered,
+    index: &MultiIndex,
+) -> Result<(Mat<f64>, Vec<f64>)> {
+    let at: Vec<AxisAt> = bases.iter().zip(points).zip(index).map(|((b, p), o)| b.at(p, *o)).collect();
+    let refs: Vec<&Basis> = bases.iter().collect();
+    let lift = problem.faces.lift_scattered(&refs, &at, index)?;
+    let at: Vec<AxisAt> = at.into_iter().zip(bases).map(|(at, basis)| whitened(at, basis)).collect();
+    let n: usize = bases.iter().map(|b| b.conditioned.rank()).product();
+    let functions: Vec<&Mat<f64>> = at.iter().zip(index).map(|(a, o)| &a.functions[*o]).collect();
+    let row = |i: usize| {
+        let row = |m: &&Mat<f64>| m.row(i).iter().copied().collect::<Vec<f64>>();
+        functions.iter().map(row).fold(vec![1.0], |a, b| kron(&a, &b))
+    };
+    let rows: Vec<Vec<f64>> = (0..points[0].len()).into_par_iter().map(row).collect();
+    Ok((Mat::from_fn(rows.len(), n, |i, j| rows[i][j]), lift))
+}
+
+fn observe(comm: &Comm, problem: &Problem, bases: &[Basis], set: &Observations) -> Result<Observed> {
+    let mine = comm.block(set.values.len());
+    let points: Scattered = set.points.iter().map(|x| x[mine.clone()].to_vec()).collect();
+    let (rows, lift) = scattered(problem, bases, &points, &set.of.index)?;
+    let values = set.values[mine].iter().zip(lift).map(|(v, g)| (v - g) / set.deviation).collect();
+    Ok(Observed { rows: rows * Scale(1.0 / set.deviation), values })
+}
+
+/// Rows of a Kronecker product, each times a factor.
+fn kron_rows(factors: &[&Mat<f64>], range: Range<usize>, factor: impl Fn(usize) -> f64 + Sync) -> Mat<f64> {
+    let of_point = |point: usize| {
+        let (mut rest, mut row) = (point, vec![factor(point)]);
+        let mut indices = vec![0; factors.len()];
+        for (axis, m) in factors.iter().enumerate().rev() {
+            indices[axis] = rest % m.nrows();
+            rest /= m.nrows();
+        }
+        for (m, i) in factors.iter().zip(indices) {
+            row = kron(&row, &m.row(i).iter().copied().collect::<Vec<f64>>());
+        }
+        row
+    };
+    let n: usize = factors.iter().map(|m| m.ncols()).product();
+    let rows: Vec<Vec<f64>> = range.into_par_iter().map(of_point).collect();
+    Mat::from_fn(rows.len(), n, |i, j| rows[i][j])
+}
+
+fn kron(a: &[f64], b: &[f64]) -> Vec<f64> {
+    a.iter().flat_map(|a| b.iter().map(move |b| a * b)).collect()
+}
