@@ -3,9 +3,10 @@
 `chebyshev.py JOB...` prints error, CPU-seconds and iterations of each job file; `bench.py` has them beside ours.
 
 Each axis has as many points as the job says: Chebyshev-Lobatto, or evenly spaced with trigonometric interpolation if
-periodic. Conditions are built in: of an axis's values, as many as it has conditions are expressed by the others, and the
-equation holds at those others. The part of the equation with mean coefficients is a Kronecker sum: solved directly in one
-axis, by eigenvectors among space axes, by Schur forms (Bartels-Stewart) with time. What is left is Newton with GMRES. What it does not cover it says.
+periodic. Conditions are built in: of an axis's values, as many as it has conditions are expressed by the others, and
+the equation holds at those others. The part of the equation with mean coefficients is a Kronecker sum: solved directly
+in one axis, by eigenvectors among space axes, by Schur forms (Bartels-Stewart) with time. What is left is Newton with
+GMRES. A job file with a feature that it has no part for is refused, and the feature named.
 """
 
 import os
@@ -53,7 +54,8 @@ def solve(job: dict) -> dict:
     constant = linear and not any(c.has(*names) for c in coefficients)
 
     start = time.process_time()
-    setting = [Axis(axis, x, max((k for a, k in unknowns if a == i), default=0)) for i, (axis, x) in enumerate(zip(axes, nodes))]
+    orders = [max((k for a, k in unknowns if a == i), default=0) for i in range(len(axes))]
+    setting = [Axis(axis, x, order) for axis, x, order in zip(axes, nodes, orders)]
     lift = sum(sign * kron_apply([setting[i].lift if i in which else None for i in range(len(axes))], data)
                for which, sign, data in faces) if faces else np.zeros(right.shape)
     keep = np.ix_(*[axis.keep for axis in setting])

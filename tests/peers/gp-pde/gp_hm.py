@@ -1,14 +1,15 @@
 """The published method's objective (GP-HM with Student-t mixtures, ICLR 2024), in our own words: one axis or two.
 
-`gp_hm.py` checks the gradient against differences; `gp_hm.py JOB... [--iterations N]` minimises. `bench.py` has it beside ours.
+`gp_hm.py` checks the gradient against differences; `gp_hm.py JOB... [--iterations N]` minimises. `bench.py` has it
+beside ours.
 
-The values U at equidistant points, each axis's weights w, lengths a and frequencies mu, and two precisions are all moved
-by Adam. The prior's covariance is a Kronecker product with one Cholesky factor per axis. Covariances depend on distances
-only (Toeplitz), so gradients need their sums over diagonals: one entry per lag. The reference works on all pairs with
-automatic differentiation, hundreds of times slower per step, to the same loss. As there, the exact solution is given on
-all sides, and the least error of the checkpoints is reported: early stopping by an oracle, it needs the truth.
-Tested at the reference's points, the last of the checkpoints of 100 steps has error 0.275621 on `poisson-1d-sin` and 0.46761
-on `poisson-2d-sin-sin`; the reference's own logs have 0.275621 and 0.46759.
+The values U at equidistant points, each axis's weights w, lengths a and frequencies mu, and two precisions are all
+moved by Adam. The prior's covariance is a Kronecker product with one Cholesky factor per axis. Covariances depend on
+distances only (Toeplitz), so gradients need their sums over diagonals: one entry per lag. The reference works on all
+pairs with automatic differentiation, hundreds of times slower per step, to the same loss. As there, the exact solution
+is given on all sides, and the least error of the checkpoints is reported: early stopping by an oracle, which needs the
+truth. Tested at the reference's points, the last of the checkpoints of 100 steps has error 0.275621 on `poisson-1d-sin`
+and 0.46761 on `poisson-2d-sin-sin`; the reference's own logs have 0.275621 and 0.46759.
 Not here: the second process that the reference adds on the way for `poisson-1d-mix` and `poisson-1d-sin-parabola`.
 """
 
@@ -31,9 +32,10 @@ from chebyshev import NotCovered, along, kron_apply, off_grid, on_grid, read
 JITTER, BOUNDARY, BOUNDARY_FIRST_ORDER, STEP, MIXTURE, CHECKPOINTS = 1e-6, 200.0, 500.0, 1e-2, 30, 20
 # About as many as the reference tests at on each axis.
 TEST_POINTS = 307
-# Of each problem: the published range of starting frequencies; iterations, and the least error with so many of StM in the logs
-# that come with the reference (github.com/xuangu-fang/Gaussian-Process-Slover-for-High-Freq-PDE), on the same domain. Some started
-# from another range (30 instead of 20) or do not name their grid. Advection from initial data alone is there too: error 0.995.
+# Of each problem: the published range of starting frequencies; iterations, and the least error after so many, of StM on
+# the same domain, in the logs that come with the reference
+# (github.com/xuangu-fang/Gaussian-Process-Slover-for-High-Freq-PDE). Some started from another range (30 instead of 20)
+# or do not name their grid. Advection from initial data alone is there too: error 0.995.
 PUBLISHED = {
     "poisson-1d-sin": (20, 100_000, 6.5e-7),
     "poisson-1d-mix": (30, 1_000_000, 5.5e-4),
@@ -128,7 +130,8 @@ class Problem:
         off = u - self.bound
         squares, gap = np.vdot(miss, miss), np.vdot(self.sides * off, off)
         loss = (sum(size / axis.n * axis.half_log_det for axis in axes) + np.vdot(u, alpha) / 2
-                + precision / 2 * squares - size / 2 * logs[1] - self.boundary / 2 * (n_sides * logs[0] - boundary * gap))
+                + precision / 2 * squares - size / 2 * logs[1]
+                + self.boundary / 2 * (boundary * gap - n_sides * logs[0]))
 
         pull = precision * miss
         to_u = alpha + self.slope(u) * pull + self.boundary * boundary * self.sides * off
@@ -166,9 +169,10 @@ class Axis:
         return np.moveaxis(x.reshape(columns.shape), 0, axis)
 
     def to_mixture(self, solved, pulls, both, share) -> list:
-        """Slopes by log w, log a, mu; of C they are `share` C^-1 + sum of both solved^T, of the operator pulls solved^T."""
-        spectrum = np.conj(np.fft.rfft(solved, 2 * self.n))
-        to_k, to_d = (np.fft.irfft((np.fft.rfft(a, 2 * self.n) * spectrum).sum(axis=0), 2 * self.n) for a in [both, pulls])
+        """Slopes by log w, log a, mu; those by C are share C^-1 + both solved^T, by the operator pulls solved^T."""
+        length = 2 * self.n
+        spectrum = np.conj(np.fft.rfft(solved, length))
+        to_k, to_d = (np.fft.irfft((np.fft.rfft(a, length) * spectrum).sum(axis=0), length) for a in [both, pulls])
         to_k = fold(to_k, 1) + share * self.inverse_diagonals()
         to_d = fold(to_d, self.sign)
         return [a @ to_k + b @ to_d for a, b in zip(self.by_k, self.by_d)]
@@ -254,7 +258,7 @@ def main() -> None:
     if not arguments.jobs:
         worst = check()
         print(f"gradient against differences: {worst:.0e} of its size")
-        raise SystemExit(worst > 1e-5)
+        raise SystemExit(int(worst > 1e-5))
     for path in arguments.jobs:
         job = tomllib.loads(path.read_text())["problem"]
         print(path.stem, solve(job, PUBLISHED[path.stem][0], arguments.iterations), flush=True)
