@@ -49,7 +49,7 @@ DUE = {
 COLUMNS = [("problem", 23), ("points", 11), ("error", 7), ("residual", 8), ("CPU-s", 6), ("MB", 5), ("Chebyshev", 9),
            ("CPU-s", 6), ("GP-HM", 7), ("steps", 5), ("CPU-s", 6), ("published steps", 15), ("calculated CPU-s", 16),
            ("logged", 7), ("less error", 10), ("due", 16)]
-RANKS_COLUMNS = [("3-D Allen-Cahn", 16), ("points", 11), ("seconds", 7), ("times", 5), ("of each run", 20),
+RANKS_COLUMNS = [("3-D Allen-Cahn", 16), ("points", 11), ("seconds", 7), ("times faster", 12), ("each run", 20),
                  ("CPU-s", 6), ("MB, rank 0", 10), ("error", 7)]
 NOTES = f"""CPU-s of ours are the whole program's, from its start to its result on disk; of the others the solve's
 alone. "residual" is the equation's between the nodes. "due" is the error to reach, in {DUE_SECONDS} CPU-s."""
@@ -73,8 +73,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     iterations = arguments.gp_hm_iterations or (40 if arguments.quick else 1000)
-    load = f"load {os.getloadavg()[0]:.1f} before"
-    print(f"{load}; gradient of GP-HM's objective against differences: {gp_hm.check():.0e} of its size")
+    loads = [os.getloadavg()[0]]
+    print(f"load {loads[0]:.1f}; gradient of GP-HM's objective against differences: {gp_hm.check():.0e} of its size")
 
     table, rows, missing = Table(COLUMNS), [], []
     for path in sorted(JOBS.glob("*.toml"), key=lambda p: (p.stem not in DUE, p.stem)):
@@ -82,6 +82,7 @@ def main() -> None:
             continue
         rows.append(measure(arguments.convoke, path, iterations, missing))
         table.add(cells(rows[-1]))
+        loads.append(os.getloadavg()[0])
     texts = [*map(plain, missing), wins(rows)]
     texts = [plain(NOTES), *[plain(text) for text in [of_gp_hm(rows)] if text], *texts]
     say(texts)
@@ -91,7 +92,9 @@ def main() -> None:
         ranks = measure_ranks(arguments.convoke, size, repeats, of_ranks)
         after = [plain(RANKS_NOTE.format(repeats=repeats))]
         say(after)
-    load += f" and {os.getloadavg()[0]:.1f} after, {os.cpu_count()} cores"
+    loads.append(os.getloadavg()[0])
+    load = (f"Load of a minute {loads[0]:.1f} before, {loads[-1]:.1f} after, up to {max(loads):.1f} between, "
+            f"on {os.cpu_count()} cores.")
     print(load)
     if arguments.markdown:
         parts = [load, table.markdown(), *texts, of_ranks.markdown(), *after]
