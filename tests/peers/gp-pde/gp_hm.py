@@ -19,6 +19,7 @@ for name in ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"]:
     os.environ[name] = "1"
 
 import argparse
+import sys
 import time
 import tomllib
 from pathlib import Path
@@ -26,6 +27,9 @@ from pathlib import Path
 import numpy as np
 import sympy
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, lapack, toeplitz
+
+# The checkout stays as it was.
+sys.dont_write_bytecode = True
 
 from chebyshev import NotCovered, along, kron_apply, off_grid, on_grid, read
 
