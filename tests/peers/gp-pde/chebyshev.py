@@ -1,27 +1,49 @@
 """Plain spectral collocation for the job files of gp-pde: the baseline that a learned spectrum has to beat.
 
+`chebyshev.py JOB...` prints error, CPU-seconds and iterations of each job file; `bench.py` has them beside ours.
+
 Each axis has as many points as the job says: Chebyshev-Lobatto, or evenly spaced with trigonometric interpolation if
-periodic. Conditions are built in: of an axis's values, as many as it has conditions are expressed by the others, and the
-equation holds at those others. The part of the equation with mean coefficients is a Kronecker sum: solved directly in one
-axis, by eigenvectors among space axes, by Schur forms (Bartels-Stewart) with time. What is left is Newton with GMRES.
+periodic. Conditions are built in: of an axis's values, as many as it has conditions are expressed by the others, and
+the equation holds at those others. The part of the equation with mean coefficients is a Kronecker sum: solved directly
+in one axis, by eigenvectors among space axes, by Schur forms (Bartels-Stewart) with time. What is left is Newton with
+GMRES. A job file with a feature that it has no part for is refused, and the feature named.
 """
+
+import os
+
+for name in ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"]:
+    os.environ[name] = "1"
 
 import itertools
 import re
+import sys
 import time
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import scipy.linalg
 import sympy
 from scipy.sparse.linalg import LinearOperator, gmres
 
-TEST_POINTS = {1: 1999, 2: 307, 3: 61}
+TEST_POINTS = {1: 1999, 2: 307, 3: 61, 4: 23}
 NEWTON_STEPS, GMRES_STEPS = 12, 300
+# What a problem may say; the prior and the output are ours alone and change no problem.
+KEYS = {"equation", "manufactured", "define", "axes", "conditions", "prior", "solver", "output"}
+SOLVER_KEYS = {"tolerance", "newton", "sweeps"}
+AXIS_KEYS = {"name", "from", "to", "points", "nodes", "periodic"}
+CONDITION_KEYS = {"at", "equation"}
+
+
+class NotCovered(Exception):
+    """A feature of a job file that collocation has no part for."""
 
 
 def solve(job: dict) -> dict:
     """Error off the grid and CPU-seconds of the solve (differentiation matrices included, the exact solution not)."""
     axes, exact, equation = read(job)
+    if len(axes) > 2 and any(axis["name"] == "t" for axis in axes):
+        raise NotCovered("time with more than one other axis")
     names, unknowns = [axis["symbol"] for axis in axes], equation["unknowns"]
     nodes = [points(axis) for axis in axes]
     right = on_grid(equation["right"], names, nodes)
@@ -32,7 +54,8 @@ def solve(job: dict) -> dict:
     constant = linear and not any(c.has(*names) for c in coefficients)
 
     start = time.process_time()
-    setting = [Axis(axis, x, max(k for a, k in unknowns if a in (i, -1))) for i, (axis, x) in enumerate(zip(axes, nodes))]
+    orders = [max((k for a, k in unknowns if a == i), default=0) for i in range(len(axes))]
+    setting = [Axis(axis, x, order) for axis, x, order in zip(axes, nodes, orders)]
     lift = sum(sign * kron_apply([setting[i].lift if i in which else None for i in range(len(axes))], data)
                for which, sign, data in faces) if faces else np.zeros(right.shape)
     keep = np.ix_(*[axis.keep for axis in setting])
@@ -68,7 +91,7 @@ def solve(job: dict) -> dict:
     cpu = time.process_time() - start
 
     n = TEST_POINTS[len(axes)]
-    off = [axis["length"] * (np.arange(n) + (5**0.5 - 1) / 2) / n for axis in axes]
+    off = [off_grid(axis, n) for axis in axes]
     u = kron_apply([interpolation(axis, x, at) for axis, x, at in zip(axes, nodes, off)], u)
     compare = on_grid(exact, names, off)
     error = float(np.linalg.norm(u - compare) / np.linalg.norm(compare))
@@ -77,49 +100,74 @@ def solve(job: dict) -> dict:
 
 def read(job: dict) -> tuple:
     """Axes with their conditions, the exact solution, the equation with its right-hand side."""
+    require_covered(job)
+
     def parse(text: str, extra: dict) -> sympy.Expr:
         return sympy.sympify(text.replace("^", "**"), locals=extra)
 
-    axes = [{"name": a["name"], "symbol": sympy.Symbol(a["name"]), "length": float(parse(str(a["to"]), {})),
-             "n": a["points"], "periodic": a.get("periodic", False), "conditions": []} for a in job["axes"]]
+    axes = []
+    for a in job["axes"]:
+        start, end = (float(parse(str(a.get(key, 0)), {})) for key in ["from", "to"])
+        axes.append({"name": a["name"], "symbol": sympy.Symbol(a["name"]), "start": start, "length": end - start,
+                     "n": a["points"], "periodic": a.get("periodic", False), "conditions": []})
     names = {axis["name"]: axis["symbol"] for axis in axes}
     for line in job.get("define", []):
         name, value = line.split("=")
         names[name.strip()] = parse(value, names)
     exact = parse(job["manufactured"], names)
 
-    left, *given = job["equation"].split("=")
     unknowns, real = {}, {}
-    for word in set(re.findall(r"\bu(?:_\w+)?\b", left)):
+    for word in sorted(set(re.findall(r"\bu(?:_\w+)?\b", job["equation"]))):
         letters = word[2:]
         which = next((i for i, axis in enumerate(axes) if letters and letters[0] == axis["name"]), -1)
+        if letters and (which < 0 or letters != letters[0] * len(letters)):
+            raise NotCovered(f"`{word}`")
         symbol = sympy.Symbol(word)
         unknowns[which, len(letters)] = symbol
         real[symbol] = sympy.diff(exact, axes[which]["symbol"], len(letters)) if letters else exact
-    equation = {"left": parse(left, names | {str(s): s for s in real}), "unknowns": unknowns}
-    equation["right"] = parse(given[0], names) if given else equation["left"].subs(real)
+    left, *given = [parse(side, names | {str(s): s for s in real}) for side in job["equation"].split("=")]
+    equation = {"left": left - given[0] if given else left, "unknowns": unknowns}
+    equation["right"] = sympy.Integer(0) if given else left.subs(real)
 
-    named = {c["at"].split("=")[0].strip() for c in job["conditions"]}
-    for condition in job["conditions"]:
+    named = {c["at"].split("=")[0].strip() for c in job.get("conditions", [])}
+    for condition in job.get("conditions", []):
+        if "=" in condition["equation"]:
+            raise NotCovered("a condition with a right side of its own")
         for axis in axes:
             at, _, value = condition["at"].partition("=")
             if at.strip() == axis["name"]:
                 ends = [float(parse(value, {}))]
             elif at == "boundary" and axis["name"] not in named and not axis["periodic"]:
-                ends = [0.0, axis["length"]]
+                ends = [axis["start"], axis["start"] + axis["length"]]
             else:
                 continue
-            symbols = [sympy.Symbol("u" + (f"_{axis['name'] * k}" if k else "")) for k in range(3)]
+            symbols = [sympy.Symbol("u" + (f"_{axis['name'] * k}" if k else "")) for k in range(4)]
             form = parse(condition["equation"], {str(s): s for s in symbols})
             axis["conditions"] += [(end, [float(form.coeff(s)) for s in symbols]) for end in ends]
     return axes, exact, equation
 
 
+def require_covered(job: dict) -> None:
+    """Keys of later features are unknown here: none of them is left out in silence."""
+    if "manufactured" not in job:
+        raise NotCovered("a problem without `manufactured` solution")
+    parts = [(job, KEYS), (job.get("solver", {}), SOLVER_KEYS)]
+    parts += [(axis, AXIS_KEYS) for axis in job["axes"]] + [(c, CONDITION_KEYS) for c in job.get("conditions", [])]
+    unknown = sorted({key for part, keys in parts for key in part if key not in keys})
+    if unknown:
+        raise NotCovered(", ".join(f"`{key}`" for key in unknown))
+
+
 def points(axis: dict) -> np.ndarray:
     n = axis["n"]
     if axis["periodic"]:
-        return axis["length"] * np.arange(n) / n
-    return axis["length"] * np.sin(np.pi * np.arange(n) / (2 * (n - 1))) ** 2
+        return axis["start"] + axis["length"] * np.arange(n) / n
+    return axis["start"] + axis["length"] * np.sin(np.pi * np.arange(n) / (2 * (n - 1))) ** 2
+
+
+def off_grid(axis: dict, n: int) -> np.ndarray:
+    """Points to compare at, on no grid."""
+    return axis["start"] + axis["length"] * (np.arange(n) + (5**0.5 - 1) / 2) / n
 
 
 def on_grid(expression: sympy.Expr, names: list, nodes: list) -> np.ndarray:
@@ -165,9 +213,11 @@ class Axis:
             self.full = [np.eye(n)]
             for _ in range(order):
                 self.full.append(first @ self.full[-1])
-        rows = np.array([sum(a * self.full[k][0 if end == 0 else -1] for k, a in enumerate(form) if a)
-                         for end, form in axis["conditions"]]).reshape(-1, n)
-        gone = [0, n - 1][: len(rows)] if len(rows) != 1 else [0 if axis["conditions"][0][0] == 0 else n - 1]
+        at_start = [abs(end - axis["start"]) < axis["length"] / 2 for end, _ in axis["conditions"]]
+        rows = np.array([sum(a * self.full[k][0 if first else -1] for k, a in enumerate(form) if a)
+                         for first, (_, form) in zip(at_start, axis["conditions"])]).reshape(-1, n)
+        n_first = sum(at_start) if len(rows) != 2 else 1
+        gone = [*range(n_first), *range(n - len(rows) + n_first, n)]
         self.keep = np.setdiff1d(np.arange(n), gone)
         solve = np.linalg.inv(rows[:, gone])
         self.extend, self.lift = np.zeros((n, len(self.keep))), np.zeros((n, len(rows)))
@@ -233,7 +283,7 @@ def differentiation(x: np.ndarray) -> np.ndarray:
     """First derivative at Chebyshev points; distances from the points' angles, the diagonal makes constants vanish."""
     n, w = len(x), weights(len(x))
     half = np.pi * np.arange(n) / (2 * (n - 1))
-    distance = x[-1] * np.sin(half[:, None] + half) * np.sin(half[:, None] - half)
+    distance = (x[-1] - x[0]) * np.sin(half[:, None] + half) * np.sin(half[:, None] - half)
     np.fill_diagonal(distance, 1)
     d = w / w[:, None] / distance
     np.fill_diagonal(d, 0)
@@ -256,3 +306,12 @@ def interpolation(axis: dict, x: np.ndarray, at: np.ndarray) -> np.ndarray:
         return np.sin(n * angle) / n / (np.tan(angle) if n % 2 == 0 else np.sin(angle))
     terms = weights(n) / (at[:, None] - x)
     return terms / terms.sum(axis=1, keepdims=True)
+
+
+def main() -> None:
+    for path in sys.argv[1:]:
+        print(path, solve(tomllib.loads(Path(path).read_text())["problem"]))
+
+
+if __name__ == "__main__":
+    main()
