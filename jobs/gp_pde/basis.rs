@@ -214,6 +214,15 @@ impl AxisAt {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// The same at some of the points.
+    pub fn rows(&self, range: Range<usize>) -> Self {
+        let of = |matrices: &[Mat<f64>]| {
+            matrices.iter().map(|m| m.subrows(range.start, range.len()).to_owned()).collect::<Vec<_>>()
+        };
+        let nodes = self.nodes.as_ref().map(|nodes| nodes.start + range.start..nodes.start + range.end);
+        Self { functions: of(&self.functions), lifts: of(&self.lifts), free: of(&self.free), nodes }
+    }
 }
 
 /// `(U, S, V)`.

@@ -122,6 +122,20 @@ impl AxisFactor {
         Ok(Self { basis, mode, vectors: None })
     }
 
+    /// The factor of the only axis that a problem has: nothing has to be diagonal.
+    ///
+    /// # Errors
+    /// As [`AxisFactor::new`].
+    pub fn alone(axis: &Axis, prior: &Prior) -> Result<Self, SolverError> {
+        let mut basis = Basis::new(&axis.nodes, prior.clone(), &axis.conditions, TOLERANCE)?;
+        if axis.is_clustered() {
+            let most = (MAX_FILL * axis.nodes.len() as f64) as usize;
+            basis.conditioned.truncate(basis.conditioned.rank().min(most));
+        }
+        let mode = Mode::Full(operator(axis, &basis));
+        Ok(Self { basis, mode, vectors: None })
+    }
+
     /// Number of coefficients.
     pub fn rank(&self) -> usize {
         self.basis.conditioned.rank()

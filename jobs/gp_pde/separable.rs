@@ -10,6 +10,7 @@ use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::evd::ComputeEigenvectors;
 use faer::linalg::gevd::{GevdParams, gen_hessenberg, qz_cplx};
 use faer::linalg::matmul::matmul;
+use faer::linalg::solvers::{PartialPivLu, Solve};
 use faer::{Accum, Auto, Col, Mat, MatMut, MatRef, Par, c64};
 use rayon::prelude::*;
 
@@ -151,6 +152,8 @@ pub enum Mode {
     Diagonal(Vec<f64>),
     /// Schur form; the whole mode is here.
     Triangular(Triangular),
+    /// The operator itself, of the only axis that a problem has: one factorisation instead of a decomposition.
+    Full(Mat<f64>),
 }
 
 impl Mode {
@@ -159,6 +162,7 @@ impl Mode {
         match self {
             Self::Diagonal(lambda) => lambda.len(),
             Self::Triangular(factor) => factor.t.nrows(),
+            Self::Full(a) => a.nrows(),
         }
     }
 
@@ -166,6 +170,7 @@ impl Mode {
         match self {
             Self::Diagonal(lambda) => lambda.iter().map(|l| c64::new(*l, 0.0)).collect(),
             Self::Triangular(factor) => (0..factor.t.nrows()).map(|i| factor.t[(i, i)]).collect(),
+            Self::Full(_) => unreachable!("a full operator is alone"),
         }
     }
 }
@@ -176,12 +181,24 @@ pub struct Separable {
     /// The modes, slowest first.
     pub modes: Vec<Mode>,
     /// The zero-order term.
-    pub constant: f64,
+    constant: f64,
+    /// Factors of a full operator plus constant and shift; the shift.
+    lu: Option<(PartialPivLu<f64>, f64)>,
 }
 
 impl Separable {
-    /// Sizes of the eigenvalues nearest to zero and farthest from it; `(MAX, 0)` where no coefficient is here.
-    pub fn extremes(&self) -> (f64, f64) {
+    /// The operator of these modes, slowest first, plus a constant.
+    pub fn new(modes: Vec<Mode>, constant: f64) -> Self {
+        Self { modes, constant, lu: None }
+    }
+
+    /// Sizes of the eigenvalues nearest to zero and farthest from it, or of a full operator's pivots; `(MAX, 0)` where no
+    /// coefficient is here.
+    pub fn extremes(&mut self) -> (f64, f64) {
+        if let Some(lu) = self.factorised(self.constant) {
+            let pivots = lu.U().diagonal().column_vector().iter().map(|p| p.abs());
+            return pivots.fold((f64::MAX, 0.0), |(least, most), p| (least.min(p), most.max(p)));
+        }
         let mut sums = vec![c64::new(self.constant, 0.0)];
         let (mut least, mut most) = (f64::MAX, 0.0f64);
         let Some((last, first)) = self.modes.split_last() else { return (least, most) };
@@ -199,12 +216,30 @@ impl Separable {
         (least, most)
     }
 
+    /// The factors of a full operator plus `shift`, kept for the next call.
+    fn factorised(&mut self, shift: f64) -> Option<&PartialPivLu<f64>> {
+        let Some(Mode::Full(a)) = self.modes.first() else { return None };
+        if self.lu.as_ref().is_none_or(|(_, s)| *s != shift) {
+            let n = a.nrows();
+            let shifted = Mat::from_fn(n, n, |i, j| a[(i, j)] + if i == j { shift } else { 0.0 });
+            self.lu = Some((shifted.partial_piv_lu(), shift));
+        }
+        self.lu.as_ref().map(|(lu, _)| lu)
+    }
+
     /// `y ← (A₁ ⊕ A₂ ⊕ … + constant + shift)⁻¹ y`.
     ///
     /// # Errors
     /// Where the device fails or the length is wrong.
-    pub fn solve(&self, device: &Device, shift: f64, y: &mut Buffer<f64>) -> Result<(), KernelError> {
+    pub fn solve(&mut self, device: &Device, shift: f64, y: &mut Buffer<f64>) -> Result<(), KernelError> {
         let shift = shift + self.constant;
+        if let Some(lu) = self.factorised(shift) {
+            let n = y.len();
+            if n > 0 {
+                lu.solve_in_place(MatMut::from_column_major_slice_mut(y.host_mut(), n, 1));
+            }
+            return Ok(());
+        }
         let lambdas: Vec<&[f64]> = self
             .modes
             .iter()
@@ -345,14 +380,12 @@ mod tests {
         let lambda: Vec<f64> = (0..41).map(|k| 8.0 + k as f64).collect();
         let x: Vec<f64> = (0..9 * 6 * 41).map(|i| (i as f64).sin()).collect();
         let y = apply(&a1, &a2, &lambda, 0.7, &x);
-        let separable = Separable {
-            modes: vec![
-                Mode::Triangular(Triangular::of(&a1).unwrap()),
-                Mode::Triangular(Triangular::of(&a2).unwrap()),
-                Mode::Diagonal(lambda),
-            ],
-            constant: 0.5,
-        };
+        let modes = vec![
+            Mode::Triangular(Triangular::of(&a1).unwrap()),
+            Mode::Triangular(Triangular::of(&a2).unwrap()),
+            Mode::Diagonal(lambda),
+        ];
+        let mut separable = Separable::new(modes, 0.5);
         let mut y = Buffer::from_vec(&Device::cpu(), y).unwrap();
         separable.solve(&Device::cpu(), 0.2, &mut y).unwrap();
         for (x, y) in x.iter().zip(y.host()) {

@@ -98,12 +98,12 @@ impl Solver {
         if let Some(Mode::Diagonal(lambda)) = modes.last_mut() {
             *lambda = lambda[transforms.last.clone()].to_vec();
         }
-        let separable = Separable { modes, constant: problem.equation.constant };
+        let separable = Separable::new(modes, problem.equation.constant);
         let at = |axis: usize, range| factors[axis].at_nodes(&problem.axes[axis], range, orders[axis]);
         let all: Vec<AxisAt> = (0..factors.len()).map(|a| at(a, 0..problem.axes[a].nodes.len())).collect();
         let nodes = PointSet::new(device, comm, &all, padded)?;
         let mut here = all;
-        here[0] = at(0, nodes.rows.clone());
+        here[0] = here[0].rows(nodes.rows.clone());
         let mut local: Vec<Vec<f64>> = problem.axes.iter().map(|a| a.nodes.clone()).collect();
         local[0] = local[0][nodes.rows.clone()].to_vec();
         let mut solver = Self {
@@ -144,7 +144,7 @@ impl Solver {
         Ok(())
     }
 
-    fn check_regular(&self) -> Result<()> {
+    fn check_regular(&mut self) -> Result<()> {
         let (least, most) = self.separable.extremes();
         let parts = self.comm.all_gather(&[least, most])?;
         let least = parts.iter().map(|p| p[0]).fold(f64::MAX, f64::min);
@@ -325,7 +325,7 @@ impl Solver {
         let mut local = points.to_vec();
         local[0] = local[0][set.rows.clone()].to_vec();
         let mut here = all;
-        here[0] = self.factors[0].at(&local[0], max_order(0));
+        here[0] = here[0].rows(set.rows.clone());
         let mut jets = Vec::new();
         for index in indices {
             let mut jet = self.transforms.synthesize(&mut set, index, y)?;
@@ -421,5 +421,8 @@ fn reorder(have: &[MultiIndex], want: &[MultiIndex], jets: &mut [Buffer<f64>]) -
 /// All axes at once.
 fn factorise(axes: &[Axis], priors: &[Prior]) -> Result<Vec<AxisFactor>, SolverError> {
     use rayon::prelude::*;
+    if let ([axis], [prior]) = (axes, priors) {
+        return Ok(vec![AxisFactor::alone(axis, prior)?]);
+    }
     axes.par_iter().zip(priors).map(|(axis, prior)| AxisFactor::new(axis, prior)).collect()
 }
