@@ -6,7 +6,6 @@ use std::path::Path;
 use convoke_data::formats::vtkhdf::{self, Image};
 use convoke_data::schema;
 use convoke_data::store::{Digest, Element, Layout, Writer};
-use serde::{Deserialize, Serialize};
 
 use crate::comm::Comm;
 use crate::error::Result;
@@ -49,12 +48,6 @@ pub struct Results {
     scales: HashSet<String>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Offer {
-    region: Region,
-    owned: bool,
-}
-
 impl Results {
     /// Starts the file on rank 0. Collective.
     ///
@@ -75,23 +68,38 @@ impl Results {
         &mut self,
         name: &str,
         shape: &[usize],
-        part: (Region, bool),
+        (region, owned): (Region, bool),
         data: &[T],
+        meaning: &Meaning,
+    ) -> Result<()> {
+        let parts = [(region, data)];
+        self.array_of_parts(name, shape, if owned { &parts } else { &[] }, meaning)
+    }
+
+    /// As [`Results::array`], from any number of parts on each rank.
+    ///
+    /// # Errors
+    /// As [`Results::array`].
+    pub fn array_of_parts<T: Element>(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        parts: &[(Region, &[T])],
         meaning: &Meaning,
     ) -> Result<()> {
         let declared = self.declare::<T>(name, shape, meaning);
         self.comm.agree(declared)?;
-        let (region, owned) = part;
-        let offer = serde_json::to_vec(&Offer { region: region.clone(), owned }).expect("plain data");
-        let offers: Vec<Offer> = self
-            .comm
-            .all_gather(&offer)?
-            .iter()
-            .map(|bytes| serde_json::from_slice(bytes).expect("plain data"))
-            .collect();
+        let mine: Vec<&Region> = parts.iter().map(|(region, _)| region).collect();
+        let mine = serde_json::to_vec(&mine).expect("plain data");
+        let mut offers: Vec<(usize, usize, Region)> = Vec::new();
+        for (rank, bytes) in self.comm.all_gather(&mine)?.iter().enumerate() {
+            let regions: Vec<Region> = serde_json::from_slice(bytes).expect("plain data");
+            offers.extend(regions.into_iter().enumerate().map(|(i, region)| (rank, i, region)));
+        }
         let mut written = Ok(());
-        for (rank, offer) in offers.iter().enumerate().filter(|(_, o)| o.owned && !o.region.is_empty()) {
-            for slab in slabs(&offer.region) {
+        for (rank, i, region) in offers.iter().filter(|(_, _, region)| !region.is_empty()) {
+            let (rank, data) = (*rank, parts.get(*i).map_or(&[] as &[T], |(_, data)| data));
+            for slab in slabs(region) {
                 if self.comm.rank() == rank && rank != 0 {
                     let start = (slab.start[0] - region.start[0]) * (region.len() / region.count[0]);
                     self.comm.send(0, &data[start..start + slab.len()])?;

@@ -1,6 +1,8 @@
 //! What a workload is to the frame: a plan, a state, a step.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use convoke_kernels::Device;
 use serde::Serialize;
@@ -87,6 +89,23 @@ pub struct Ctx {
     pub resources: Resources,
     /// Finished parts of results that do not fit into memory.
     pub pieces: Pieces,
+    /// What the user should hear while the job runs.
+    pub notes: Notes,
+}
+
+/// Sentences for the user; the driver prints those of rank 0.
+#[derive(Debug, Clone, Default)]
+pub struct Notes(Rc<RefCell<Vec<String>>>);
+
+impl Notes {
+    /// Adds one.
+    pub fn add(&self, note: String) {
+        self.0.borrow_mut().push(note);
+    }
+
+    pub(crate) fn take(&self) -> Vec<String> {
+        self.0.take()
+    }
 }
 
 /// Resolves the paths of a job file.

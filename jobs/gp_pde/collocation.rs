@@ -1,7 +1,8 @@
 //! Collocation: the equation holds at all nodes, in the space of functions that the prior allows.
 //!
-//! The steps of a run: solve under a flat prior, with a ceiling on frequencies that the data suggest; try higher
-//! ceilings while the residual between the collocation points falls; then re-weight the spectrum while it falls.
+//! The steps of a run, for each window of time: solve under a flat prior, with a ceiling on frequencies that the data
+//! suggest; try higher ceilings while the residual between the collocation points falls; then re-weight the spectrum while
+//! it falls; then put lines where the solution has them.
 
 use std::ops::Range;
 
@@ -10,15 +11,21 @@ use convoke_kernels::{Buffer, Device};
 
 use super::features::Prior;
 use super::field::{self, Tensor};
-use super::output::{self, Grid};
+use super::finished::Finished;
+use super::lines;
+use super::output;
 use super::solve::{Problem, Solver};
 use super::solver_error::SolverError;
 use super::spec::{Nodes, Spec};
 use super::statement::Statement;
-use super::{NAME, factor, spectrum};
+use super::{factor, spectrum, workload};
 
 /// Factors of the data's highest frequency that the prior's ceiling tries, one after the other.
 pub const LADDER: [f64; 6] = [1.1, 1.3, 1.7, 2.3, 3.2, 4.5];
+/// Times that lines are put where the solution has them, at most.
+pub const REFINEMENTS: u64 = 4;
+/// Steps of continuation, at most.
+pub const CONTINUATION: u64 = 24;
 /// The residual must fall to this part for a change of the prior to be worth it.
 const WORTH: f64 = 0.5;
 /// Residual of Newton's method, relative to the solution, that is rounding.
@@ -31,61 +38,84 @@ const STALLED: f64 = 1e-8;
 const NOT_CONVERGED: f64 = 1e-6;
 /// Disagreement of conditions where they meet that cannot be rounding.
 const INCOMPATIBLE: f64 = 1e-3;
+/// First step of continuation, and the smallest.
+const STRIDE: (f64, f64) = (0.25, 1.0 / 64.0);
 
 /// A solution under way.
 #[derive(Debug)]
 pub struct Collocation {
     spec: Spec,
+    /// The whole box.
+    whole: Statement,
+    /// The window of it that is being solved.
     statement: Statement,
-    problem: Problem,
     /// How nodes lie along each axis.
     nodes: Vec<Nodes>,
     /// Highest frequency of the data along each axis.
     ceilings: Vec<f64>,
+    /// The window on its grid, and factorised; made when needed.
+    problem: Option<Problem>,
     solver: Option<Solver>,
     /// Rows of the first axis of the field that are here.
     rows: Range<usize>,
     root: bool,
     now: Attempt,
     best: Attempt,
+    /// Data at the start of the window from the end of the one before, by case and condition.
+    initial: Vec<f64>,
+    /// The window that is being solved.
+    window: u64,
+    /// Results of the windows before.
+    finished: Finished,
     /// Whether a first iterate exists.
     started: u64,
     /// Position in the ladder.
     rung: u64,
     /// Re-weightings done.
     sweep: u64,
+    /// Refinements of lines done.
+    refined: u64,
     /// Newton steps under this prior.
     newton: u64,
     /// Residual after the last of them.
     newton_residual: f64,
+    /// Part of the nonlinear terms that counts, and of the last part that was solved.
+    share: f64,
+    solved_share: f64,
+    /// Steps of continuation.
+    continued: u64,
 }
 
 /// A prior and the solution under it.
 #[derive(Debug, Clone)]
 struct Attempt {
-    /// The field at the nodes of this rank.
+    /// The fields at the nodes of this rank, one case after the other.
     u: Vec<f64>,
-    /// Held-out residual.
+    /// Held-out residual: of the worst case.
     residual: f64,
-    /// Distance of frequencies and standard deviations, by axis.
-    steps: Vec<f64>,
+    /// Frequencies and standard deviations, by axis.
+    frequencies: Vec<Vec<f64>>,
     scales: Vec<Vec<f64>>,
     /// Number of frequencies, for a load.
     extents: Vec<u64>,
 }
 
 impl Attempt {
+    fn new(len: usize, priors: Vec<Prior>) -> Self {
+        let (frequencies, scales, extents) = Default::default();
+        let mut attempt = Self { u: vec![0.0; len], residual: f64::MAX, frequencies, scales, extents };
+        attempt.set_priors(priors);
+        attempt
+    }
+
     fn priors(&self) -> Vec<Prior> {
-        let prior = |(step, scales): (&f64, &Vec<f64>)| Prior {
-            frequencies: (0..scales.len()).map(|k| k as f64 * step).collect(),
-            scales: scales.clone(),
-        };
-        self.steps.iter().zip(&self.scales).map(prior).collect()
+        let parts = self.frequencies.iter().zip(&self.scales);
+        parts.map(|(f, s)| Prior { frequencies: f.clone(), scales: s.clone() }).collect()
     }
 
     fn set_priors(&mut self, priors: Vec<Prior>) {
         self.extents = priors.iter().map(|p| p.scales.len() as u64).collect();
-        self.scales = priors.into_iter().map(|p| p.scales).collect();
+        (self.frequencies, self.scales) = priors.into_iter().map(|p| (p.frequencies, p.scales)).unzip();
     }
 
     fn fields<'a>(
@@ -95,19 +125,34 @@ impl Attempt {
         (shape, rows, root): (&[usize], &Range<usize>, bool),
     ) {
         for (axis, n) in self.extents.iter_mut().enumerate() {
-            fields.counter(format!("{name}/frequencies{axis}"), n);
+            fields.counter(format!("{name}/extent{axis}"), n);
         }
         fields.real(format!("{name}/residual"), &mut self.residual);
-        fields.array(format!("{name}/u"), shape, Region::rows(shape, rows.clone()), self.u.as_mut_slice());
-        for (axis, scales) in self.scales.iter_mut().enumerate() {
-            let n = [scales.len()];
-            fields.array(format!("{name}/scales{axis}"), &n, Region::whole(&n), scales.as_mut_slice()).owned = root;
+        let region = Region::whole(shape).with(1, rows.clone());
+        fields.array(format!("{name}/u"), shape, region, self.u.as_mut_slice());
+        let parts = [("frequencies", &mut self.frequencies), ("scales", &mut self.scales)];
+        for (part, axes) in parts {
+            for (axis, values) in axes.iter_mut().enumerate() {
+                let n = [values.len()];
+                let array =
+                    fields.array(format!("{name}/{part}{axis}"), &n, Region::whole(&n), values.as_mut_slice());
+                array.owned = root;
+            }
         }
     }
 
     fn reshape(&mut self) {
-        self.scales.iter_mut().zip(&self.extents).for_each(|(s, n)| s.resize(*n as usize, 0.0));
+        for axes in [&mut self.frequencies, &mut self.scales] {
+            axes.iter_mut().zip(&self.extents).for_each(|(s, n)| s.resize(*n as usize, 0.0));
+        }
     }
+}
+
+/// What a solve under one prior came to.
+struct Solved {
+    residual: f64,
+    iterations: usize,
+    settled: bool,
 }
 
 impl Collocation {
@@ -115,49 +160,81 @@ impl Collocation {
     ///
     /// # Errors
     /// Where conditions contradict each other or the operator is singular.
-    pub fn new(spec: &Spec, ctx: &Ctx, statement: Statement) -> Result<Self> {
-        let (ceilings, nodes): (Vec<f64>, Vec<Nodes>) =
-            super::ceilings_and_nodes(spec, &statement)?.into_iter().unzip();
-        let problem = statement.problem(&nodes)?;
+    pub fn new(spec: &Spec, ctx: &Ctx, whole: Statement) -> Result<Self> {
+        let (ceilings, nodes): (Vec<f64>, Vec<Nodes>) = super::ceilings_and_nodes(spec, &whole)?.into_iter().unzip();
+        let statement = whole.in_window(0);
         let rows = ctx.comm.block(statement.axes[0].points);
         let inner: usize = statement.axes[1..].iter().map(|a| a.points).product();
-        let mut now = Attempt {
-            u: vec![0.0; rows.len() * inner],
-            residual: f64::MAX,
-            steps: Vec::new(),
-            scales: Vec::new(),
-            extents: Vec::new(),
-        };
-        let priors = priors(spec, &statement, &nodes, &ceilings, 0);
-        now.steps = priors.iter().map(|p| p.frequencies.get(1).copied().unwrap_or(1.0)).collect();
-        now.set_priors(priors);
-        let solver = Solver::new(&ctx.device, &ctx.comm, &problem, &now.priors())?;
-        let job = Self {
+        let cases = statement.cases.len();
+        let now = Attempt::new(cases * rows.len() * inner, priors(spec, &statement, &nodes, &ceilings, 0));
+        let initial = vec![0.0; cases * statement.conditions_along(0) * inner];
+        let mut job = Self {
             spec: spec.clone(),
-            problem,
+            finished: Finished::new(ctx, spec, &whole)?,
+            whole,
             nodes,
             ceilings,
+            problem: None,
             solver: None,
             rows,
             root: ctx.comm.is_root(),
             best: now.clone(),
             now,
+            initial,
+            window: 0,
             started: 0,
             rung: 0,
             sweep: 0,
+            refined: 0,
             newton: 0,
             newton_residual: f64::MAX,
+            share: 1.0,
+            solved_share: 0.0,
+            continued: 0,
             statement,
         };
-        let mut job = job;
-        let (gap, (a, b)) = job.problem.faces.disagreement(&solver.bases())?;
+        let (problem, solver) = job.take(ctx)?;
+        let (gap, (a, b)) = problem.faces[0].disagreement(&solver.bases())?;
         if gap > INCOMPATIBLE {
             let (a, b) = (&job.statement.axes[a].name, &job.statement.axes[b].name);
             let message = format!("the conditions along {a} and {b} disagree by {gap:.1e} of the data where they meet");
             return Err(BadValue::wrong("problem.conditions", message).into());
         }
-        job.solver = Some(solver);
+        if let Some(near) = solver.near_resonance() {
+            ctx.notes.add(format!(
+                "the equation is close to resonance: its eigenvalue nearest to zero is {near:.1e} of its zero-order \
+                 term, and errors of the data grow by the inverse"
+            ));
+        }
+        job.put(problem, Some(solver));
         Ok(job)
+    }
+
+    /// The problem and its factors under the prior now.
+    fn take(&mut self, ctx: &Ctx) -> Result<(Problem, Solver)> {
+        let problem = match self.problem.take() {
+            Some(problem) => problem,
+            None => {
+                let mut problem = self.statement.problem(&self.nodes)?;
+                if self.window > 0 {
+                    let each = self.initial.len() / problem.faces.len();
+                    for (faces, initial) in problem.faces.iter_mut().zip(self.initial.chunks_exact(each)) {
+                        faces.data[0] = initial.to_vec();
+                    }
+                }
+                problem
+            }
+        };
+        let mut solver = match self.solver.take() {
+            Some(solver) => solver,
+            None => Solver::new(&ctx.device, &ctx.comm, &problem, &self.now.priors())?,
+        };
+        solver.share = self.share;
+        Ok((problem, solver))
+    }
+
+    fn put(&mut self, problem: Problem, solver: Option<Solver>) {
+        (self.problem, self.solver) = (Some(problem), solver);
     }
 
     /// One solve, or one step of Newton's method. Collective.
@@ -165,211 +242,319 @@ impl Collocation {
     /// # Errors
     /// Where the problem cannot be solved or another rank fails.
     pub fn step(&mut self, ctx: &Ctx) -> Result<Progress> {
-        let mut solver = self.take_solver(ctx)?;
-        let equation = &self.problem.equation;
-        let (mut y, residual, iterations, settled) = if equation.is_direct() {
-            (solver.direct(equation)?, 0.0, 0, true)
-        } else {
-            // The first iterate is the lift.
-            let first = self.started == 0;
-            let mut y =
-                if first { Buffer::zeros(&ctx.device, solver.len())? } else { solver.coefficients(&self.now.u)? };
-            let step = solver.newton_step(equation, &mut y)?;
-            self.newton += 1;
-            // Newton's method squares errors until rounding stops it.
-            let stalled = step.residual < STALLED && step.residual > 0.1 * self.newton_residual;
-            self.newton_residual = step.residual;
-            let settled =
-                step.residual < CONVERGED || stalled || !step.improved || self.newton >= self.spec.solver.newton;
-            (y, step.residual, step.krylov_iterations, settled)
-        };
-        self.now.u = solver.field(&mut y)?;
+        let (problem, mut solver) = self.take(ctx)?;
+        let direct = problem.equation.is_direct();
+        let solved =
+            if direct { self.solve_directly(&problem, &mut solver)? } else { self.newton(ctx, &problem, &mut solver)? };
         self.started = 1;
         let mut done = false;
-        if settled {
-            if residual > NOT_CONVERGED && self.best.residual == f64::MAX {
-                let error = SolverError::NoConvergence { residual, iterations: self.newton };
-                return Err(Error::workload(NAME, error));
-            }
-            self.now.residual = solver.held_out(&self.problem, &self.held_out_points(), &mut y)?;
-            (self.newton, self.newton_residual) = (0, f64::MAX);
-            done = self.advance(ctx, solver)?;
+        if !solved.settled {
+            self.put(problem, Some(solver));
+        } else if self.must_continue(ctx, &problem, &mut solver, &solved)? {
+            self.put(problem, Some(solver));
         } else {
-            self.solver = Some(solver);
+            (self.newton, self.newton_residual) = (0, f64::MAX);
+            done = self.advance(ctx, problem, solver)?;
         }
         let tries = (LADDER.len() as u64 + self.spec.solver.sweeps) as f64;
+        let part = ((self.rung + self.sweep) as f64 / tries).min(0.99);
         Ok(Progress {
             done,
-            fraction: if done { 1.0 } else { ((self.rung + self.sweep) as f64 / tries).min(0.99) },
+            fraction: if done { 1.0 } else { (self.window as f64 + part) / self.whole.windows as f64 },
             work: 1.0,
             metrics: vec![
                 ("held_out_residual", if self.now.residual == f64::MAX { 1.0 } else { self.now.residual }),
-                ("newton_residual", residual),
-                ("gmres_iterations", iterations as f64),
+                ("newton_residual", solved.residual),
+                ("gmres_iterations", solved.iterations as f64),
                 ("rung", self.rung as f64),
                 ("sweep", self.sweep as f64),
+                ("refinement", self.refined as f64),
+                ("share", self.share),
+                ("window", self.window as f64),
             ],
         })
     }
 
+    /// All cases by one solve each.
+    fn solve_directly(&mut self, problem: &Problem, solver: &mut Solver) -> Result<Solved> {
+        self.now.u.clear();
+        self.now.residual = 0.0;
+        for case in 0..problem.cases.len() {
+            solver.set_case(case);
+            let mut y = solver.direct(&problem.equation)?;
+            self.now.u.extend(solver.field(&mut y)?);
+            let residual = solver.held_out(problem, &held_out_points(problem), &mut y)?;
+            self.now.residual = self.now.residual.max(residual);
+        }
+        Ok(Solved { residual: 0.0, iterations: 0, settled: true })
+    }
+
+    /// One step of Newton's method; the residual between the nodes where it is the last.
+    fn newton(&mut self, ctx: &Ctx, problem: &Problem, solver: &mut Solver) -> Result<Solved> {
+        // The first iterate is the lift.
+        let first = self.started == 0;
+        let mut y = if first { Buffer::zeros(&ctx.device, solver.len())? } else { solver.coefficients(&self.now.u)? };
+        let step = solver.newton_step(&problem.equation, &mut y)?;
+        self.newton += 1;
+        // Newton's method squares errors until rounding stops it.
+        let stalled = step.residual < STALLED && step.residual > 0.1 * self.newton_residual;
+        self.newton_residual = step.residual;
+        let on_the_way = self.share < 1.0 && step.residual < NOT_CONVERGED;
+        let settled = step.residual < CONVERGED
+            || stalled
+            || on_the_way
+            || !step.improved
+            || self.newton >= self.spec.solver.newton;
+        self.now.u = solver.field(&mut y)?;
+        if settled {
+            self.now.residual = solver.held_out(problem, &held_out_points(problem), &mut y)?;
+        }
+        Ok(Solved { residual: step.residual, iterations: step.krylov_iterations, settled })
+    }
+
+    /// Whether the nonlinear terms have to be taken in parts, or more of them now: continuation from the linear problem.
+    fn must_continue(&mut self, ctx: &Ctx, problem: &Problem, solver: &mut Solver, solved: &Solved) -> Result<bool> {
+        let failed = solved.residual > NOT_CONVERGED;
+        let first = self.best.residual == f64::MAX;
+        if !failed && self.share == 1.0 {
+            return Ok(false);
+        }
+        if failed && !first {
+            // The best so far stands; this attempt counts as one without gain.
+            self.now.residual = f64::MAX;
+            return Ok(false);
+        }
+        self.continued += 1;
+        let stride = if failed { 0.5 * (self.share - self.solved_share) } else { STRIDE.0 };
+        let from_linear = failed && self.share == 1.0 && self.solved_share == 0.0 && self.continued == 1;
+        if failed && !from_linear && (stride < STRIDE.1 || self.continued > CONTINUATION) {
+            self.finished.collect(ctx, &self.statement, problem, solver, &self.now.u, self.window)?;
+            let error = SolverError::NoConvergence { residual: solved.residual, iterations: self.newton };
+            return Err(Error::Agreed(Box::new(workload(error))));
+        }
+        if from_linear {
+            ctx.notes.add("Newton's method did not converge at once: nonlinear terms are taken in parts".to_owned());
+            self.share = 0.0;
+        } else if failed {
+            self.share = self.solved_share + stride;
+        } else {
+            self.solved_share = self.share;
+            self.best.u.clone_from(&self.now.u);
+            self.share = (self.share + stride).min(1.0);
+        }
+        if failed && !from_linear {
+            self.now.u.clone_from(&self.best.u);
+        } else if from_linear {
+            self.started = 0;
+        }
+        (self.newton, self.newton_residual) = (0, f64::MAX);
+        solver.share = self.share;
+        Ok(true)
+    }
+
+    /// Chooses the next prior after a solve; whether the last was the end. Collective.
+    fn advance(&mut self, ctx: &Ctx, problem: Problem, solver: Solver) -> Result<bool> {
+        let worth = self.now.residual <= WORTH * self.best.residual;
+        let is_best = self.now.residual < self.best.residual;
+        let mut solver = Some(solver);
+        if is_best {
+            self.best = self.now.clone();
+        } else {
+            solver = None;
+        }
+        if self.best.residual <= self.spec.solver.tolerance {
+            return self.end_window(ctx, problem, solver);
+        }
+        let climbing = self.sweep == 0 && self.refined == 0;
+        if climbing && worth && self.spec.prior.ceiling_factor.is_none() {
+            let rung = self.rung as usize + 1;
+            let priors = priors(&self.spec, &self.statement, &self.nodes, &self.ceilings, rung);
+            if rung < LADDER.len() && priors.iter().zip(&self.now.scales).any(|(p, s)| p.scales.len() != s.len()) {
+                self.rung += 1;
+                self.now.set_priors(priors);
+                self.put(problem, None);
+                return Ok(false);
+            }
+        }
+        self.now = self.best.clone();
+        let next = if self.refined == 0 && self.sweep < self.spec.solver.sweeps && (self.sweep == 0 || worth) {
+            self.sweep += 1;
+            let solver = match solver.take() {
+                Some(solver) => solver,
+                None => Solver::new(&ctx.device, &ctx.comm, &problem, &self.now.priors())?,
+            };
+            Some(self.reweighted(ctx, &solver)?)
+        } else if self.refined < REFINEMENTS && (self.refined == 0 || worth) && self.spec.solver.sweeps > 0 {
+            self.refined += 1;
+            self.with_lines(ctx, &problem)?
+        } else {
+            None
+        };
+        match next {
+            Some(priors) => {
+                self.now.set_priors(priors);
+                self.put(problem, None);
+                Ok(false)
+            }
+            None => self.end_window(ctx, problem, solver),
+        }
+    }
+
+    /// Keeps the results of the window and starts the next; whether there is none. Collective.
+    fn end_window(&mut self, ctx: &Ctx, problem: Problem, solver: Option<Solver>) -> Result<bool> {
+        self.now = self.best.clone();
+        let mut solver = match solver {
+            Some(solver) => solver,
+            None => Solver::new(&ctx.device, &ctx.comm, &problem, &self.now.priors())?,
+        };
+        self.finished.collect(ctx, &self.statement, &problem, &mut solver, &self.now.u, self.window)?;
+        self.finished.worst_residual = self.finished.worst_residual.max(self.now.residual);
+        self.window += 1;
+        if self.window == self.whole.windows as u64 {
+            return Ok(true);
+        }
+        self.initial = self.end_values(ctx, &problem, &mut solver)?;
+        self.statement = self.whole.in_window(self.window as usize);
+        self.now.set_priors(priors(&self.spec, &self.statement, &self.nodes, &self.ceilings, self.rung as usize));
+        self.now.residual = f64::MAX;
+        self.best = self.now.clone();
+        (self.started, self.sweep, self.refined) = (0, 0, 0);
+        (self.share, self.solved_share, self.continued) = (1.0, 0.0, 0);
+        Ok(false)
+    }
+
+    /// The conditions of the next window's start, applied to the solution at this one's end; the same on every rank.
+    fn end_values(&self, ctx: &Ctx, problem: &Problem, solver: &mut Solver) -> Result<Vec<f64>> {
+        let mut points: Vec<Vec<f64>> = problem.axes.iter().map(|a| a.nodes.clone()).collect();
+        points[0] = vec![problem.axes[0].length];
+        let each = self.now.u.len() / problem.cases.len();
+        let mut values = Vec::new();
+        for case in 0..problem.cases.len() {
+            solver.set_case(case);
+            let mut y = solver.coefficients(&self.now.u[case * each..(case + 1) * each])?;
+            for condition in &problem.axes[0].conditions {
+                let mut along = vec![vec![0; points.len()]; condition.terms.len()];
+                along.iter_mut().zip(&condition.terms).for_each(|(index, (order, _))| index[0] = *order);
+                let (_, mut jets) = solver.evaluate(problem, &points, &along, &mut y)?;
+                let mut sum = vec![0.0; jets[0].len()];
+                for (jet, (_, c)) in jets.iter_mut().zip(&condition.terms) {
+                    sum.iter_mut().zip(jet.host()).for_each(|(s, j)| *s += c * j);
+                }
+                // The one row of points fell to one rank.
+                values.extend(ctx.comm.all_gather(&sum)?.concat());
+            }
+        }
+        Ok(values)
+    }
+
+    /// The field of a case, whole along an axis.
+    fn along(&self, ctx: &Ctx, axis: usize, case: &[f64]) -> Result<Tensor> {
+        let mut shape: Vec<usize> = self.statement.axes.iter().map(|a| a.points).collect();
+        if axis == 0 {
+            return field::whole_first_mode(&ctx.comm, shape[0], case);
+        }
+        shape[0] = self.rows.len();
+        Tensor::new(&Device::cpu(), shape, case.to_vec())
+    }
+
+    fn by_case(&self) -> impl Iterator<Item = &[f64]> {
+        self.now.u.chunks(self.now.u.len().div_ceil(self.statement.cases.len()).max(1))
+    }
+
+    /// New weights from the fields now, axis by axis.
+    fn reweighted(&self, ctx: &Ctx, solver: &Solver) -> Result<Vec<Prior>> {
+        let mut priors = Vec::new();
+        for (axis, factor) in solver.factors.iter().enumerate() {
+            let mut sum = vec![0.0; factor.basis.prior.scales.len()];
+            for case in 0..self.statement.cases.len() {
+                let field = self.along(ctx, axis, self.by_case().nth(case).unwrap_or_default())?;
+                let energies = spectrum::energies(&ctx.comm, factor, axis, field)?;
+                sum.iter_mut().zip(energies).for_each(|(s, e)| *s += e);
+            }
+            priors.push(spectrum::reweighted(&factor.basis.prior, &sum));
+        }
+        Ok(priors)
+    }
+
+    /// Priors with lines where the fields have them; `None` where no axis has any.
+    fn with_lines(&self, ctx: &Ctx, problem: &Problem) -> Result<Option<Vec<Prior>>> {
+        let flat = priors(&self.spec, &self.statement, &self.nodes, &self.ceilings, self.rung as usize);
+        let mut priors = self.now.priors();
+        let mut any = false;
+        for (axis, (of_axis, flat)) in problem.axes.iter().zip(&flat).enumerate() {
+            let n = of_axis.nodes.len();
+            let mut sum = faer::Mat::zeros(n, n);
+            for case in 0..self.statement.cases.len() {
+                let mut field = self.along(ctx, axis, self.by_case().nth(case).unwrap_or_default())?;
+                sum += lines::gram(&ctx.comm, axis, &mut field)?;
+            }
+            if let Some(prior) = lines::refined(of_axis, &sum, &priors[axis], flat) {
+                (priors[axis], any) = (prior, true);
+            }
+        }
+        Ok(any.then_some(priors))
+    }
+
     /// The state.
     pub fn fields<'a>(&'a mut self, fields: &mut Fields<'a>) {
-        let shape: Vec<usize> = self.statement.axes.iter().map(|a| a.points).collect();
-        fields.counter("started", &mut self.started);
-        fields.counter("rung", &mut self.rung);
-        fields.counter("sweep", &mut self.sweep);
-        fields.counter("newton", &mut self.newton);
+        let points = self.statement.axes.iter().map(|a| a.points);
+        let shape: Vec<usize> = std::iter::once(self.statement.cases.len()).chain(points).collect();
+        for (name, counter) in [
+            ("window", &mut self.window),
+            ("started", &mut self.started),
+            ("rung", &mut self.rung),
+            ("sweep", &mut self.sweep),
+            ("refined", &mut self.refined),
+            ("newton", &mut self.newton),
+            ("continued", &mut self.continued),
+        ] {
+            fields.counter(name, counter);
+        }
         fields.real("newton_residual", &mut self.newton_residual);
+        fields.real("share", &mut self.share);
+        fields.real("solved_share", &mut self.solved_share);
         let place = (shape.as_slice(), &self.rows, self.root);
         self.now.fields("now", fields, place);
         self.best.fields("best", fields, place);
+        let n = [self.initial.len()];
+        fields.array("initial", &n, Region::whole(&n), self.initial.as_mut_slice()).owned = self.root;
+        self.finished.fields(fields, self.root);
     }
 
     /// Makes room for what the counters say.
     pub fn reshape(&mut self) {
-        self.solver = None;
+        (self.problem, self.solver) = (None, None);
         self.now.reshape();
         self.best.reshape();
+        let last = self.whole.windows as u64 - 1;
+        self.statement = self.whole.in_window(self.window.min(last) as usize);
+        self.finished.reshape();
     }
 
     /// The solution, its derivatives and its error, the prior. Collective.
     ///
     /// # Errors
     /// Where another rank or writing fails.
-    pub fn finish(&mut self, ctx: &Ctx, out: &mut Results) -> Result<()> {
-        let mut solver = self.take_solver(ctx)?;
-        let mut y = solver.coefficients(&self.now.u)?;
-        out.figure("held_out_residual", self.now.residual)?;
-        out.figure("coefficients", solver.n_coefficients() as f64)?;
+    pub fn finish(&mut self, out: &mut Results) -> Result<()> {
+        let complete = self.window == self.whole.windows as u64;
+        out.figure("held_out_residual", if complete { self.finished.worst_residual } else { self.now.residual })?;
         for (axis, ceiling) in self.statement.axes.iter().zip(&self.ceilings) {
             out.figure(&format!("highest_frequency_{}", axis.name), *ceiling)?;
         }
         output::priors(out, &self.statement, &self.now.priors(), &spectrum::periodograms(&self.statement)?)?;
-        self.write_grid(ctx, &mut solver, &mut y, out)?;
-        self.write_own_points(ctx, &mut solver, &mut y, out)?;
-        self.compare_with_exact(ctx, &mut solver, &mut y, out)
+        self.finished.write(&self.spec, &self.whole, out)
     }
+}
 
-    fn take_solver(&mut self, ctx: &Ctx) -> Result<Solver> {
-        match self.solver.take() {
-            Some(solver) => Ok(solver),
-            None => Solver::new(&ctx.device, &ctx.comm, &self.problem, &self.now.priors()),
-        }
-    }
-
-    /// Chooses the next prior after a solve; whether the last was the end. Collective.
-    fn advance(&mut self, ctx: &Ctx, solver: Solver) -> Result<bool> {
-        let worth = self.now.residual <= WORTH * self.best.residual;
-        let mut solver = Some(solver);
-        if self.now.residual < self.best.residual {
-            self.best = self.now.clone();
-        } else {
-            solver = None;
-        }
-        let good = self.best.residual <= self.spec.solver.tolerance;
-        if good || (self.sweep > 0 && !worth) || self.sweep >= self.spec.solver.sweeps {
-            self.now = self.best.clone();
-            self.solver = solver;
-            return Ok(true);
-        }
-        if self.sweep == 0 && worth && self.spec.prior.ceiling_factor.is_none() {
-            let rung = self.rung as usize + 1;
-            let priors = priors(&self.spec, &self.statement, &self.nodes, &self.ceilings, rung);
-            if rung < LADDER.len() && priors.iter().zip(&self.now.scales).any(|(p, s)| p.scales.len() != s.len()) {
-                self.rung += 1;
-                self.now.set_priors(priors);
-                return Ok(false);
-            }
-        }
-        self.now = self.best.clone();
-        let solver = match solver {
-            Some(solver) => solver,
-            None => Solver::new(&ctx.device, &ctx.comm, &self.problem, &self.now.priors())?,
-        };
-        let priors = self.reweighted(ctx, &solver)?;
-        self.now.set_priors(priors);
-        self.sweep += 1;
-        Ok(false)
-    }
-
-    /// New weights from the field now, axis by axis.
-    fn reweighted(&self, ctx: &Ctx, solver: &Solver) -> Result<Vec<Prior>> {
-        let host = Device::cpu();
-        let mut shape: Vec<usize> = self.statement.axes.iter().map(|a| a.points).collect();
-        let mut priors = vec![spectrum::reweight(
-            &ctx.comm,
-            &solver.factors[0],
-            0,
-            field::whole_first_mode(&ctx.comm, shape[0], &self.now.u)?,
-        )?];
-        shape[0] = self.rows.len();
-        for axis in 1..shape.len() {
-            let field = Tensor::new(&host, shape.clone(), self.now.u.clone())?;
-            priors.push(spectrum::reweight(&ctx.comm, &solver.factors[axis], axis, field)?);
-        }
-        Ok(priors)
-    }
-
-    /// Points between the collocation points.
-    fn held_out_points(&self) -> Vec<Vec<f64>> {
-        let most = HELD_OUT[self.problem.axes.len() - 1];
-        let between = |axis: &factor::Axis| {
-            let middles: Vec<f64> = axis.nodes.windows(2).map(|pair| 0.5 * (pair[0] + pair[1])).collect();
-            let n = middles.len().min(most);
-            (0..n).map(|i| middles[i * middles.len() / n]).collect()
-        };
-        self.problem.axes.iter().map(between).collect()
-    }
-
-    /// The solution and its derivatives on the output grid, and how far they are from a known solution.
-    fn write_grid(&self, ctx: &Ctx, solver: &mut Solver, y: &mut Buffer<f64>, out: &mut Results) -> Result<()> {
-        let grid = Grid::new(&self.spec, &self.statement);
-        let shape = grid.shape();
-        let part = || (Region::rows(&shape, ctx.comm.block(shape[0])), true);
-        let indices: Vec<_> = self.statement.outputs.iter().map(|q| q.index.clone()).collect();
-        let (coordinates, fields) = solver.evaluate(&self.problem, &grid.points, &indices, y)?;
-        for (quantity, field) in self.statement.outputs.iter().zip(fields) {
-            let (name, long_name) = output::label(quantity);
-            let mut values = field.into_vec();
-            out.array(name, &shape, part(), &values, &grid.meaning(&long_name))?;
-            if let Some(exact) = &quantity.exact {
-                let exact = exact.run(&Device::cpu(), &coordinates, &mut [])?.swap_remove(0).into_vec();
-                values.iter_mut().zip(exact).for_each(|(v, exact)| *v -= exact);
-                let long_name = format!("{} minus the manufactured one", quantity.name);
-                out.array(&format!("{name}_error"), &shape, part(), &values, &grid.meaning(&long_name))?;
-            }
-        }
-        if let [a, b, c] = shape[..] {
-            out.image("solution", [a, b, c], &grid.meaning("solution u"))?;
-        }
-        Ok(())
-    }
-
-    /// The solution and its derivatives at the user's points.
-    fn write_own_points(&self, ctx: &Ctx, solver: &mut Solver, y: &mut Buffer<f64>, out: &mut Results) -> Result<()> {
-        let Some(points) = output::own_points(&self.spec, &self.statement, &ctx.inputs)? else { return Ok(()) };
-        for quantity in &self.statement.outputs {
-            let (name, long_name) = output::label(quantity);
-            let values = solver.evaluate_scattered(&self.problem, &points, &quantity.index, y)?;
-            out.series(&format!("{name}_at_points"), &values, "1", &format!("{long_name} at the points asked for"))?;
-        }
-        Ok(())
-    }
-
-    /// Relative error in L2 at points that no grid of the solver shares.
-    fn compare_with_exact(&self, ctx: &Ctx, solver: &mut Solver, y: &mut Buffer<f64>, out: &mut Results) -> Result<()> {
-        let Some(exact) = self.statement.exact() else { return Ok(()) };
-        let points = output::test_points(&self.statement, usize::MAX);
-        let (grid, mut jets) = solver.evaluate(&self.problem, &points, &[vec![0; points.len()]], y)?;
-        let mut truth = exact.run(&ctx.device, &grid, &mut [])?.swap_remove(0);
-        let mut sums = [0.0, 0.0];
-        for (u, exact) in jets[0].host().iter().zip(truth.host()) {
-            sums[0] += (u - exact).powi(2);
-            sums[1] += exact.powi(2);
-        }
-        ctx.comm.all_sum(&mut sums)?;
-        out.figure("relative_error", (sums[0] / sums[1]).sqrt())
-    }
+/// Points between the collocation points.
+fn held_out_points(problem: &Problem) -> Vec<Vec<f64>> {
+    let most = HELD_OUT[problem.axes.len() - 1];
+    let between = |axis: &factor::Axis| {
+        let middles: Vec<f64> = axis.nodes.windows(2).map(|pair| 0.5 * (pair[0] + pair[1])).collect();
+        let n = middles.len().min(most);
+        (0..n).map(|i| middles[i * middles.len() / n]).collect()
+    };
+    problem.axes.iter().map(between).collect()
 }
 
 /// The priors of a rung of the ladder.

@@ -7,10 +7,12 @@ pub mod equation;
 pub mod factor;
 pub mod features;
 pub mod field;
+mod finished;
 pub mod gaussian;
 mod jobs;
 pub mod krylov;
 pub mod lift;
+mod lines;
 pub mod mixture;
 pub mod model;
 mod observations;
@@ -101,7 +103,7 @@ impl Workload for GpPde {
 
     fn finish(&mut self, ctx: &Ctx, out: &mut Results) -> Result<()> {
         match self {
-            Self::Collocation(job) => job.finish(ctx, out),
+            Self::Collocation(job) => job.finish(out),
             Self::Posterior(job) => job.finish(ctx, out),
         }
     }
@@ -111,14 +113,15 @@ impl Workload for GpPde {
 fn read(spec: &Spec, inputs: &Inputs) -> Result<Statement> {
     spec.check()?;
     let statement = Statement::read(spec, inputs)?;
-    spectrum::check_grid(&statement, &spectrum::ceilings(&statement)?)?;
+    spectrum::check_grid(&statement.in_window(0), &spectrum::ceilings(&statement)?)?;
     Ok(statement)
 }
 
 /// Ceilings of the frequencies and kind of nodes, by axis.
 fn ceilings_and_nodes(spec: &Spec, statement: &Statement) -> Result<Vec<(f64, Nodes)>> {
     let ceilings = given_or_seen(spec, statement, &spectrum::ceilings(statement)?)?;
-    let nodes = statement.axes.iter().zip(&statement.boxes).zip(&ceilings).map(choose_nodes);
+    let boxes = statement.in_window(0).boxes;
+    let nodes = statement.axes.iter().zip(&boxes).zip(&ceilings).map(choose_nodes);
     Ok(ceilings.iter().copied().zip(nodes).collect())
 }
 

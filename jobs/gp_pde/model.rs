@@ -102,7 +102,7 @@ impl Model {
         let range = |a: usize| if a == 0 { rows.clone() } else { 0..axes[a].nodes.len() };
         let at: Vec<AxisAt> =
             bases.iter().enumerate().map(|(a, b)| b.at_nodes(&axes[a].nodes, range(a), orders[a])).collect();
-        let lifts = data.equation.jets.iter().map(|j| data.problem.faces.lift(&refs, &at, j)).collect::<Result<_>>()?;
+        let lifts = data.equation.jets.iter().map(|j| data.problem.faces[0].lift(&refs, &at, j)).collect::<Result<_>>()?;
         let local: Vec<Vec<f64>> = axes.iter().enumerate().map(|(a, x)| x.nodes[range(a)].to_vec()).collect();
         let here: Vec<AxisAt> = at.into_iter().zip(&bases).map(|(at, basis)| whitened(at, basis)).collect();
         let mut observed = Vec::new();
@@ -261,7 +261,7 @@ impl Model {
     pub fn on_grid(&self, problem: &Problem, points: &[Vec<f64>], index: &MultiIndex, x: &[f64]) -> Result<Vec<f64>> {
         let at: Vec<AxisAt> = self.bases.iter().zip(points).zip(index).map(|((b, p), o)| b.at(p, *o)).collect();
         let bases: Vec<&Basis> = self.bases.iter().collect();
-        let lift = problem.faces.lift(&bases, &at, index)?;
+        let lift = problem.faces[0].lift(&bases, &at, index)?;
         let at: Vec<AxisAt> = at.into_iter().zip(&self.bases).map(|(at, basis)| whitened(at, basis)).collect();
         let mut u = self.field(&at, index, x)?;
         u.iter_mut().zip(lift).for_each(|(u, g)| *u += g);
@@ -324,7 +324,7 @@ fn scattered(
 ) -> Result<(Mat<f64>, Vec<f64>)> {
     let at: Vec<AxisAt> = bases.iter().zip(points).zip(index).map(|((b, p), o)| b.at(p, *o)).collect();
     let refs: Vec<&Basis> = bases.iter().collect();
-    let lift = problem.faces.lift_scattered(&refs, &at, index)?;
+    let lift = problem.faces[0].lift_scattered(&refs, &at, index)?;
     let at: Vec<AxisAt> = at.into_iter().zip(bases).map(|(at, basis)| whitened(at, basis)).collect();
     let n: usize = bases.iter().map(|b| b.conditioned.rank()).product();
     let functions: Vec<&Mat<f64>> = at.iter().zip(index).map(|(a, o)| &a.functions[*o]).collect();

@@ -3,7 +3,7 @@
 use convoke_cluster::workload::Resources;
 use convoke_cluster::{Plan, Result};
 
-use super::collocation::LADDER;
+use super::collocation::{CONTINUATION, LADDER, REFINEMENTS};
 use super::output::points_along;
 use super::posterior::check_size;
 use super::spec::Spec;
@@ -55,7 +55,9 @@ pub fn collocation(spec: &Spec, statement: &Statement, resources: &Resources) ->
     let rows = n[0].div_ceil(ranks);
     let slab = 8 * field / n[0] * rows;
     let direct = statement.equation.is_direct();
-    let solves = LADDER.len() as u64 + spec.solver.sweeps + 1;
+    let continued = if direct { 0 } else { CONTINUATION + 1 };
+    let priors = LADDER.len() as u64 + spec.solver.sweeps + REFINEMENTS + 1;
+    let solves = (priors + continued) * statement.windows as u64 * statement.cases.len() as u64;
     let newton = if direct { 1 } else { spec.solver.newton };
     let jets = statement.equation.rest.jets.len() as u64;
     let jacobian = statement.equation.jacobian_of.len() as u64;

@@ -252,7 +252,7 @@ impl Posterior {
             self.cycle_evidence = self.log_evidence;
         }
         let axis = axes[place];
-        let face = &self.data.problem.faces.data[axis];
+        let face = &self.data.problem.faces[0].data[axis];
         let single = self.learned.len() == 1;
         let known = single.then(|| &model.bases[axis].lifts * Mat::from_fn(face.len(), 1, |i, _| face[i]));
         let (mean, covariance, others) = partial_moments(model, fit, axis);

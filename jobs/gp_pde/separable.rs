@@ -192,6 +192,11 @@ impl Separable {
         Self { modes, constant, lu: None }
     }
 
+    /// The zero-order term.
+    pub fn constant(&self) -> f64 {
+        self.constant
+    }
+
     /// Sizes of the eigenvalues nearest to zero and farthest from it, or of a full operator's pivots; `(MAX, 0)` where no
     /// coefficient is here.
     pub fn extremes(&mut self) -> (f64, f64) {

@@ -4,7 +4,7 @@
 //! operator. Newton's method works on this equation multiplied by `(S + σ)⁻¹`, σ the mean of ∂N/∂u, so that what GMRES
 //! sees is the identity plus a smoothing operator.
 
-use convoke_cluster::{Comm, Result};
+use convoke_cluster::{Comm, Error, Result};
 use convoke_kernels::kronecker::{add_combination, dots};
 use convoke_kernels::{Buffer, Device};
 use faer::Mat;
@@ -28,6 +28,9 @@ const HALVINGS: usize = 12;
 /// An eigenvalue this much smaller than the largest is zero.
 const SINGULAR: f64 = 1e-13;
 
+/// An eigenvalue of this size, relative to the zero-order term, is close to resonance.
+const RESONANT: f64 = 1e-4;
+
 /// What is to be solved, apart from the prior.
 #[derive(Debug)]
 pub struct Problem {
@@ -37,8 +40,10 @@ pub struct Problem {
     pub starts: Vec<f64>,
     /// The equation.
     pub equation: Equation,
-    /// Data of the conditions.
-    pub faces: Faces,
+    /// Data of the conditions, by case.
+    pub faces: Vec<Faces>,
+    /// Values of the constants that programs read, by case.
+    pub cases: Vec<Vec<f64>>,
 }
 
 impl Problem {
@@ -60,6 +65,21 @@ pub struct Solver {
     nodes: PointSet,
     /// Coordinates of the nodes that are here.
     grid: Coordinates,
+    /// What differs by case.
+    cases: Vec<Case>,
+    /// The case at work.
+    case: usize,
+    /// Eigenvalue nearest to zero, over the zero-order term.
+    nearest: Option<f64>,
+    /// Part of what depends on the unknown in `N` that counts: 1, or less on the way there (continuation).
+    pub share: f64,
+}
+
+/// One right-hand side with its data.
+#[derive(Debug)]
+struct Case {
+    /// Values of the constants that programs read.
+    constants: Vec<f64>,
     /// The lift at the nodes that are here.
     lift: Vec<f64>,
     /// The separable operator applied to the lift.
@@ -113,20 +133,26 @@ impl Solver {
             separable,
             transforms,
             nodes,
-            lift: Vec::new(),
-            fixed: Vec::new(),
-            rest_lifts: Vec::new(),
+            cases: Vec::new(),
+            case: 0,
+            nearest: None,
+            share: 1.0,
             factors,
         };
         solver.check_regular()?;
-        solver.lift_all(problem, &here)?;
+        solver.cases = (0..problem.cases.len()).map(|k| solver.lifted(problem, k, &here)).collect::<Result<_>>()?;
         Ok(solver)
     }
 
-    /// The lift, the separable operator applied to it, and its derivatives that `N` reads.
-    fn lift_all(&mut self, problem: &Problem, here: &[AxisAt]) -> Result<()> {
-        let bases: Vec<&Basis> = self.factors.iter().map(|f| &f.basis).collect();
-        let lift = |orders: &[usize]| problem.faces.lift(&bases, here, orders);
+    /// The case that further calls are about.
+    pub fn set_case(&mut self, case: usize) {
+        self.case = case;
+    }
+
+    /// The lift of a case, the separable operator applied to it, and its derivatives that `N` reads.
+    fn lifted(&self, problem: &Problem, case: usize, here: &[AxisAt]) -> Result<Case> {
+        let bases = self.bases();
+        let lift = |orders: &[usize]| problem.faces[case].lift(&bases, here, orders);
         let zero = vec![0; here.len()];
         let at_nodes = lift(&zero)?;
         let mut fixed: Vec<f64> = at_nodes.iter().map(|g| problem.equation.constant * g).collect();
@@ -139,9 +165,8 @@ impl Solver {
                 fixed.iter_mut().zip(c.iter().zip(g)).for_each(|(sum, (c, g))| *sum += c * g);
             }
         }
-        let rest = problem.equation.rest.jets.iter().map(|index| lift(index)).collect::<Result<_>>()?;
-        (self.lift, self.fixed, self.rest_lifts) = (at_nodes, fixed, rest);
-        Ok(())
+        let rest_lifts = problem.equation.rest.jets.iter().map(|index| lift(index)).collect::<Result<_>>()?;
+        Ok(Case { constants: problem.cases[case].clone(), lift: at_nodes, fixed, rest_lifts })
     }
 
     fn check_regular(&mut self) -> Result<()> {
@@ -150,9 +175,16 @@ impl Solver {
         let least = parts.iter().map(|p| p[0]).fold(f64::MAX, f64::min);
         let most = parts.iter().map(|p| p[1]).fold(0.0, f64::max);
         if least <= SINGULAR * most {
-            return Err(workload(SolverError::Singular { smallest: least, ratio: least / most }));
+            return Err(Error::Agreed(Box::new(workload(SolverError::Singular { smallest: least, ratio: least / most }))));
         }
+        let constant = self.separable.constant().abs();
+        self.nearest = (constant > 0.0).then(|| least / constant);
         Ok(())
+    }
+
+    /// The eigenvalue nearest to zero over the equation's zero-order term, where it is small enough to worry.
+    pub fn near_resonance(&self) -> Option<f64> {
+        self.nearest.filter(|near| *near < RESONANT)
     }
 
     /// The basis of each axis.
@@ -180,7 +212,7 @@ impl Solver {
     /// # Errors
     /// Where the device or another rank fails.
     pub fn coefficients(&mut self, u: &[f64]) -> Result<Buffer<f64>> {
-        let w = u.iter().zip(&self.lift).map(|(u, g)| u - g).collect();
+        let w = u.iter().zip(&self.cases[self.case].lift).map(|(u, g)| u - g).collect();
         self.transforms.analyse(&self.nodes, Buffer::from_vec(&self.device, w)?)
     }
 
@@ -190,7 +222,7 @@ impl Solver {
     /// Where the device or another rank fails.
     pub fn field(&mut self, y: &mut Buffer<f64>) -> Result<Vec<f64>> {
         let w = self.transforms.synthesize(&mut self.nodes, &[], y)?.into_vec();
-        Ok(w.iter().zip(&self.lift).map(|(w, g)| w + g).collect())
+        Ok(w.iter().zip(&self.cases[self.case].lift).map(|(w, g)| w + g).collect())
     }
 
     /// The solution where the equation is separable.
@@ -205,8 +237,17 @@ impl Solver {
 
     /// `−Uᵀ (S G + N)`, given the derivatives that `N` reads.
     fn minus_remainder(&mut self, equation: &Equation, jets: &mut [Buffer<f64>]) -> Result<Buffer<f64>> {
-        let mut rest = equation.rest.run(&self.device, &self.grid, jets)?.swap_remove(0);
-        rest.host_mut().iter_mut().zip(&self.fixed).for_each(|(n, fixed)| *n = -(*n + fixed));
+        let case = &self.cases[self.case];
+        let run = |jets: &mut [Buffer<f64>]| equation.rest.run_with(&self.device, &self.grid, jets, &case.constants);
+        let mut rest = run(jets)?.swap_remove(0);
+        if self.share < 1.0 {
+            let mut none: Vec<Buffer<f64>> =
+                jets.iter().map(|j| Buffer::zeros(&self.device, j.len())).collect::<std::result::Result<_, _>>()?;
+            let mut alone = run(&mut none)?.swap_remove(0);
+            let parts = rest.host_mut().iter_mut().zip(alone.host());
+            parts.for_each(|(n, alone)| *n = alone + self.share * (*n - alone));
+        }
+        rest.host_mut().iter_mut().zip(&case.fixed).for_each(|(n, fixed)| *n = -(*n + fixed));
         let finite = rest.host().iter().all(|v| v.is_finite());
         self.comm.agree(if finite {
             Ok(())
@@ -219,7 +260,7 @@ impl Solver {
     /// Derivatives of `w + G` at the nodes, for each index that `N` reads.
     fn jets(&mut self, equation: &Equation, y: &mut Buffer<f64>) -> Result<Vec<Buffer<f64>>> {
         let mut jets = Vec::new();
-        for (index, g) in equation.rest.jets.iter().zip(&self.rest_lifts) {
+        for (index, g) in equation.rest.jets.iter().zip(&self.cases[self.case].rest_lifts) {
             let mut jet = self.transforms.synthesize(&mut self.nodes, index, y)?;
             jet.host_mut().iter_mut().zip(g).for_each(|(w, g)| *w += g);
             jets.push(jet);
@@ -252,7 +293,11 @@ impl Solver {
         let mut jets = self.jets(equation, y)?;
         let jacobian_jets = reorder(&equation.rest.jets, &equation.jacobian.jets, &mut jets)?;
         let mut jets = jacobian_jets;
-        let mut slopes = equation.jacobian.run(&self.device, &self.grid, &mut jets)?;
+        let constants = &self.cases[self.case].constants;
+        let mut slopes = equation.jacobian.run_with(&self.device, &self.grid, &mut jets, constants)?;
+        if self.share < 1.0 {
+            slopes.iter_mut().for_each(|s| s.host_mut().iter_mut().for_each(|s| *s *= self.share));
+        }
         drop(jets);
         let sigma = self.mean_slope(equation, &mut slopes)?;
         let mut r = self.residual(equation, sigma, y)?;
@@ -299,7 +344,7 @@ impl Solver {
         let equation = &problem.equation;
         let indices: Vec<MultiIndex> = equation.residual.jets.clone();
         let (grid, mut jets) = self.evaluate(problem, points, &indices, y)?;
-        let mut parts = equation.residual.run(&self.device, &grid, &mut jets)?;
+        let mut parts = equation.residual.run_with(&self.device, &grid, &mut jets, &problem.cases[self.case])?;
         let mut sums: Vec<f64> = parts.iter_mut().map(|p| p.host().iter().map(|v| v * v).sum()).collect();
         self.comm.all_sum(&mut sums)?;
         let largest = sums[1..].iter().fold(f64::MIN_POSITIVE, |m, s| m.max(*s));
@@ -329,7 +374,7 @@ impl Solver {
         let mut jets = Vec::new();
         for index in indices {
             let mut jet = self.transforms.synthesize(&mut set, index, y)?;
-            let g = problem.faces.lift(&self.bases(), &here, index)?;
+            let g = problem.faces[self.case].lift(&self.bases(), &here, index)?;
             jet.host_mut().iter_mut().zip(g).for_each(|(w, g)| *w += g);
             jets.push(jet);
         }
@@ -365,7 +410,7 @@ impl Solver {
             values = contract(y.host(), &functions.iter().collect::<Vec<_>>());
         }
         self.comm.all_sum(&mut values)?;
-        let lift = problem.faces.lift_scattered(&self.bases(), &at, index)?;
+        let lift = problem.faces[self.case].lift_scattered(&self.bases(), &at, index)?;
         Ok(values.iter().zip(lift).map(|(w, g)| w + g).collect())
     }
 }

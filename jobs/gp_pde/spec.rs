@@ -29,6 +29,9 @@ pub struct Spec {
     /// Conditions at the ends of axes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<ConditionSpec>,
+    /// Several problems that differ in a number, with one factorisation for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cases: Option<CasesSpec>,
     /// Noisy measurements of the solution; with them, conditions may be left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub observations: Vec<ObservationSpec>,
@@ -68,6 +71,9 @@ pub struct AxisSpec {
     /// Whether functions repeat.
     #[serde(default)]
     pub periodic: bool,
+    /// Equal parts that are solved one after the other, each with `points` of its own: for long times.
+    #[serde(default = "defaults::windows")]
+    pub windows: usize,
 }
 
 /// A number, or an expression without variables.
@@ -94,6 +100,16 @@ pub enum Nodes {
     Uniform,
     /// Chebyshev-Lobatto points, clustered at the ends.
     Chebyshev,
+}
+
+/// Values of a number in right-hand sides and data of conditions, one problem for each.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CasesSpec {
+    /// The number's name.
+    pub name: String,
+    /// Its values.
+    pub values: Vec<f64>,
 }
 
 /// A function given by an array.
@@ -281,6 +297,10 @@ mod defaults {
         1.0
     }
 
+    pub fn windows() -> usize {
+        1
+    }
+
     pub fn tolerance() -> f64 {
         1e-10
     }
@@ -319,6 +339,23 @@ impl Spec {
         if let Some(points) = self.output.points.as_ref().filter(bad) {
             let expected = format!("{} numbers, one for each axis, at least 2", self.axes.len());
             return Err(BadValue::new("problem.output.points", format!("{points:?}"), expected));
+        }
+        if let Some(cases) = &self.cases {
+            if cases.values.is_empty() || cases.values.iter().any(|v| !v.is_finite()) {
+                let values = format!("{:?}", cases.values);
+                return Err(BadValue::new("problem.cases.values", values, "at least one number, all finite"));
+            }
+            if self.is_uncertain() {
+                let message = "a posterior has one case; leave out `cases`, or observations, unknowns and posterior";
+                return Err(BadValue::wrong("problem.cases", message));
+            }
+        }
+        for (i, axis) in self.axes.iter().enumerate() {
+            let key = format!("problem.axes.{i}.windows");
+            if axis.windows == 0 || (axis.windows > 1 && self.is_uncertain()) {
+                let expected = if self.is_uncertain() { "1: a posterior has one window" } else { "at least 1" };
+                return Err(BadValue::new(key, axis.windows, expected));
+            }
         }
         self.check_uncertain()
     }

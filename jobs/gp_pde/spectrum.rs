@@ -37,6 +37,16 @@ const FLOOR: f64 = 1e-14;
 /// # Errors
 /// Where the device fails.
 pub fn ceilings(statement: &Statement) -> Result<Vec<Option<f64>>> {
+    let mut highest = vec![None; statement.axes.len()];
+    for window in 0..statement.windows {
+        for (all, this) in highest.iter_mut().zip(ceilings_here(&statement.in_window(window))?) {
+            *all = this.map(|this: f64| this.max(all.unwrap_or(0.0))).or(*all);
+        }
+    }
+    Ok(highest)
+}
+
+fn ceilings_here(statement: &Statement) -> Result<Vec<Option<f64>>> {
     let d = statement.axes.len();
     let across = ACROSS[d - 1];
     (0..d)
@@ -162,19 +172,17 @@ pub fn prior((axis, length): (&AxisSpec, f64), nodes: Nodes, ceiling: f64, facto
     prior
 }
 
-/// New weights for one axis from the solution: sₖ² ← sₖ² eₖ, eₖ the energy of the whitened coefficients of frequency k
-/// over all other axes (one step of expectation maximisation, the other axes held). `field` is whole along `axis`.
-/// Collective.
+/// Energies of the whitened amplitudes of each frequency of one axis in a field, of which each rank holds a part that is
+/// whole along `axis`. Collective.
 ///
 /// # Errors
 /// Where the device or another rank fails.
-pub fn reweight(comm: &Comm, factor: &AxisFactor, axis: usize, field: Tensor) -> Result<Prior> {
+pub fn energies(comm: &Comm, factor: &AxisFactor, axis: usize, field: Tensor) -> Result<Vec<f64>> {
     let host = Device::cpu();
     let free = &factor.basis.free;
     let x = field.times(&host, axis, &mut matrix(&host, &free.values.transpose().to_owned())?)?;
     let mut z = x.times(&host, axis, &mut matrix(&host, &free.coefficients)?)?;
-    let mut prior = factor.basis.prior.clone();
-    let m = prior.frequencies.len();
+    let m = factor.basis.prior.frequencies.len();
     let inner: usize = z.shape[axis + 1..].iter().product();
     let mut energy = vec![0.0; m];
     if inner > 0 {
@@ -183,11 +191,17 @@ pub fn reweight(comm: &Comm, factor: &AxisFactor, axis: usize, field: Tensor) ->
         }
     }
     comm.all_sum(&mut energy)?;
+    Ok(energy)
+}
+
+/// New weights for one axis: `sₖ² ← sₖ² eₖ`, eₖ the energy of the whitened amplitudes of frequency k (the flip-flop).
+pub fn reweighted(prior: &Prior, energies: &[f64]) -> Prior {
+    let mut prior = prior.clone();
     // The coefficients of a `Span` are those of unscaled columns `sₖ cos`, so the energy of frequency k is whitened by sₖ.
-    let weights: Vec<f64> = prior.scales.iter().zip(&energy).map(|(s, e)| s * s * e).collect();
+    let weights: Vec<f64> = prior.scales.iter().zip(energies).map(|(s, e)| s * s * e).collect();
     let largest = weights.iter().fold(f64::MIN_POSITIVE, |m, w| m.max(*w));
     prior.scales.iter_mut().zip(&weights).for_each(|(s, w)| *s = (w / largest + FLOOR).sqrt());
-    Ok(prior)
+    prior
 }
 
 /// New deviations of an axis's features from a posterior: `w ← w Σ ζ̂² / (Σ (1 − C) + j)` for the weight w = s² of each

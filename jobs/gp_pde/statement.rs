@@ -64,6 +64,10 @@ pub struct Statement {
     pub outputs: Vec<Quantity>,
     /// What each set of observations measures.
     pub observed: Vec<Quantity>,
+    /// Values of the unknown constants (their guesses), then of the number that cases differ in; by case.
+    pub cases: Vec<Vec<f64>>,
+    /// Parts of the first axis that are solved one after the other.
+    pub windows: usize,
 }
 
 impl Statement {
@@ -103,6 +107,7 @@ impl Statement {
             .iter()
             .map(|(start, length)| (0..SAMPLE).map(|i| start + length * (i as f64 + 0.5) / SAMPLE as f64).collect())
             .collect();
+        reader.check_slopes(f)?;
         let equation = Equation::new(&mut reader.graph, f, &reader.symbols, &sample)?;
         let outputs = std::iter::once(("".to_owned(), "u")).chain(
             spec.output
@@ -126,9 +131,46 @@ impl Statement {
             axes: reader.axes.clone(),
             order: reader.order.clone(),
             boxes: reader.boxes.clone(),
+            cases: reader.cases(),
+            windows: reader.axes[0].windows,
         };
         statement.check_conditions(spec.is_uncertain())?;
+        statement.check_cases()?;
+        statement.check_windows()?;
         Ok(statement)
+    }
+
+    /// The same in one of its windows.
+    pub fn in_window(&self, window: usize) -> Self {
+        let mut part = self.clone();
+        let (start, length) = self.boxes[0];
+        let length = length / self.windows as f64;
+        part.boxes[0] = (start + window as f64 * length, length);
+        part.windows = 1;
+        part
+    }
+
+    /// Cases share a factorisation only if the equation is linear and has no mixed or varying terms.
+    fn check_cases(&self) -> Result<()> {
+        if self.cases.len() > 1 && !self.equation.is_direct() {
+            let message = "cases share one factorisation, which this equation does not have: it is nonlinear, or has \
+                           coefficients that vary along more than one axis, or mixed derivatives";
+            return Err(BadValue::wrong("problem.cases", message).into());
+        }
+        Ok(())
+    }
+
+    fn check_windows(&self) -> Result<()> {
+        let at_the_start = |c: &Condition| c.functional.at == 0.0;
+        for (a, axis) in self.axes.iter().enumerate().filter(|(_, axis)| axis.windows > 1) {
+            let key = format!("problem.axes.{}.windows", self.order[a]);
+            let all = self.conditions.iter().filter(|c| c.axis == a).all(at_the_start);
+            if a > 0 || !all || axis.periodic {
+                let expected = "1: only one axis, with all its conditions at its start, can have windows";
+                return Err(BadValue::new(key, axis.windows, expected).into());
+            }
+        }
+        Ok(())
     }
 
     /// The manufactured solution, for comparison only.
@@ -166,6 +208,11 @@ impl Statement {
         Ok(())
     }
 
+    /// Number of conditions of an axis.
+    pub fn conditions_along(&self, axis: usize) -> usize {
+        self.conditions.iter().filter(|c| c.axis == axis).count()
+    }
+
     /// Functionals of the conditions of an axis.
     fn functionals(&self, axis: usize) -> Vec<Functional> {
         self.conditions.iter().filter(|c| c.axis == axis).map(|c| c.functional.clone()).collect()
@@ -201,13 +248,13 @@ impl Statement {
                 terms,
             });
         }
-        let faces = self.faces(&coordinates)?;
+        let faces = self.cases.iter().map(|case| self.faces(&coordinates, case)).collect::<Result<_>>()?;
         let starts = self.boxes.iter().map(|(start, _)| *start).collect();
-        Ok(Problem { axes, starts, equation: self.equation.clone(), faces })
+        Ok(Problem { axes, starts, equation: self.equation.clone(), faces, cases: self.cases.clone() })
     }
 
     /// The data of all conditions at the nodes.
-    fn faces(&self, coordinates: &Coordinates) -> Result<Faces> {
+    fn faces(&self, coordinates: &Coordinates, case: &[f64]) -> Result<Faces> {
         let nodes: Vec<usize> = coordinates.iter().map(Vec::len).collect();
         let mut data = Vec::new();
         for axis in 0..nodes.len() {
@@ -217,7 +264,7 @@ impl Statement {
             for (j, condition) in of_axis.iter().enumerate() {
                 let mut grid = coordinates.clone();
                 grid[axis] = vec![self.boxes[axis].0 + condition.functional.at];
-                let face = condition.data.run(&Device::cpu(), &grid, &mut [])?.swap_remove(0).into_vec();
+                let face = condition.data.run_with(&Device::cpu(), &grid, &mut [], case)?.swap_remove(0).into_vec();
                 if let Some(bad) = face.iter().find(|v| !v.is_finite()) {
                     let message = format!("its data at {} are {bad} at some point", self.axes[axis].name);
                     return Err(BadValue::wrong("problem.conditions", message).into());
@@ -229,7 +276,7 @@ impl Statement {
             }
             data.push(values);
         }
-        let conditions = (0..nodes.len()).map(|a| self.conditions.iter().filter(|c| c.axis == a).count()).collect();
+        let conditions = (0..nodes.len()).map(|a| self.conditions_along(a)).collect();
         Ok(Faces { data, nodes, conditions })
     }
 
@@ -256,13 +303,17 @@ impl Statement {
             if let Some((face, at)) = face {
                 grid[face] = vec![self.boxes[face].0 + at];
             }
-            let values = program.run(&Device::cpu(), &grid, &mut [])?.swap_remove(0).into_vec();
             let inner: usize = grid[axis + 1..].iter().map(Vec::len).product();
-            let mut lines = vec![Vec::with_capacity(n); values.len() / n];
-            for (i, value) in values.iter().enumerate() {
-                lines[i / (inner * n) * inner + i % inner].push(*value);
+            let mut all = Vec::new();
+            for case in &self.cases {
+                let values = program.run_with(&Device::cpu(), &grid, &mut [], case)?.swap_remove(0).into_vec();
+                let mut lines = vec![Vec::with_capacity(n); values.len() / n];
+                for (i, value) in values.iter().enumerate() {
+                    lines[i / (inner * n) * inner + i % inner].push(*value);
+                }
+                all.extend(lines);
             }
-            origins.push(lines);
+            origins.push(all);
         }
         Ok(origins)
     }
@@ -320,7 +371,7 @@ impl<'a> Reader<'a> {
             !axis.periodic && places.len() == 1
         };
         let mut order: Vec<usize> = (0..spec.axes.len()).collect();
-        order.sort_by_key(|i| !evolves(&spec.axes[*i]));
+        order.sort_by_key(|i| (spec.axes[*i].windows == 1, !evolves(&spec.axes[*i])));
         let axes: Vec<AxisSpec> = order.iter().map(|i| spec.axes[*i].clone()).collect();
         let mut graph = Graph::new();
         let mut data_names = Names::new();
@@ -346,8 +397,8 @@ impl<'a> Reader<'a> {
             reader.measure(i)?;
         }
         reader.arrays()?;
-        reader.define()?;
         reader.constants()?;
+        reader.define()?;
         reader.name_jets();
         Ok(reader)
     }
@@ -397,6 +448,30 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    /// Values of all constants, by case.
+    fn cases(&self) -> Vec<Vec<f64>> {
+        let guesses: Vec<f64> = self.spec.unknowns.iter().map(|u| u.guess).collect();
+        match &self.spec.cases {
+            None => vec![guesses],
+            Some(cases) => cases.values.iter().map(|v| guesses.iter().copied().chain([*v]).collect()).collect(),
+        }
+    }
+
+    /// The number that cases differ in may not multiply the unknown.
+    fn check_slopes(&mut self, f: NodeId) -> Result<()> {
+        let Some(cases) = &self.spec.cases else { return Ok(()) };
+        let symbol = self.graph.symbol(&cases.name);
+        let used = self.graph.variables(f);
+        for (_, jet) in self.symbols.jets.clone().into_iter().filter(|(_, v)| used.contains(v)) {
+            let slope = self.graph.derivative(f, jet);
+            if self.graph.variables(slope).contains(&symbol) {
+                let message = format!("`{}` differs by case: it may be in right-hand sides, not in a factor of u", cases.name);
+                return Err(BadValue::wrong("problem.equation", message).into());
+            }
+        }
+        Ok(())
+    }
+
     fn constants(&mut self) -> Result<()> {
         for (i, unknown) in self.spec.unknowns.iter().enumerate() {
             self.check_name(&format!("problem.unknowns.{i}.name"), &unknown.name)?;
@@ -404,6 +479,14 @@ impl<'a> Reader<'a> {
             self.symbols.constants.push(symbol);
             let node = self.graph.variable(symbol);
             self.all_names.insert(&unknown.name, node);
+        }
+        if let Some(cases) = &self.spec.cases {
+            self.check_name("problem.cases.name", &cases.name)?;
+            let symbol = self.graph.symbol(&cases.name);
+            self.symbols.constants.push(symbol);
+            let node = self.graph.variable(symbol);
+            self.data_names.insert(&cases.name, node);
+            self.all_names.insert(&cases.name, node);
         }
         Ok(())
     }
@@ -416,7 +499,8 @@ impl<'a> Reader<'a> {
     ) -> Result<NodeId> {
         let used = self.graph.variables(node);
         let mut replacements = Vec::new();
-        for (i, symbol) in self.symbols.constants.clone().into_iter().enumerate().filter(|(_, v)| used.contains(v)) {
+        let unknown = self.symbols.constants[..self.spec.unknowns.len()].to_vec();
+        for (i, symbol) in unknown.into_iter().enumerate().filter(|(_, v)| used.contains(v)) {
             replacements.push((symbol, self.graph.number(value(i, &self.spec.unknowns[i])?)));
         }
         Ok(self.graph.substitute(node, &replacements))
@@ -628,7 +712,7 @@ impl<'a> Reader<'a> {
         let mut terms = Vec::new();
         let jets = self.symbols.jets.clone();
         let used = self.graph.variables(f);
-        if let Some(v) = self.symbols.constants.iter().find(|v| used.contains(v)) {
+        if let Some(v) = self.symbols.constants[..spec.unknowns.len()].iter().find(|v| used.contains(v)) {
             let message =
                 format!("`{}` is unknown: conditions hold exactly, unknowns are for the equation", self.graph.name(*v));
             return Err(BadValue::wrong(key, message).into());

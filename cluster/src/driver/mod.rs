@@ -5,9 +5,10 @@
 
 mod setup;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use convoke_data::store::Digest;
 use serde_json::json;
 
 use crate::checkpoint::{self, History, Label, Name, Restored};
@@ -229,6 +230,7 @@ impl<W: Workload> Attempt<W> {
             }),
         );
         let first = self.step;
+        self.tell();
         self.reporter.start(0.0);
         let mut reason = None;
         while !self.done {
@@ -236,7 +238,11 @@ impl<W: Workload> Attempt<W> {
                 return Err(Error::Panicked { message: "a fault was injected here by CONVOKE_FAULT".into() });
             }
             let before = comm.traffic();
-            let progress = self.workload.step(&self.ctx)?;
+            let progress = match self.workload.step(&self.ctx) {
+                Ok(progress) => progress,
+                Err(error) => return Err(self.with_last_state(error, options)),
+            };
+            self.tell();
             let after = comm.traffic();
             self.traffic.calls += after.calls - before.calls;
             self.traffic.bytes += after.bytes - before.bytes;
@@ -250,6 +256,30 @@ impl<W: Workload> Attempt<W> {
             Some(reason) if !self.done => self.stop(reason),
             _ => self.finish(options),
         }
+    }
+
+    /// Passes on what the workload has to say.
+    fn tell(&mut self) {
+        for note in self.ctx.notes.take() {
+            self.reporter.note(&format!("note: {note}"));
+            self.event("note", json!({ "text": note }));
+        }
+    }
+
+    /// Where the mathematics gave up on all ranks together, what it had is worth a look: a file as the result would be.
+    fn with_last_state(&mut self, error: Error, options: &Options) -> Error {
+        if !matches!(&error, Error::Agreed(inner) if matches!(**inner, Error::Workload { .. })) {
+            return error;
+        }
+        let path = self.dir.path.join("last.h5");
+        match self.write_results(&path, options) {
+            Ok(_) => {
+                self.event("last-state", json!({ "file": path }));
+                self.reporter.note(&format!("the last iterate, which is no solution, is in {}", path.display()));
+            }
+            Err(why) => self.reporter.note(&format!("warning: the last iterate could not be written: {why}")),
+        }
+        error
     }
 
     fn account(&mut self, progress: Progress, first: u64) {
@@ -382,12 +412,8 @@ impl<W: Workload> Attempt<W> {
 
     fn finish(&mut self, options: &Options) -> Result<Outcome> {
         let comm = self.ctx.comm.clone();
-        comm.agree(self.claim.as_ref().map_or(Ok(()), Claim::check))?;
-        let mut results = Results::create(&comm, &self.dir.result())?;
-        self.workload.finish(&self.ctx, &mut results)?;
-        let described = self.describe(&mut results, options);
-        comm.agree(described)?;
-        let digest = results.commit()?;
+        let digest = self.write_results(&self.dir.result().clone(), options)?;
+        self.tell();
         self.ctx.pieces.clear_on(&comm);
         if comm.is_root() {
             self.link_for_paraview();
@@ -405,6 +431,16 @@ impl<W: Workload> Attempt<W> {
             path.display()
         ));
         Ok(self.outcome(Exit::Complete, None))
+    }
+
+    fn write_results(&mut self, path: &Path, options: &Options) -> Result<Option<Digest>> {
+        let comm = self.ctx.comm.clone();
+        comm.agree(self.claim.as_ref().map_or(Ok(()), Claim::check))?;
+        let mut results = Results::create(&comm, path)?;
+        self.workload.finish(&self.ctx, &mut results)?;
+        let described = self.describe(&mut results, options);
+        comm.agree(described)?;
+        results.commit()
     }
 
     /// History and provenance, in every output.
