@@ -3,6 +3,9 @@
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
+use std::ops::Range;
+
+use super::Shape;
 
 /// Elements of one block of a vector pass: sums are over these blocks, in order, whatever the threads.
 const BLOCK: usize = 4096;
@@ -91,4 +94,47 @@ pub fn add_combination(c: &[f64], xs: &[&[f64]], y: &mut [f64]) {
             y.iter_mut().zip(&x[b * BLOCK..]).for_each(|(y, x)| *y += c * x);
         }
     });
+}
+
+pub fn scale(factor: f64, x: &mut [f64]) {
+    x.par_chunks_mut(BLOCK).for_each(|x| x.iter_mut().for_each(|x| *x *= factor));
+}
+
+pub fn multiply(q: &[f64], y: &mut [f64]) {
+    y.par_chunks_mut(BLOCK).zip(q.par_chunks(BLOCK)).for_each(|(y, q)| y.iter_mut().zip(q).for_each(|(y, q)| *y *= q));
+}
+
+pub fn add_product(q: &[f64], v: &[f64], y: &mut [f64]) {
+    let blocks = y.par_chunks_mut(BLOCK).zip(q.par_chunks(BLOCK)).zip(v.par_chunks(BLOCK));
+    blocks.for_each(|((y, q), v)| y.iter_mut().zip(q).zip(v).for_each(|((y, q), v)| *y += q * v));
+}
+
+/// One part of the middle mode, for each index of the outer one.
+fn part_of<'a>(
+    x: &'a [f64],
+    (_, n, inner): Shape,
+    part: &Range<usize>,
+) -> impl IndexedParallelIterator<Item = &'a [f64]> {
+    let (from, to) = (part.start * inner, part.end * inner);
+    x.par_chunks_exact(n * inner).map(move |x| &x[from..to])
+}
+
+pub fn pack(shape: Shape, parts: &[Range<usize>], x: &[f64], mut packed: &mut [f64]) {
+    let (outer, _, inner) = shape;
+    for part in parts.iter().filter(|part| !part.is_empty() && outer * inner > 0) {
+        let (here, rest) = packed.split_at_mut(outer * part.len() * inner);
+        let lines = here.par_chunks_exact_mut(part.len() * inner).zip(part_of(x, shape, part));
+        lines.with_min_len(BLOCK.div_ceil(part.len() * inner)).for_each(|(to, from)| to.copy_from_slice(from));
+        packed = rest;
+    }
+}
+
+pub fn unpack((outer, n, inner): Shape, parts: &[Range<usize>], mut packed: &[f64], x: &mut [f64]) {
+    for part in parts.iter().filter(|part| !part.is_empty() && outer * inner > 0) {
+        let (here, rest) = packed.split_at(outer * part.len() * inner);
+        let (from, to) = (part.start * inner, part.end * inner);
+        let lines = x.par_chunks_exact_mut(n * inner).zip(here.par_chunks_exact(part.len() * inner));
+        lines.with_min_len(BLOCK.div_ceil(part.len() * inner)).for_each(|(x, p)| x[from..to].copy_from_slice(p));
+        packed = rest;
+    }
 }

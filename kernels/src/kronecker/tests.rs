@@ -67,6 +67,16 @@ fn fused_vector_operations_and_lengths() {
     for (i, y) in y.host().iter().enumerate() {
         assert!((y - (d[i] + 2.0 * a[i] - b[i] + 0.5 * c[i])).abs() < 1e-13);
     }
+    let expected: f64 = y.host().iter().map(|y| y * y).sum();
+    assert!((norm_squared(&device, &mut y).unwrap() - expected).abs() < 1e-12 * expected);
+    let before = y.host().to_vec();
+    let [x0, x1, _] = &mut xs[..] else { unreachable!() };
+    add_product(&device, x0, x1, &mut y).unwrap();
+    multiply(&device, x1, &mut y).unwrap();
+    scale(&device, -2.0, &mut y).unwrap();
+    for (i, y) in y.host().iter().enumerate() {
+        assert_eq!(*y, (before[i] + a[i] * b[i]) * b[i] * -2.0);
+    }
     assert!(add_combination(&device, &[1.0], &mut xs, &mut y).is_err());
     assert!(Matrix::new(&device, 2, 2, vec![0.0; 3]).is_err());
 }
