@@ -1,7 +1,8 @@
-//! The fast path on the CPU: matrix products by faer, vector passes over cache-sized blocks.
+//! The fast path on the CPU: matrix products by faer, vector passes over cache-sized blocks. How work is divided depends
+//! on the extents alone, so results do not depend on the number of threads, in any bit.
 
 use faer::linalg::matmul::matmul;
-use faer::{Accum, MatMut, MatRef, Par};
+use faer::{Accum, ContiguousFwd, MatMut, MatRef, Par};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -9,46 +10,66 @@ use super::Shape;
 
 /// Elements of one block of a vector pass: sums are over these blocks, in order, whatever the threads.
 const BLOCK: usize = 4096;
-/// Multiply-adds below which a product is not worth another thread.
-const SMALL: usize = 1 << 18;
+/// Multiply-adds that are worth a task of their own.
+const TASK: usize = 1 << 21;
 
-pub fn mode_product(
-    a: &[f64],
-    (rows, cols): (usize, usize),
-    (outer, inner): (usize, usize),
-    x: &[f64],
-    y: &mut [f64],
-    accumulate: bool,
-) {
+/// 2 rows cols flops for cols + rows numbers of a fibre: bound by arithmetic from some 20 rows on.
+pub fn mode_product(a: &[f64], (rows, cols): (usize, usize), inner: usize, x: &[f64], y: &mut [f64], accumulate: bool) {
     if y.is_empty() {
         return;
     }
-    let accum = if accumulate { Accum::Add } else { Accum::Replace };
-    let a = MatRef::from_row_major_slice(a, rows, cols);
-    let threads = rayon::current_num_threads();
-    let par = |work: usize| if threads == 1 || work < SMALL { Par::Seq } else { Par::rayon(threads) };
-    if inner == 1 {
-        let x = MatRef::from_row_major_slice(x, outer, cols);
-        let y = MatMut::from_row_major_slice_mut(y, outer, rows);
-        matmul(y, accum, x, a.transpose(), 1.0, par(outer * rows * cols));
-        return;
-    }
-    let slab = |x: &[f64], y: &mut [f64], par| {
-        let x = MatRef::from_row_major_slice(x, cols, inner);
-        matmul(MatMut::from_row_major_slice_mut(y, rows, inner), accum, a, x, 1.0, par);
-    };
     if cols == 0 {
         if !accumulate {
             y.fill(0.0);
         }
-    } else if outer < threads {
-        for (x, y) in x.chunks_exact(cols * inner).zip(y.chunks_exact_mut(rows * inner)) {
-            slab(x, y, par(rows * cols * inner));
-        }
-    } else {
-        let work = x.par_chunks_exact(cols * inner).zip(y.par_chunks_exact_mut(rows * inner));
-        work.for_each(|(x, y)| slab(x, y, Par::Seq));
+        return;
     }
+    let accum = if accumulate { Accum::Add } else { Accum::Replace };
+    let a = MatRef::from_row_major_slice(a, rows, cols);
+    // Below 64 fibres the matrix is packed too often, beyond 512 the fibres leave the cache.
+    let width = (TASK / (rows * cols)).clamp(64, 512);
+    if inner == 1 {
+        for_each_rows((rows, cols), width, x, y, |x, y| {
+            let fibres = x.len() / cols;
+            let x = MatRef::from_row_major_slice(x, fibres, cols);
+            matmul(MatMut::from_row_major_slice_mut(y, fibres, rows), accum, x, a.transpose(), 1.0, Par::Seq);
+        });
+    } else {
+        for_each_columns((rows, cols), inner, width, x, y, |x, y| matmul(y, accum, a, x, 1.0, Par::Seq));
+    }
+}
+
+/// Some fibres, each a column; rows are slices.
+pub(super) type Columns<'a> = MatRef<'a, f64, usize, usize, isize, ContiguousFwd>;
+pub(super) type ColumnsMut<'a> = MatMut<'a, f64, usize, usize, isize, ContiguousFwd>;
+
+/// For inner = 1: `work` on up to `width` fibres of `x` and `y` at a time, by rows.
+pub(super) fn for_each_rows(
+    (rows, cols): (usize, usize),
+    width: usize,
+    x: &[f64],
+    y: &mut [f64],
+    work: impl Fn(&[f64], &mut [f64]) + Sync,
+) {
+    x.par_chunks(width * cols).zip(y.par_chunks_mut(width * rows)).for_each(|(x, y)| work(x, y));
+}
+
+/// For inner > 1: `work` on up to `width` fibres of `x` and `y` at a time, by columns.
+pub(super) fn for_each_columns(
+    (rows, cols): (usize, usize),
+    inner: usize,
+    width: usize,
+    x: &[f64],
+    y: &mut [f64],
+    work: impl Fn(Columns<'_>, ColumnsMut<'_>) + Sync,
+) {
+    let slabs = x.par_chunks_exact(cols * inner).zip(y.par_chunks_exact_mut(rows * inner));
+    slabs.with_min_len(width.div_ceil(inner)).for_each(|(x, y)| {
+        let contiguous = "rows of a slice are contiguous";
+        let x = MatRef::from_row_major_slice(x, cols, inner).try_as_row_major().expect(contiguous);
+        let y = MatMut::from_row_major_slice_mut(y, rows, inner).try_as_row_major_mut().expect(contiguous);
+        y.par_col_chunks_mut(width).zip(x.par_col_chunks(width)).for_each(|(y, x)| work(x, y));
+    });
 }
 
 pub fn divide_by_sum(lambdas: &[&[f64]], shift: f64, x: &mut [f64]) {

@@ -7,12 +7,14 @@
 mod cpu;
 mod cuda;
 mod matrix;
+mod parity;
 #[cfg(test)]
 mod tests;
 
 use crate::{Buffer, Device, KernelError, Result};
 use cuda::Map;
 pub use matrix::Matrix;
+pub use parity::Parity;
 use std::ops::Range;
 
 /// `[outer, n, inner]`
@@ -36,7 +38,10 @@ pub fn mode_product(
         return cuda::mode_product(gpu, a, (outer, inner), x, y, accumulate);
     }
     let out = if accumulate { y.host_mut() } else { y.host_out() };
-    cpu::mode_product(a.values.host(), (a.rows, a.cols), (outer, inner), x.host(), out, accumulate);
+    match &a.split {
+        Some(split) if split.pays() => split.product(inner, x.host(), out, accumulate),
+        _ => cpu::mode_product(a.values.host(), (a.rows, a.cols), inner, x.host(), out, accumulate),
+    }
     Ok(())
 }
 
