@@ -179,7 +179,11 @@ impl Bench {
             );
             return;
         }
-        println!("{device}: product {:.1} Gflop/s, triad {:.1} GB/s", product / 1e9, bandwidth / 1e9);
+        print!("{device}");
+        if !self.device.is_gpu() {
+            print!(": product {:.1} Gflop/s, triad {:.1} GB/s", product / 1e9, bandwidth / 1e9);
+        }
+        println!();
         for Timing { name, seconds, flops, bytes } in &self.timings {
             let ms = [1e3 * seconds.clock, 1e3 * seconds.mean_cpu()];
             let (flops, bytes) = (flops / seconds.telling(), bytes / seconds.telling());

@@ -77,7 +77,8 @@ pub fn divide_by_sum(lambdas: &[&[f64]], shift: f64, x: &mut [f64]) {
     if x.is_empty() {
         return;
     }
-    x.par_chunks_exact_mut(last.len()).enumerate().for_each(|(mut row, x)| {
+    let rows = x.par_chunks_exact_mut(last.len()).with_min_len(BLOCK.div_ceil(last.len()));
+    rows.enumerate().for_each(|(mut row, x)| {
         let mut sum = shift;
         for lambda in slow.iter().rev() {
             sum += lambda[row % lambda.len()];
@@ -88,33 +89,50 @@ pub fn divide_by_sum(lambdas: &[&[f64]], shift: f64, x: &mut [f64]) {
 }
 
 pub fn dots(xs: &[&[f64]], y: &[f64]) -> Vec<f64> {
-    let sums: Vec<Vec<f64>> = y
-        .par_chunks(BLOCK)
-        .enumerate()
-        .map(|(b, y)| xs.iter().map(|x| dot(&x[b * BLOCK..b * BLOCK + y.len()], y)).collect())
-        .collect();
+    let of_block = |(b, y): (usize, &[f64])| -> Vec<f64> {
+        let block = |i: usize| &xs[i][b * BLOCK..b * BLOCK + y.len()];
+        let fours = (0..xs.len() / 4).flat_map(|i| dot_all([0, 1, 2, 3].map(|j| block(4 * i + j)), y));
+        let rest = (xs.len() / 4 * 4..xs.len()).flat_map(|i| dot_all([block(i)], y));
+        fours.chain(rest).collect()
+    };
+    let sums: Vec<Vec<f64>> = y.par_chunks(BLOCK).enumerate().map(of_block).collect();
     (0..xs.len()).map(|i| sums.iter().map(|block| block[i]).sum()).collect()
 }
 
-/// Eight running sums, so that it vectorises.
-fn dot(x: &[f64], y: &[f64]) -> f64 {
-    let mut sums = [0.0; 8];
-    let (xs, ys) = (x.chunks_exact(8), y.chunks_exact(8));
-    let rest: f64 = xs.remainder().iter().zip(ys.remainder()).map(|(x, y)| x * y).sum();
-    for (x, y) in xs.zip(ys) {
-        for ((sum, x), y) in sums.iter_mut().zip(x).zip(y) {
-            *sum += x * y;
+/// K vectors at once, so that more of memory is under way; four running sums of each, so that it vectorises. A sum does
+/// not depend on its neighbours.
+fn dot_all<const K: usize>(xs: [&[f64]; K], y: &[f64]) -> [f64; K] {
+    let mut sums = [[0.0; 4]; K];
+    let whole = y.len() / 4 * 4;
+    for (i, y) in y[..whole].chunks_exact(4).enumerate() {
+        for (sum, x) in sums.iter_mut().zip(xs) {
+            let x = &x[4 * i..4 * i + 4];
+            for l in 0..4 {
+                sum[l] += x[l] * y[l];
+            }
         }
     }
-    sums.iter().sum::<f64>() + rest
+    let rest = xs.map(|x| x[whole..].iter().zip(&y[whole..]).map(|(x, y)| x * y).sum::<f64>());
+    std::array::from_fn(|k| sums[k].iter().sum::<f64>() + rest[k])
 }
 
 pub fn add_combination(c: &[f64], xs: &[&[f64]], y: &mut [f64]) {
+    let ((c4, c1), (xs4, xs1)) = (c.as_chunks::<4>(), xs.as_chunks::<4>());
     y.par_chunks_mut(BLOCK).enumerate().for_each(|(b, y)| {
-        for (c, x) in c.iter().zip(xs) {
-            y.iter_mut().zip(&x[b * BLOCK..]).for_each(|(y, x)| *y += c * x);
-        }
+        let range = b * BLOCK..b * BLOCK + y.len();
+        c4.iter().zip(xs4).for_each(|(c, xs)| add_all(*c, xs.map(|x| &x[range.clone()]), y));
+        c1.iter().zip(xs1).for_each(|(c, x)| add_all([*c], [&x[range.clone()]], y));
     });
+}
+
+/// K vectors at once, as in [`dot_all`], added one after another.
+fn add_all<const K: usize>(c: [f64; K], xs: [&[f64]; K], y: &mut [f64]) {
+    let xs = xs.map(|x| &x[..y.len()]);
+    for (i, y) in y.iter_mut().enumerate() {
+        for k in 0..K {
+            *y += c[k] * xs[k][i];
+        }
+    }
 }
 
 pub fn scale(factor: f64, x: &mut [f64]) {
