@@ -84,7 +84,7 @@ struct Fiber {
     std::unique_ptr<char[]> stack;
     dim3 index;
     State state;
-    double slot;  // what this thread offers in a shuffle
+    double slot, second;  // what this thread offers in a shuffle or a product
 };
 
 struct Worker {
@@ -199,6 +199,18 @@ template <class T> T exchange(T value, int partner, bool valid) {
     if (valid) std::memcpy(&got, &worker.fibers[me - me % 32 + partner].slot, sizeof(T));
     wait(State::AtWarpBarrier);
     return got;
+}
+
+// d += a b by a warp, as mma.m8n8k4 in double: lane l holds a[l / 4][l % 4], b[l % 4][l / 4], d[l / 4][2 (l % 4) + (0, 1)].
+inline void multiply_8x8x4(double (&d)[2], double a, double b) {
+    const int me = worker.current, lane = me % 32;
+    const Fiber* warp = worker.fibers.data() + (me - lane);
+    worker.fibers[me].slot = a;
+    worker.fibers[me].second = b;
+    wait(State::AtWarpBarrier);
+    for (int c = 0; c < 2; ++c)
+        for (int k = 0; k < 4; ++k) d[c] += warp[lane / 4 * 4 + k].slot * warp[(2 * (lane % 4) + c) * 4 + k].second;
+    wait(State::AtWarpBarrier);
 }
 }  // namespace shim
 

@@ -77,10 +77,15 @@ impl<T: Element> Buffer<T> {
         self.len == 0
     }
 
-    /// A second buffer of the same value, on the host for now.
+    /// A second buffer of the same value, where the newest copy is: on the device if it is there.
     pub fn duplicate(&mut self) -> Result<Self> {
-        self.sync()?;
-        Self::from_vec(&Device::Cpu, self.host.clone())
+        match &self.device {
+            Some(memory) if self.newest != Newest::Host => {
+                let device = Some(memory.duplicate()?);
+                Ok(Self { len: self.len, host: Vec::new(), device, newest: Newest::Device })
+            }
+            _ => Self::from_vec(&Device::Cpu, self.host.clone()),
+        }
     }
 
     /// Bring the value to the host (if it is not there); reports a lost device as an error.

@@ -116,6 +116,11 @@ impl Driver {
         self.with("download", || unsafe { result::memcpy_dtoh_sync(to, address) })
     }
 
+    pub(super) fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<()> {
+        // SAFETY: both are allocations of ours, of this length (checked by `Memory`).
+        self.with("copy", || unsafe { result::memcpy_dtod_sync(to, from, bytes) })
+    }
+
     pub(super) fn synchronize(&self) -> Result<()> {
         self.with("synchronize", || self.context.synchronize())
     }

@@ -79,6 +79,12 @@ impl Emulation {
         Ok(())
     }
 
+    pub(super) fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<()> {
+        // SAFETY: both are allocations of this length (checked by `Memory`), and not the same one.
+        unsafe { (to as *mut u8).copy_from_nonoverlapping(from as *const u8, bytes) };
+        Ok(())
+    }
+
     pub(super) fn launch(&self, kernel: &str, extent: Extent, args: &[Arg]) -> Result<()> {
         let mut words: Vec<u64> = args.iter().map(|a| a.word()).collect();
         let mut params = pointers(&mut words);

@@ -7,8 +7,8 @@ mod driver;
 pub mod emulation;
 mod modules;
 
+pub(crate) use modules::{KRONECKER, POINTWISE, PROJECTOR, RAMP_FILTER, SLICES};
 pub use modules::{MODULES, Module};
-pub(crate) use modules::{POINTWISE, PROJECTOR, RAMP_FILTER, SLICES};
 
 use crate::device::GpuInfo;
 use crate::{KernelError, Result};
@@ -37,6 +37,7 @@ pub(crate) enum Arg {
     I32(i32),
     I64(i64),
     F32(f32),
+    F64(f64),
 }
 
 /// Grid and block of a launch, and its dynamic shared memory.
@@ -153,6 +154,16 @@ impl Memory {
             Backend::Emulation(e) => e.download(self.address, to),
         }
     }
+
+    /// A second memory of the same contents on the same device.
+    pub(crate) fn duplicate(&self) -> Result<Self> {
+        let copy = self.gpu.allocate(self.bytes)?;
+        match &*self.gpu.0 {
+            Backend::Driver(d) => d.copy(self.address, copy.address, self.bytes)?,
+            Backend::Emulation(e) => e.copy(self.address, copy.address, self.bytes)?,
+        }
+        Ok(copy)
+    }
 }
 
 impl Drop for Memory {
@@ -178,6 +189,7 @@ impl Arg {
             Self::I32(i) => u64::from(i as u32),
             Self::I64(i) => i as u64,
             Self::F32(x) => u64::from(x.to_bits()),
+            Self::F64(x) => x.to_bits(),
         }
     }
 }

@@ -21,13 +21,14 @@ macro_rules! module {
     };
 }
 
+pub(crate) static KRONECKER: Module = module!("kronecker");
 pub(crate) static POINTWISE: Module = module!("pointwise");
 pub(crate) static PROJECTOR: Module = module!("projector");
 pub(crate) static RAMP_FILTER: Module = module!("ramp_filter");
 pub(crate) static SLICES: Module = module!("slices");
 
 /// Every module of this crate.
-pub static MODULES: [&Module; 4] = [&POINTWISE, &PROJECTOR, &RAMP_FILTER, &SLICES];
+pub static MODULES: [&Module; 5] = [&KRONECKER, &POINTWISE, &PROJECTOR, &RAMP_FILTER, &SLICES];
 
 impl Module {
     /// First line of this module's PTX: it names the source that it was compiled from.

@@ -67,6 +67,103 @@ fn fused_vector_operations_and_lengths() {
     for (i, y) in y.host().iter().enumerate() {
         assert!((y - (d[i] + 2.0 * a[i] - b[i] + 0.5 * c[i])).abs() < 1e-13);
     }
+    let expected: f64 = y.host().iter().map(|y| y * y).sum();
+    assert!((norm_squared(&device, &mut y).unwrap() - expected).abs() < 1e-12 * expected);
+    let before = y.host().to_vec();
+    let [x0, x1, _] = &mut xs[..] else { unreachable!() };
+    add_product(&device, x0, x1, &mut y).unwrap();
+    multiply(&device, x1, &mut y).unwrap();
+    scale(&device, -2.0, &mut y).unwrap();
+    for (i, y) in y.host().iter().enumerate() {
+        assert_eq!(*y, (before[i] + a[i] * b[i]) * b[i] * -2.0);
+    }
     assert!(add_combination(&device, &[1.0], &mut xs, &mut y).is_err());
     assert!(Matrix::new(&device, 2, 2, vec![0.0; 3]).is_err());
+}
+
+/// Columns that are even and odd functions of the row in an irregular order, times `1 + noise`.
+fn with_parity_of_columns(rows: usize, cols: usize, noise: f64) -> Vec<f64> {
+    let (values, wobble) = (random(rows * cols, 5), random(rows * cols, 6));
+    let entry = |i: usize, j: usize| {
+        let sign = if j % 3 == 1 { -1.0 } else { 1.0 };
+        let mirror = rows - 1 - i;
+        let value = match i.cmp(&mirror) {
+            std::cmp::Ordering::Less => values[i * cols + j],
+            std::cmp::Ordering::Equal => 0.5 * (1.0 + sign) * values[i * cols + j],
+            std::cmp::Ordering::Greater => sign * values[mirror * cols + j],
+        };
+        value * (1.0 + noise * wobble[i * cols + j].clamp(-1.0, 1.0))
+    };
+    (0..rows * cols).map(|at| entry(at / cols, at % cols)).collect()
+}
+
+fn transposed(a: &[f64], rows: usize, cols: usize) -> Vec<f64> {
+    (0..rows * cols).map(|at| a[at % rows * cols + at / rows]).collect()
+}
+
+#[test]
+fn a_product_by_halves_is_the_dense_product_to_1e_13() {
+    let device = Device::cpu();
+    for (rows, cols) in [(8, 6), (9, 6), (7, 11), (1, 3), (2, 1), (65, 40)] {
+        let columns = with_parity_of_columns(rows, cols, 1e-16);
+        let of_rows = (transposed(&columns, rows, cols), cols, rows);
+        for (a, rows, cols) in [(columns, rows, cols), of_rows] {
+            for (outer, inner) in [(1, 70), (3, 5), (37, 1), (1000, 1), (2, 0), (0, 3), (1, 1500)] {
+                let mut split = Matrix::with_parity(&device, rows, cols, a.clone()).unwrap();
+                assert!(split.parity().is_some());
+                let mut x = Buffer::from_vec(&device, random(outer * cols * inner, 2)).unwrap();
+                let mut y = Buffer::from_vec(&device, random(outer * rows * inner, 3)).unwrap();
+                let dense = by_definition(split.values(), (rows, cols), (outer, inner), x.host());
+                for (accumulate, times) in [(false, 1.0), (true, 2.0)] {
+                    // Also where it does not pay.
+                    split.split.as_ref().unwrap().product(inner, x.host(), y.host_mut(), accumulate);
+                    for (y, e) in y.host().iter().zip(&dense) {
+                        assert!((y - times * e).abs() < 1e-13 * cols as f64, "{rows} {cols} {outer} {inner}: {y} {e}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn parity_is_found_up_to_rounding_which_is_removed_and_not_beyond() {
+    let device = Device::cpu();
+    let find = |rows, cols, values| Matrix::with_parity(&device, rows, cols, values).unwrap();
+    let mut a = find(31, 12, with_parity_of_columns(31, 12, 1e-14));
+    assert_eq!(a.parity(), Some(Parity::Columns));
+    let values = a.values();
+    for (i, j) in (0..31).flat_map(|i| (0..12).map(move |j| (i, j))) {
+        let sign = if j % 3 == 1 { -1.0 } else { 1.0 };
+        assert_eq!(values[i * 12 + j], sign * values[(30 - i) * 12 + j]);
+    }
+    let a = transposed(&with_parity_of_columns(31, 12, 0.0), 31, 12);
+    assert_eq!(find(12, 31, a).parity(), Some(Parity::Rows));
+    assert_eq!(find(31, 12, with_parity_of_columns(31, 12, 1e-11)).parity(), None);
+    assert_eq!(find(5, 4, random(20, 0)).parity(), None);
+    assert_eq!(find(3, 1, vec![1.0, f64::NAN, 1.0]).parity(), None);
+    assert_eq!(find(0, 4, vec![]).parity(), None);
+    assert_eq!(Matrix::new(&device, 2, 1, vec![1.0, 1.0]).unwrap().parity(), None);
+}
+
+#[test]
+fn products_have_the_same_bits_on_any_number_of_threads() {
+    let device = Device::cpu();
+    for (outer, n, inner) in [(1, 70, 3000), (150, 64, 30), (3000, 70, 1)] {
+        let values = with_parity_of_columns(n, n, 0.0);
+        let matrices =
+            || [Matrix::new(&device, n, n, values.clone()), Matrix::with_parity(&device, n, n, values.clone())];
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                matrices().map(|a| {
+                    let mut x = Buffer::from_vec(&device, random(outer * n * inner, 2)).unwrap();
+                    let mut y = Buffer::zeros(&device, outer * n * inner).unwrap();
+                    mode_product(&device, &mut a.unwrap(), (outer, inner), &mut x, &mut y, false).unwrap();
+                    y.into_vec()
+                })
+            })
+        };
+        assert!(run(1) == run(3), "{outer} {n} {inner}");
+    }
 }
