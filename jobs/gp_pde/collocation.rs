@@ -28,6 +28,8 @@ pub const REFINEMENTS: u64 = 4;
 pub const CONTINUATION: u64 = 24;
 /// The residual must fall to this part for a change of the prior to be worth it.
 const WORTH: f64 = 0.5;
+/// Lines that are there take away more: what a few waves fit by chance lowers the residual, not the error.
+const WORTH_OF_LINES: f64 = 0.1;
 /// Residual of Newton's method, relative to the solution, that is rounding.
 const CONVERGED: f64 = 1e-13;
 /// Points of each axis at which the residual is held out, by number of axes.
@@ -134,8 +136,7 @@ impl Attempt {
         for (part, axes) in parts {
             for (axis, values) in axes.iter_mut().enumerate() {
                 let n = [values.len()];
-                let array =
-                    fields.array(format!("{name}/{part}{axis}"), &n, Region::whole(&n), values.as_mut_slice());
+                let array = fields.array(format!("{name}/{part}{axis}"), &n, Region::whole(&n), values.as_mut_slice());
                 array.owned = root;
             }
         }
@@ -354,8 +355,9 @@ impl Collocation {
 
     /// Chooses the next prior after a solve; whether the last was the end. Collective.
     fn advance(&mut self, ctx: &Ctx, problem: Problem, solver: Solver) -> Result<bool> {
-        let worth = self.now.residual <= WORTH * self.best.residual;
-        let is_best = self.now.residual < self.best.residual;
+        let part = if self.refined > 0 { WORTH_OF_LINES } else { WORTH };
+        let worth = self.now.residual <= part * self.best.residual;
+        let is_best = self.now.residual < self.best.residual && (worth || self.refined == 0);
         let mut solver = Some(solver);
         if is_best {
             self.best = self.now.clone();

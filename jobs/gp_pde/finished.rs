@@ -72,13 +72,7 @@ impl Finished {
             let all = finished.own.as_ref().map_or(0, |points| points[0].len());
             let inside = |i: &usize| finished.own.as_ref().is_some_and(|points| window(points[0][*i]) == w);
             let points = (0..all).filter(inside).collect();
-            finished.windows.push(Window {
-                rows: first..end,
-                here,
-                values: Vec::new(),
-                points,
-                at_points: Vec::new(),
-            });
+            finished.windows.push(Window { rows: first..end, here, values: Vec::new(), points, at_points: Vec::new() });
         }
         Ok(finished)
     }
@@ -205,7 +199,13 @@ impl Finished {
             self.array(out, name, &long_name, &shape, &values)?;
             if let Some(exact) = &quantity.exact {
                 let errors = self.errors(exact, whole, values)?;
-                self.array(out, &format!("{name}_error"), &format!("{} minus the manufactured one", quantity.name), &shape, &errors)?;
+                self.array(
+                    out,
+                    &format!("{name}_error"),
+                    &format!("{} minus the manufactured one", quantity.name),
+                    &shape,
+                    &errors,
+                )?;
             }
             if let Some(own) = &self.own {
                 for case in 0..self.cases {
@@ -213,7 +213,11 @@ impl Finished {
                     for window in self.windows.iter().filter(|w| !w.at_points.is_empty()) {
                         let n = window.points.len();
                         let first = (q * self.cases + case) * n;
-                        window.points.iter().zip(&window.at_points[first..first + n]).for_each(|(i, v)| values[*i] = *v);
+                        window
+                            .points
+                            .iter()
+                            .zip(&window.at_points[first..first + n])
+                            .for_each(|(i, v)| values[*i] = *v);
                     }
                     let of_case = if many { format!("_{case}") } else { String::new() };
                     let long_name = format!("{long_name} at the points asked for");
@@ -236,8 +240,7 @@ impl Finished {
         let part = |(i, w): (usize, &Window)| {
             let n = self.cases * w.here.len() * inner;
             let there = i < self.collected as usize;
-            let values =
-                if there { w.values[quantity * n..(quantity + 1) * n].to_vec() } else { vec![f64::NAN; n] };
+            let values = if there { w.values[quantity * n..(quantity + 1) * n].to_vec() } else { vec![f64::NAN; n] };
             (w.here.clone(), values)
         };
         self.windows.iter().enumerate().map(part).collect()
@@ -271,8 +274,7 @@ impl Finished {
         parts: &[(Range<usize>, Vec<f64>)],
     ) -> Result<()> {
         let many = self.cases > 1;
-        let meaning =
-            if many { self.grid.meaning_of_many("case", long_name) } else { self.grid.meaning(long_name) };
+        let meaning = if many { self.grid.meaning_of_many("case", long_name) } else { self.grid.meaning(long_name) };
         let axis = usize::from(many);
         let parts: Vec<(Region, &[f64])> = parts
             .iter()

@@ -13,14 +13,15 @@ use faer::{Mat, Side};
 use super::factor::Axis;
 use super::features::Prior;
 use super::field::Tensor;
-use super::mixture::clusters;
 
 /// Part of the largest singular value below which columns say nothing.
 const COLUMNS: f64 = 1e-10;
 /// Columns at most.
 const MOST_COLUMNS: usize = 48;
-/// Weight, relative to the heaviest line's, below which a cluster of frequencies is no line.
-const LINE: f64 = 1e-7;
+/// Weight, relative to the heaviest line's, below which a peak is no line.
+const LINE: f64 = 1e-8;
+/// Candidates in a row that may be no lines before the search ends.
+const VAIN: usize = 3;
 /// Deviation of the background, relative to the heaviest line's.
 const BACKGROUND: f64 = 1e-5;
 /// Noise of a node's value, relative to the field, for the fit.
@@ -54,30 +55,29 @@ pub fn gram(comm: &Comm, axis: usize, field: &mut Tensor) -> Result<Mat<f64>> {
 /// spectrum learned so far has no lines, or too many for the nodes. The same on every rank.
 pub fn refined(axis: &Axis, gram: &Mat<f64>, learned: &Prior, flat: &Prior) -> Option<Prior> {
     let n = axis.nodes.len();
-    let found = clusters(learned);
-    let heaviest = found.first()?.weight;
-    let mut mu: Vec<f64> =
-        found.iter().filter(|c| c.weight > LINE * heaviest && c.frequency > 0.0).map(|c| c.frequency).collect();
-    if axis.periodic || mu.is_empty() || 6 * mu.len() > n {
+    let bin = 1.0 / axis.length;
+    let candidates = peaks(learned, bin);
+    if axis.periodic || candidates.is_empty() {
         return None;
     }
     let fit = Fit::new(axis, gram, flat)?;
-    let mut now = fit.project(&mu)?;
-    for _ in 0..STEPS {
-        let step = fit.step(&mu, &now)?;
-        let longest = step.iter().fold(0.0f64, |m, s| m.max(s.abs()));
-        let limit = LONGEST / axis.length;
-        let part = (limit / longest).min(1.0);
-        let trial: Vec<f64> = mu.iter().zip(&step).map(|(m, s)| m + part * s).collect();
-        let next = fit.project(&trial)?;
-        if next.size > now.size {
+    // The heaviest first; a further line has to take away half of what is left.
+    let mut best: Option<(Vec<f64>, Projection)> = None;
+    let mut vain = 0;
+    for candidate in candidates {
+        let mut mu = best.as_ref().map_or_else(Vec::new, |(mu, _)| mu.clone());
+        if vain >= VAIN || 6 * (mu.len() + 1) > n {
             break;
         }
-        (mu, now) = (trial, next);
-        if longest < 1e-13 * mu.iter().fold(0.0f64, |m, v| m.max(v.abs())) {
-            break;
+        mu.push(candidate);
+        let Some((mu, now)) = fit.improved(mu, LONGEST * bin) else { continue };
+        if best.as_ref().is_none_or(|(_, b)| now.size < 0.5 * b.size) {
+            (best, vain) = (Some((mu, now)), 0);
+        } else {
+            vain += 1;
         }
     }
+    let (mu, now) = best?;
     let energy = |j: usize| {
         let row = |i: usize| now.amplitudes.row(i).squared_norm_l2();
         (row(2 * j) + row(2 * j + 1)).sqrt()
@@ -89,6 +89,25 @@ pub fn refined(axis: &Axis, gram: &Mat<f64>, learned: &Prior, flat: &Prior) -> O
     prior.frequencies.extend(&mu);
     prior.scales.extend(strengths.iter().map(|s| (s / largest).max(BACKGROUND)));
     Some(prior)
+}
+
+/// Local maxima of a learned spectrum, heaviest first, `bin` apart at least: means of the frequencies around them.
+fn peaks(learned: &Prior, bin: f64) -> Vec<f64> {
+    let weight = |k: usize| learned.scales[k] * learned.scales[k];
+    let mut order: Vec<usize> = (0..learned.scales.len()).filter(|k| learned.frequencies[*k] > 0.0).collect();
+    order.sort_by(|a, b| weight(*b).total_cmp(&weight(*a)));
+    let heaviest = order.first().map_or(0.0, |k| weight(*k));
+    let mut found: Vec<f64> = Vec::new();
+    for k in order.into_iter().take_while(|k| weight(*k) > LINE * heaviest) {
+        let xi = learned.frequencies[k];
+        if found.iter().any(|f| (f - xi).abs() < bin) {
+            continue;
+        }
+        let around = (0..learned.scales.len()).filter(|j| (learned.frequencies[*j] - xi).abs() <= 0.75 * bin);
+        let sums = around.fold((0.0, 0.0), |(w, m), j| (w + weight(j), m + weight(j) * learned.frequencies[j]));
+        found.push(sums.1 / sums.0);
+    }
+    found
 }
 
 /// The fit of waves to columns, whitened by the background.
@@ -147,6 +166,26 @@ impl Fit {
         waves
     }
 
+    /// Frequencies moved, by at most `limit` in a step, while what is left of the columns falls.
+    fn improved(&self, mut mu: Vec<f64>, limit: f64) -> Option<(Vec<f64>, Projection)> {
+        let mut now = self.project(&mu)?;
+        for _ in 0..STEPS {
+            let step = self.step(&mu, &now)?;
+            let longest = step.iter().fold(0.0f64, |m, s| m.max(s.abs()));
+            let part = (limit / longest).min(1.0);
+            let trial: Vec<f64> = mu.iter().zip(&step).map(|(m, s)| m + part * s).collect();
+            let next = self.project(&trial)?;
+            if next.size > now.size {
+                break;
+            }
+            (mu, now) = (trial, next);
+            if longest < 1e-13 * mu.iter().fold(0.0f64, |m, v| m.max(v.abs())) {
+                break;
+            }
+        }
+        Some((mu, now))
+    }
+
     fn project(&self, mu: &[f64]) -> Option<Projection> {
         let qr = self.waves(mu, false).qr();
         let q = qr.compute_thin_Q();
@@ -181,18 +220,16 @@ impl Fit {
 mod tests {
     use super::*;
 
-    /// Two lines off every bin, seen with errors of 1e-6 and started half a bin away: found to far below these errors.
+    /// Two lines off every bin beside a smooth error of 1e-6, started up to half a bin away: found to a part of this error.
     #[test]
     fn lines_between_bins_are_found() {
         let (n, length) = (120, 3.0);
         let nodes: Vec<f64> = (0..n).map(|i| length * i as f64 / (n - 1) as f64).collect();
-        let axis =
-            Axis { nodes: nodes.clone(), length, periodic: false, conditions: Vec::new(), terms: Vec::new() };
+        let axis = Axis { nodes: nodes.clone(), length, periodic: false, conditions: Vec::new(), terms: Vec::new() };
         let truth = [6.171, 11.803];
-        let error = convoke_kernels::Philox::new(1, 1);
         let columns = Mat::from_fn(n, 5, |i, j| {
             let wave = |k: usize| (TAU * truth[k] * nodes[i] + (j * (k + 2)) as f64).cos() * (1.0 + 0.3 * j as f64);
-            wave(0) + 0.4 * wave(1) + 1e-6 * error.normal((5 * i + j) as u64)
+            wave(0) + 0.4 * wave(1) + 1e-6 * (TAU * (3.3 + j as f64) * nodes[i]).cos()
         });
         let gram = &columns * columns.transpose();
         let flat = Prior::flat(1.0 / (2.0 * length), 15.0);
@@ -203,7 +240,7 @@ mod tests {
         let prior = refined(&axis, &gram, &learned, &flat).expect("there are lines");
         for truth in truth {
             let off = prior.frequencies[flat.frequencies.len()..].iter().map(|f| (f - truth).abs()).fold(9.0, f64::min);
-            assert!(off < 1e-6, "{truth}: {off:e}");
+            assert!(off < 3e-7, "{truth}: {off:e}");
         }
     }
 }

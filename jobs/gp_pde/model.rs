@@ -102,7 +102,8 @@ impl Model {
         let range = |a: usize| if a == 0 { rows.clone() } else { 0..axes[a].nodes.len() };
         let at: Vec<AxisAt> =
             bases.iter().enumerate().map(|(a, b)| b.at_nodes(&axes[a].nodes, range(a), orders[a])).collect();
-        let lifts = data.equation.jets.iter().map(|j| data.problem.faces[0].lift(&refs, &at, j)).collect::<Result<_>>()?;
+        let lifts =
+            data.equation.jets.iter().map(|j| data.problem.faces[0].lift(&refs, &at, j)).collect::<Result<_>>()?;
         let local: Vec<Vec<f64>> = axes.iter().enumerate().map(|(a, x)| x.nodes[range(a)].to_vec()).collect();
         let here: Vec<AxisAt> = at.into_iter().zip(&bases).map(|(at, basis)| whitened(at, basis)).collect();
         let mut observed = Vec::new();

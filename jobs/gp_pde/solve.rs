@@ -175,7 +175,10 @@ impl Solver {
         let least = parts.iter().map(|p| p[0]).fold(f64::MAX, f64::min);
         let most = parts.iter().map(|p| p[1]).fold(0.0, f64::max);
         if least <= SINGULAR * most {
-            return Err(Error::Agreed(Box::new(workload(SolverError::Singular { smallest: least, ratio: least / most }))));
+            return Err(Error::Agreed(Box::new(workload(SolverError::Singular {
+                smallest: least,
+                ratio: least / most,
+            }))));
         }
         let constant = self.separable.constant().abs();
         self.nearest = (constant > 0.0).then(|| least / constant);

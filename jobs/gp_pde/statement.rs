@@ -465,7 +465,8 @@ impl<'a> Reader<'a> {
         for (_, jet) in self.symbols.jets.clone().into_iter().filter(|(_, v)| used.contains(v)) {
             let slope = self.graph.derivative(f, jet);
             if self.graph.variables(slope).contains(&symbol) {
-                let message = format!("`{}` differs by case: it may be in right-hand sides, not in a factor of u", cases.name);
+                let message =
+                    format!("`{}` differs by case: it may be in right-hand sides, not in a factor of u", cases.name);
                 return Err(BadValue::wrong("problem.equation", message).into());
             }
         }
