@@ -82,6 +82,10 @@ fn every_kind_of_condition_and_equation() {
         ("sparse-2d", 1e-9),  // 2.4 points per wavelength
         ("off-bin-2d", 1e-9), // frequencies that fit no axis
         ("chirp-1d", 1e-9),
+        ("off-bin-sparse-2d", 1e-8), // and at 3.1 points per wavelength
+        ("burgers-long", 1e-9),      // four windows of time
+        ("cases-2d", 1e-9),          // four right-hand sides
+        ("cubic-1d", 1e-9),          // continuation
     ];
     for (name, threshold) in thresholds {
         let error = error_of(name);
@@ -169,4 +173,64 @@ fn an_undetermined_constant_is_refused() {
     let error = run_threads(1, |comm| (entry.run)(&comm, &source, &options)).swap_remove(0).expect_err("singular");
     assert!(matches!(error, Error::Workload { .. } | Error::Agreed(_)), "{error}");
     assert!(error.to_string().contains("singular"), "{error}");
+}
+
+/// A problem without a solution (Bratu's beyond its fold, at 3.51): the error says so, and the last iterate is there.
+#[test]
+fn without_convergence_the_last_iterate_is_kept() {
+    let text = "schema = 1\nname = \"a\"\nworkload = \"gp-pde\"\n[problem]\nequation = \"u_xx + 100*exp(u) = \
+                0\"\n[[problem.axes]]\nname = \"x\"\nto = 1.0\npoints = 30\n[[problem.conditions]]\nat = \
+                \"boundary\"\nequation = \"u = 0\"\n";
+    let entry = registry::find("gp-pde").expect("the workload is registered");
+    for ranks in [1, 2] {
+        let scratch = scratch();
+        let dir = scratch.path().join("run");
+        let source = Source::New { text: job(text), dir: dir.clone() };
+        let options = Options { verbosity: Verbosity::Quiet, threads: 1, ..Options::default() };
+        for outcome in run_threads(ranks, |comm| (entry.run)(&comm, &source, &options)) {
+            let error = outcome.expect_err("there is no solution");
+            assert!(error.to_string().contains("Newton's method stopped"), "{error}");
+            assert_eq!(error.exit(), 1);
+        }
+        assert!(!dir.join("result.h5").exists());
+        let last: Vec<f64> = Reader::open(dir.join("last.h5")).expect("a file").read("/result/solution").expect("u");
+        assert!(last.len() == 30 && last.iter().all(|u| u.is_finite()) && last[15] > 0.1);
+    }
+}
+
+/// Derivatives on the grid and at points of the user's, on several ranks, against the solution's own.
+#[test]
+fn derivatives_and_own_points() {
+    let scratch = scratch();
+    let mut writer = convoke_data::store::Writer::create(scratch.path().join("at.h5")).expect("a file");
+    let points = [0.11, 0.93, 0.52, 0.5, 1.0, 0.0];
+    writer.dataset::<f64>("/points", &[3, 2], convoke_data::store::Layout::Contiguous).expect("a dataset");
+    writer.write("/points", &[0, 0], &[3, 2], &points).expect("points");
+    writer.commit_replace().expect("written");
+    let text = "schema = 1\nname = \"a\"\nworkload = \"gp-pde\"\n[problem]\nequation = \"u_xx + u_yy\"\nmanufactured = \
+                \"sin(9*x)*cos(7*y)\"\n[[problem.axes]]\nname = \"x\"\nto = 1.0\npoints = 40\n[[problem.axes]]\nname = \
+                \"y\"\nto = 1.0\npoints = 40\n[[problem.conditions]]\nat = \"boundary\"\nequation = \
+                \"u\"\n[problem.output]\nderivatives = [\"u_xy\"]\npoints = [7, 5]\n[problem.output.at]\nfile = \
+                \"at.h5\"\n";
+    let entry = registry::find("gp-pde").expect("the workload is registered");
+    let exact = |x: f64, y: f64| -63.0 * (9.0 * x).cos() * (7.0 * y).sin();
+    for ranks in [1, 3] {
+        let dir = scratch.path().join(format!("run-{ranks}"));
+        let text = JobText { path: scratch.path().join("job.toml"), text: text.to_owned() };
+        let source = Source::New { text, dir: dir.clone() };
+        let options = Options { verbosity: Verbosity::Quiet, threads: 1, ..Options::default() };
+        run_threads(ranks, |comm| (entry.run)(&comm, &source, &options).map(|_| ()).expect("the job runs"));
+        let read = |name: &str| -> Vec<f64> {
+            Reader::open(dir.join("result.h5")).expect("a result").read(&format!("/result/{name}")).expect(name)
+        };
+        for (i, got) in read("u_xy").iter().enumerate() {
+            let (x, y) = ((i / 5) as f64 / 6.0, (i % 5) as f64 / 4.0);
+            assert!((got - exact(x, y)).abs() < 1e-8, "{got} at {x} {y}");
+        }
+        for (i, at) in points.chunks(2).enumerate() {
+            let u = read("solution_at_points")[i];
+            assert!((u - (9.0 * at[0]).sin() * (7.0 * at[1]).cos()).abs() < 1e-10, "{u}");
+            assert!((read("u_xy_at_points")[i] - exact(at[0], at[1])).abs() < 1e-8);
+        }
+    }
 }

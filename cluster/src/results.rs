@@ -59,6 +59,11 @@ impl Results {
         Ok(Self { comm: comm.clone(), writer, scales: HashSet::new() })
     }
 
+    /// Whether this rank writes the file.
+    pub fn is_root(&self) -> bool {
+        self.comm.is_root()
+    }
+
     /// Writes `/result/<name>` of global `shape` from the parts that the ranks hold; replicas say
     /// `owned = false`. A 3-D array also becomes a VTKHDF image. Collective.
     ///

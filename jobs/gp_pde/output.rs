@@ -2,7 +2,7 @@
 
 use convoke_cluster::results::{Axis, Meaning};
 use convoke_cluster::workload::Inputs;
-use convoke_cluster::{Result, Results};
+use convoke_cluster::{Region, Result, Results};
 
 use super::features::Prior;
 use super::mixture;
@@ -101,9 +101,32 @@ pub fn priors(out: &mut Results, statement: &Statement, priors: &[Prior], data: 
         out.series(&format!("mixture_weight_{name}"), &column(|c| c.weight), "1", "prior variance of the component")?;
         out.series(&format!("mixture_width_{name}"), &column(|c| c.width), "1", "deviation of its frequencies")?;
         if let Some(data) = data {
-            out.series(&format!("data_frequency_{name}"), &data.frequencies, "1", cycles)?;
-            out.series(&format!("data_power_{name}"), &data.power, "1", "periodogram of the equation without u")?;
+            spectra(out, name, prior, data)?;
         }
+    }
+    Ok(())
+}
+
+/// The periodogram of the data and, on the same frequencies, the learned prior: both with a largest value of 1.
+fn spectra(out: &mut Results, axis: &str, prior: &Prior, data: &Periodogram) -> Result<()> {
+    let spacing = data.frequencies.get(1).copied().unwrap_or(1.0);
+    let mut learned = vec![0.0; data.frequencies.len()];
+    for (xi, s) in prior.frequencies.iter().zip(&prior.scales) {
+        if let Some(bin) = learned.get_mut((xi / spacing).round() as usize) {
+            *bin += s * s;
+        }
+    }
+    let largest = learned.iter().fold(f64::MIN_POSITIVE, |m, w| m.max(*w));
+    learned.iter_mut().for_each(|w| *w /= largest);
+    let cycles = Axis { name: format!("cycles_{axis}"), unit: "1".to_owned(), origin: 0.0, spacing };
+    let shape = [learned.len()];
+    for (name, values, long_name) in [
+        ("data", &data.power, "periodogram of the equation without u"),
+        ("learned", &learned, "learned prior weight of u"),
+    ] {
+        let meaning = Meaning { long_name: long_name.to_owned(), unit: "1".to_owned(), axes: vec![cycles.clone()] };
+        let part = (Region::whole(&shape), out.is_root());
+        out.array(&format!("{name}_spectrum_{axis}"), &shape, part, values, &meaning)?;
     }
     Ok(())
 }

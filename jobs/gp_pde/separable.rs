@@ -20,6 +20,8 @@ use super::solver_error::SolverError;
 const MAX_CONDITION: f64 = 1e4;
 /// Imaginary parts of eigenvalues, relative to the largest, that are rounding.
 const MAX_IMAGINARY: f64 = 1e-9;
+/// Steps of inverse iteration: the eigenvalue nearest to zero to a few digits where it stands out.
+const INVERSE_ITERATIONS: usize = 12;
 /// Columns that go through a back substitution together.
 const COLUMNS: usize = 32;
 
@@ -197,12 +199,21 @@ impl Separable {
         self.constant
     }
 
-    /// Sizes of the eigenvalues nearest to zero and farthest from it, or of a full operator's pivots; `(MAX, 0)` where no
-    /// coefficient is here.
+    /// Sizes of the eigenvalues nearest to zero and farthest from it (for a full operator estimates, by inverse iteration
+    /// and by its pivots); `(MAX, 0)` where no coefficient is here.
     pub fn extremes(&mut self) -> (f64, f64) {
         if let Some(lu) = self.factorised(self.constant) {
-            let pivots = lu.U().diagonal().column_vector().iter().map(|p| p.abs());
-            return pivots.fold((f64::MAX, 0.0), |(least, most), p| (least.min(p), most.max(p)));
+            let most = lu.U().diagonal().column_vector().iter().fold(0.0f64, |m, p| m.max(p.abs()));
+            // Any start that no eigenvector is orthogonal to.
+            let mut x = Mat::from_fn(lu.U().nrows(), 1, |i, _| 1.0 + (i as f64).sin());
+            let mut growth = 0.0;
+            for _ in 0..INVERSE_ITERATIONS {
+                let norm = x.norm_l2();
+                x *= faer::Scale(1.0 / norm);
+                lu.solve_in_place(x.as_mut());
+                growth = x.norm_l2();
+            }
+            return (if growth.is_finite() { 1.0 / growth } else { 0.0 }, most);
         }
         let mut sums = vec![c64::new(self.constant, 0.0)];
         let (mut least, mut most) = (f64::MAX, 0.0f64);
