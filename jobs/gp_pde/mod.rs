@@ -4,30 +4,34 @@
 //! ceilings while the residual between the collocation points falls; then re-weight the spectrum while it falls.
 
 pub mod basis;
+pub mod bytes;
 pub mod equation;
+pub mod exchange;
 pub mod factor;
 pub mod features;
 pub mod field;
 mod jobs;
 pub mod krylov;
+pub mod layout;
 pub mod lift;
+pub mod pencil;
 mod plan;
 pub mod separable;
+pub mod share;
 pub mod solve;
 pub mod solver_error;
 pub mod spec;
 pub mod spectrum;
 pub mod statement;
-
-use std::ops::Range;
+pub mod transforms;
 
 use convoke_cluster::results::{Axis as ResultAxis, Meaning};
 use convoke_cluster::workload::{Inputs, Resources};
 use convoke_cluster::{BadValue, Ctx, Error, Fields, Plan, Progress, Region, Result, Results, Workload};
-use convoke_kernels::{Buffer, Device};
+use convoke_kernels::Buffer;
 
 use features::Prior;
-use field::Tensor;
+use layout::{Layout, Place};
 use solve::{Problem, Solver};
 use solver_error::SolverError;
 use spec::{Nodes, Spec};
@@ -66,8 +70,8 @@ pub struct GpPde {
     /// Highest frequency of the data along each axis.
     ceilings: Vec<f64>,
     solver: Option<Solver>,
-    /// Rows of the first axis of the field that are here.
-    rows: Range<usize>,
+    /// Who holds which part of the field.
+    layout: Layout,
     root: bool,
     now: Attempt,
     best: Attempt,
@@ -111,17 +115,12 @@ impl Attempt {
         self.scales = priors.into_iter().map(|p| p.scales).collect();
     }
 
-    fn fields<'a>(
-        &'a mut self,
-        name: &str,
-        fields: &mut Fields<'a>,
-        (shape, rows, root): (&[usize], &Range<usize>, bool),
-    ) {
+    fn fields<'a>(&'a mut self, name: &str, fields: &mut Fields<'a>, (shape, region, root): (&[usize], &Region, bool)) {
         for (axis, n) in self.extents.iter_mut().enumerate() {
             fields.counter(format!("{name}/frequencies{axis}"), n);
         }
         fields.real(format!("{name}/residual"), &mut self.residual);
-        fields.array(format!("{name}/u"), shape, Region::rows(shape, rows.clone()), self.u.as_mut_slice());
+        fields.array(format!("{name}/u"), shape, region.clone(), self.u.as_mut_slice());
         for (axis, scales) in self.scales.iter_mut().enumerate() {
             let n = [scales.len()];
             fields.array(format!("{name}/scales{axis}"), &n, Region::whole(&n), scales.as_mut_slice()).owned = root;
@@ -144,7 +143,7 @@ impl Workload for GpPde {
         let statement = Statement::read(spec)?;
         let ceilings = spectrum::ceilings(&statement)?;
         spectrum::check_grid(&statement, &ceilings)?;
-        Ok(plan::plan(spec, &statement, resources))
+        plan::plan(spec, &statement, &ceilings, resources)
     }
 
     fn new(spec: &Spec, ctx: &Ctx) -> Result<Self> {
@@ -154,26 +153,27 @@ impl Workload for GpPde {
         let ceilings = given_or_seen(spec, &statement, &seen)?;
         let nodes: Vec<Nodes> = statement.axes.iter().zip(&statement.boxes).zip(&ceilings).map(choose_nodes).collect();
         let problem = statement.problem(&nodes)?;
-        let rows = ctx.comm.block(statement.axes[0].points);
-        let inner: usize = statement.axes[1..].iter().map(|a| a.points).product();
+        let priors = flat_priors(spec, &statement, &nodes, &ceilings, 0);
+        let shape: Vec<usize> = statement.axes.iter().map(|a| a.points).collect();
+        let grid = Place::grid(ctx.comm.size(), &shape, &plan::expected(&statement, &priors));
+        let layout = Layout::new(&ctx.comm, grid)?;
         let mut now = Attempt {
-            u: vec![0.0; rows.len() * inner],
+            u: vec![0.0; layout.region(&shape).len()],
             residual: f64::MAX,
             steps: Vec::new(),
             scales: Vec::new(),
             extents: Vec::new(),
         };
-        let priors = flat_priors(spec, &statement, &nodes, &ceilings, 0);
         now.steps = priors.iter().map(|p| p.frequencies.get(1).copied().unwrap_or(1.0)).collect();
         now.set_priors(priors);
-        let solver = Solver::new(&ctx.device, &ctx.comm, &problem, &now.priors())?;
+        let solver = Solver::new(&ctx.device, &layout, &problem, &now.priors())?;
         let job = Self {
             spec: spec.clone(),
             problem,
             nodes,
             ceilings,
             solver: None,
-            rows,
+            layout,
             root: ctx.comm.is_root(),
             best: now.clone(),
             now,
@@ -250,7 +250,8 @@ impl Workload for GpPde {
         fields.counter("sweep", &mut self.sweep);
         fields.counter("newton", &mut self.newton);
         fields.real("newton_residual", &mut self.newton_residual);
-        let place = (shape.as_slice(), &self.rows, self.root);
+        let region = self.layout.region(&shape);
+        let place = (shape.as_slice(), &region, self.root);
         self.now.fields("now", fields, place);
         self.best.fields("best", fields, place);
     }
@@ -273,7 +274,7 @@ impl Workload for GpPde {
             out.series(&format!("deviation_{name}"), &prior.scales, "1", "prior standard deviation of the amplitude")?;
             out.figure(&format!("highest_frequency_{name}"), self.ceilings[axis])?;
         }
-        self.write_solution(ctx, &mut solver, &mut y, out)?;
+        self.write_solution(&mut solver, &mut y, out)?;
         self.compare_with_exact(ctx, &mut solver, &mut y, out)
     }
 }
@@ -282,7 +283,7 @@ impl GpPde {
     fn take_solver(&mut self, ctx: &Ctx) -> Result<Solver> {
         match self.solver.take() {
             Some(solver) => Ok(solver),
-            None => Solver::new(&ctx.device, &ctx.comm, &self.problem, &self.now.priors()),
+            None => Solver::new(&ctx.device, &self.layout, &self.problem, &self.now.priors()),
         }
     }
 
@@ -313,7 +314,7 @@ impl GpPde {
         self.now = self.best.clone();
         let solver = match solver {
             Some(solver) => solver,
-            None => Solver::new(&ctx.device, &ctx.comm, &self.problem, &self.now.priors())?,
+            None => Solver::new(&ctx.device, &self.layout, &self.problem, &self.now.priors())?,
         };
         let priors = self.reweighted(ctx, &solver)?;
         self.now.set_priors(priors);
@@ -323,17 +324,10 @@ impl GpPde {
 
     /// New weights from the field now, axis by axis.
     fn reweighted(&self, ctx: &Ctx, solver: &Solver) -> Result<Vec<Prior>> {
-        let host = Device::cpu();
-        let mut shape: Vec<usize> = self.statement.axes.iter().map(|a| a.points).collect();
-        let mut priors = vec![spectrum::reweight(
-            &ctx.comm,
-            &solver.factors[0],
-            0,
-            field::whole_first_mode(&ctx.comm, shape[0], &self.now.u)?,
-        )?];
-        shape[0] = self.rows.len();
-        for axis in 1..shape.len() {
-            let field = Tensor::new(&host, shape.clone(), self.now.u.clone())?;
+        let shape: Vec<usize> = self.statement.axes.iter().map(|a| a.points).collect();
+        let mut priors = Vec::new();
+        for axis in 0..shape.len() {
+            let field = field::whole_mode(&self.layout, &shape, axis, &self.now.u)?;
             priors.push(spectrum::reweight(&ctx.comm, &solver.factors[axis], axis, field)?);
         }
         Ok(priors)
@@ -351,7 +345,7 @@ impl GpPde {
     }
 
     /// The solution on the output grid.
-    fn write_solution(&self, ctx: &Ctx, solver: &mut Solver, y: &mut Buffer<f64>, out: &mut Results) -> Result<()> {
+    fn write_solution(&self, solver: &mut Solver, y: &mut Buffer<f64>, out: &mut Results) -> Result<()> {
         let axes = &self.statement.axes;
         let shape: Vec<usize> = (0..axes.len()).map(|a| plan::output_points(&self.spec, &self.statement, a)).collect();
         let mut points = Vec::new();
@@ -363,7 +357,7 @@ impl GpPde {
         }
         let (_, jets) = solver.evaluate(&self.problem, &points, &[vec![0; axes.len()]], y)?;
         let u = jets.into_iter().next().map(Buffer::into_vec).unwrap_or_default();
-        let part = (Region::rows(&shape, ctx.comm.block(shape[0])), true);
+        let part = (self.layout.region(&shape), true);
         out.array("solution", &shape, part, &u, &meaning)?;
         if let [a, b, c] = shape[..] {
             out.image("solution", [a, b, c], &meaning)?;

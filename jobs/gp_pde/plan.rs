@@ -4,13 +4,32 @@ use convoke_cluster::Plan;
 use convoke_cluster::workload::Resources;
 
 use super::LADDER;
+use super::features::Prior;
 use super::spec::Spec;
 use super::statement::Statement;
 
 /// The program itself with its libraries and buffers: measured, rounded up.
 const PROGRAM: u64 = 96 << 20;
+/// Functions above rounding that the ends of an interval add to those of `m` half periods (Landau and Widom 1980:
+/// `ln(1/ε²)/π² · ln m`, here for ε = 10⁻¹² and with the constant measured).
+fn ends(m: usize) -> usize {
+    (5.6 * (m.max(2) as f64).ln()) as usize
+}
+
 /// GMRES iterations of one Newton step that are priced.
 const KRYLOV: u64 = 60;
+
+/// Coefficients that an axis is expected to have: frequencies lie twice as close as functions on an interval can be told
+/// apart, and its ends add a few.
+pub fn expected(statement: &Statement, priors: &[Prior]) -> Vec<usize> {
+    let axes = statement.axes.iter().zip(priors);
+    axes.map(|(axis, prior)| {
+        let m = prior.frequencies.len();
+        let functions = if axis.periodic { 2 * m - 1 } else { m + ends(m) };
+        functions.min(prior.n_features()).min(axis.points)
+    })
+    .collect()
+}
 
 /// Equidistant points of the result along an axis of the statement.
 pub fn output_points(spec: &Spec, statement: &Statement, axis: usize) -> usize {
@@ -19,7 +38,12 @@ pub fn output_points(spec: &Spec, statement: &Statement, axis: usize) -> usize {
 }
 
 /// The bill of a whole run.
-pub fn plan(spec: &Spec, statement: &Statement, resources: &Resources) -> Plan {
+pub fn plan(
+    spec: &Spec,
+    statement: &Statement,
+    _seen: &[Option<f64>],
+    resources: &Resources,
+) -> convoke_cluster::Result<Plan> {
     let n: Vec<u64> = statement.axes.iter().map(|a| a.points as u64).collect();
     let d = n.len();
     let ranks = resources.ranks as u64;
@@ -54,5 +78,5 @@ pub fn plan(spec: &Spec, statement: &Statement, resources: &Resources) -> Plan {
     let output: u64 = (0..d).map(|a| output_points(spec, statement, a) as u64).product();
     plan.checkpoint_bytes = 2 * 8 * field + 16 * largest * d as u64 * 4;
     plan.result_bytes = 8 * output + 64 * largest * d as u64;
-    plan
+    Ok(plan)
 }
