@@ -115,3 +115,101 @@ impl Sender<'_> {
         8 * sent as u64 + frequencies.iter().map(|m| self.sum(*m)).sum::<u64>()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use convoke_cluster::comm::run_threads;
+    use convoke_cluster::shard::RankGrid;
+    use convoke_kernels::{Buffer, Device};
+
+    use super::*;
+    use crate::gp_pde::field::whole_mode;
+    use crate::gp_pde::layout::Layout;
+    use crate::gp_pde::solve::Solver;
+    use crate::gp_pde::spec::{Nodes, Spec};
+    use crate::gp_pde::statement::Statement;
+    use crate::gp_pde::{flat_priors, share, spectrum};
+
+    fn statement(equation: &str, axes: &str) -> (Spec, Statement) {
+        let axes: Vec<String> = axes
+            .chars()
+            .zip([14, 11, 12])
+            .map(|(a, n)| format!("[[axes]]\nname = \"{a}\"\nto = 1.0\npoints = {n}\n"))
+            .collect();
+        let text = format!(
+            "equation = \"{equation}\"\nmanufactured = \"sin(3*x)*cos(2*y)+y\"\n{}[[conditions]]\nat = \
+             \"boundary\"\nequation = \"u\"\n",
+            axes.concat()
+        );
+        let spec: Spec = toml::from_str(&text).unwrap();
+        let statement = Statement::read(&spec).unwrap();
+        (spec, statement)
+    }
+
+    /// Everything that a step is made of, on slabs and pencils, in two and three axes: to the byte.
+    #[test]
+    fn a_run_sends_what_the_formulas_say() {
+        let cases = [
+            ("u_xx + u_yy + u*(u^2 - 1)", "xy", &[(2, 1), (3, 1), (5, 1)][..]),
+            ("u_xx + u_yy + u_zz + u*u_x", "xyz", &[(2, 1), (3, 1), (5, 1), (2, 2), (3, 2)][..]),
+        ];
+        for (equation, axes, grids) in cases {
+            let (spec, statement) = statement(equation, axes);
+            for (slabs, groups) in grids.iter().copied() {
+                let results = run_threads(slabs * groups, |comm| {
+                    let nodes = vec![Nodes::Chebyshev; axes.len()];
+                    let problem = statement.problem(&nodes)?;
+                    let priors = flat_priors(&spec, &statement, &nodes, &vec![1.0; axes.len()], 0);
+                    let layout = Layout::new(&comm, RankGrid { slabs, groups })?;
+                    let mut before = comm.traffic().bytes;
+                    let mut sent = || comm.traffic().bytes - std::mem::replace(&mut before, comm.traffic().bytes);
+                    let mut solver = Solver::new(&Device::cpu(), &layout, &problem, &priors)?;
+                    let set_up = sent();
+                    let points: Vec<usize> = problem.axes.iter().map(|a| a.nodes.len()).collect();
+                    let all = Coefficients {
+                        extents: solver.factors.iter().map(|f| f.rank()).collect(),
+                        whole: solver.factors.iter().map(|f| f.vectors.is_none()).collect(),
+                    };
+                    let lengths: Vec<usize> = (0..points.len())
+                        .map(|a| {
+                            let f = &solver.factors[a];
+                            let ranks = (f.rank(), f.basis.free.rank());
+                            let c = f.basis.lifts.ncols();
+                            share::length(points[a], priors[a].n_features(), ranks, c, f.vectors.is_some())
+                        })
+                        .collect();
+                    let sender = Sender { place: layout.place, points: &points, coefficients: &all };
+                    assert_eq!(set_up, sender.set_up(&lengths), "set-up");
+                    let equation = &problem.equation;
+                    let reads = Reads {
+                        rest: equation.rest.jets.len(),
+                        jacobian: equation.jacobian_of.len(),
+                        residual: equation.residual.jets.len(),
+                    };
+                    let mut y = Buffer::zeros(&Device::cpu(), solver.len())?;
+                    for _ in 0..2 {
+                        let step = solver.newton_step(equation, &mut y)?;
+                        assert!(step.improved && step.krylov_iterations > 0);
+                        assert_eq!(sent(), sender.newton(reads, step.krylov_iterations, 1), "Newton step");
+                    }
+                    let u = solver.field(&mut y)?;
+                    assert_eq!(sent(), sender.up(), "field");
+                    solver.coefficients(&u)?;
+                    assert_eq!(sent(), sender.down(), "coefficients");
+                    let between: Vec<Vec<f64>> = points.iter().map(|n| vec![0.3; n - 3]).collect();
+                    let extents: Vec<usize> = between.iter().map(Vec::len).collect();
+                    solver.held_out(&problem, &between, &mut y)?;
+                    assert_eq!(sent(), sender.held_out(reads, &extents), "held-out residual");
+                    for axis in 0..points.len() {
+                        let field = whole_mode(&layout, &points, axis, &u)?;
+                        spectrum::reweight(&comm, &solver.factors[axis], axis, field)?;
+                    }
+                    let frequencies: Vec<usize> = priors.iter().map(|p| p.frequencies.len()).collect();
+                    assert_eq!(sent(), sender.reweighting(&frequencies), "new weights");
+                    Ok(())
+                });
+                results.into_iter().for_each(|r| r.unwrap());
+            }
+        }
+    }
+}

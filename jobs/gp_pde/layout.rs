@@ -20,7 +20,7 @@ use convoke_cluster::shard::{RankGrid, block};
 use convoke_cluster::{Comm, Region, Result};
 
 /// Bytes for one rank below which messages are not cut into chunks.
-const MESSAGE: usize = 256 << 10;
+pub const MESSAGE: usize = 256 << 10;
 /// Chunks of one all-to-all, at most.
 const CHUNKS: usize = 8;
 
