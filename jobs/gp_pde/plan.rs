@@ -4,7 +4,10 @@
 //! known before the axes are factorised, nor how many iterations: memory and bytes are for the highest ceiling that the
 //! job may try and for more iterations than any job file needs; notes say what is expected.
 
+use std::collections::BTreeSet;
+
 use convoke_cluster::machine::human_bytes;
+use convoke_cluster::shard::RankGrid;
 use convoke_cluster::workload::Resources;
 use convoke_cluster::{Plan, Result};
 
@@ -95,11 +98,10 @@ struct Case {
     orders: Vec<usize>,
     conditions: Vec<usize>,
     reads: Reads,
-    /// The prior that is tried first, and the one with the highest ceiling.
-    first: Extents,
-    last: Extents,
-    /// Priors and Newton steps that are tried at most.
-    priors: u64,
+    /// The priors that are tried, by rising ceiling; then new weights for one of them.
+    rungs: Vec<Extents>,
+    sweeps: u64,
+    /// Newton steps under each, at most.
     steps: u64,
 }
 
@@ -115,9 +117,8 @@ impl Case {
                 coefficients: expected(statement, &priors),
             }
         };
-        let first = extents(0);
         // A rung that adds no frequency is not tried, nor any after it.
-        let mut rungs = vec![first.clone()];
+        let mut rungs = vec![extents(0)];
         while spec.prior.ceiling_factor.is_none() && rungs.len() < LADDER.len() {
             let next = extents(rungs.len());
             if rungs.last() == Some(&next) {
@@ -142,9 +143,19 @@ impl Case {
             residual: equation.residual.jets.len(),
         };
         let steps = if equation.is_direct() { 1 } else { spec.solver.newton };
-        let priors = rungs.len() as u64 + spec.solver.sweeps;
-        let last = rungs.pop().unwrap_or_else(|| first.clone());
-        Ok(Self { points, held_out, orders, conditions, reads, first, last, priors, steps })
+        Ok(Self { points, held_out, orders, conditions, reads, rungs, sweeps: spec.solver.sweeps, steps })
+    }
+
+    fn first(&self) -> &Extents {
+        &self.rungs[0]
+    }
+
+    fn last(&self) -> &Extents {
+        &self.rungs[self.rungs.len() - 1]
+    }
+
+    fn priors(&self) -> u64 {
+        self.rungs.len() as u64 + self.sweeps
     }
 
     fn is_direct(&self) -> bool {
@@ -152,12 +163,9 @@ impl Case {
     }
 
     /// Coefficients along each mode; operators of odd order have no real eigenvalues, so their modes stay whole.
-    fn coefficients(&self, extents: &[usize], whole_last: Option<bool>) -> Coefficients {
+    fn coefficients(&self, extents: &Extents) -> Coefficients {
         let mut whole: Vec<bool> = self.orders.iter().map(|o| o % 2 == 1).collect();
-        if let (Some(given), Some(last)) = (whole_last, whole.last_mut()) {
-            *last = given;
-        }
-        let mut extents = extents.to_vec();
+        let mut extents = extents.coefficients.clone();
         if extents.len() < self.points.len() {
             extents.push(1);
             whole.push(false);
@@ -165,8 +173,9 @@ impl Case {
         Coefficients { extents, whole }
     }
 
-    /// Bytes that a rank sends in its steps.
-    fn sent(&self, place: Place, all: &Coefficients, extents: &Extents, effort: Effort) -> u64 {
+    /// Bytes that a rank sends in its steps under one prior.
+    fn sent(&self, place: Place, extents: &Extents, effort: Effort) -> u64 {
+        let all = &self.coefficients(extents);
         let sender = Sender { place, points: &self.points, coefficients: all };
         let lengths: Vec<usize> = (0..extents.features.len()).map(|a| self.factor(extents, all, a)).collect();
         let step = match self.is_direct() {
@@ -174,11 +183,10 @@ impl Case {
             false => sender.down() + sender.newton(self.reads, effort.iterations, effort.trials) + sender.up(),
         };
         // A prior that was worse makes its successor's set-up the second.
-        let prior = effort.steps * step
+        effort.steps * step
             + 2 * sender.set_up(&lengths)
             + sender.held_out(self.reads, &self.held_out)
-            + sender.reweighting(&extents.frequencies);
-        effort.priors * prior
+            + sender.reweighting(&extents.frequencies)
     }
 
     /// Numbers of the factor of an axis.
@@ -207,25 +215,37 @@ impl Case {
         sum
     }
 
+    /// One rank of each kind: parts differ by one item at most, and the first ranks have the larger ones and the axes'
+    /// set-ups.
+    fn places(&self, grid: RankGrid) -> Vec<Place> {
+        let mut kinds = BTreeSet::new();
+        let places = (0..grid.slabs * grid.groups).map(|rank| Place { grid, rank });
+        let coefficients: Vec<Coefficients> = self.rungs.iter().map(|rung| self.coefficients(rung)).collect();
+        places
+            .filter(|place| {
+                let parts = coefficients.iter().flat_map(|all| place.coefficients(all));
+                let extents = place.field(&self.points).into_iter().chain(parts).map(|part| part.len());
+                kinds.insert((place.rank.min(self.orders.len()), extents.collect::<Vec<_>>()))
+            })
+            .collect()
+    }
+
     fn bill(&self, ranks: usize) -> Plan {
-        let grid = Place::grid(ranks, &self.points[..self.orders.len()], &self.first.coefficients);
-        let places: Vec<Place> = (0..ranks).map(|rank| Place { grid, rank }).collect();
-        let busiest = |all: &Coefficients, extents: &Extents, effort: Effort| {
-            places.iter().map(|place| self.sent(*place, all, extents, effort)).max().unwrap_or(0)
-        };
-        let mut plan = Plan { steps: self.priors * self.steps, work_unit: "multiply-adds", ..Plan::default() };
+        let grid = Place::grid(ranks, &self.points[..self.orders.len()], &self.first().coefficients);
+        let places = self.places(grid);
+        let mut plan = Plan { steps: self.priors() * self.steps, work_unit: "multiply-adds", ..Plan::default() };
         self.memory(&places, &mut plan);
-        // No more coefficients than functions that can be told apart, whichever they are.
-        let features = self.last.features.iter().zip(&self.points).map(|(p, n)| *p.min(n)).collect::<Vec<_>>();
-        let most = Effort { priors: self.priors, steps: self.steps.min(MOST.steps), ..MOST };
-        plan.bytes_sent_per_rank = [false, true]
-            .map(|whole| busiest(&self.coefficients(&features, Some(whole)), &self.last, most))
-            .into_iter()
-            .max()
-            .unwrap_or(0);
+        let most = Effort { priors: self.priors(), steps: self.steps.min(MOST.steps), ..MOST };
+        let all_priors = |place: &Place| {
+            let rungs: u64 = self.rungs.iter().map(|rung| self.sent(*place, rung, most)).sum();
+            rungs + self.sweeps * self.sent(*place, self.last(), most)
+        };
+        plan.bytes_sent_per_rank = places.iter().map(all_priors).max().unwrap_or(0);
         let usual =
-            Effort { priors: self.priors.min(EXPECTED.priors), steps: self.steps.min(EXPECTED.steps), ..EXPECTED };
-        let all = self.coefficients(&self.first.coefficients, None);
+            Effort { priors: self.priors().min(EXPECTED.priors), steps: self.steps.min(EXPECTED.steps), ..EXPECTED };
+        let usually =
+            places.iter().map(|place| usual.priors * self.sent(*place, self.first(), usual)).max().unwrap_or(0);
+        let all = self.coefficients(self.first());
         let way = self.way(&all);
         let ways = match self.is_direct() {
             true => 2,
@@ -238,8 +258,8 @@ impl Case {
         let product = |extents: &[usize]| extents.iter().map(usize::to_string).collect::<Vec<_>>().join(" × ");
         plan.notes.push(format!(
             "about {} coefficients at first, {} under the highest ceiling",
-            product(&self.first.coefficients),
-            product(&self.last.coefficients),
+            product(&self.first().coefficients),
+            product(&self.last().coefficients),
         ));
         if ranks > 1 {
             let chunks = places[0].chunks(&self.points, &all, MESSAGE);
@@ -261,7 +281,7 @@ impl Case {
         };
         plan.notes.push(format!(
             "work is for {counts}, which would send {}; bytes are for {} of {} of {}",
-            human_bytes(busiest(&all, &self.first, usual)),
+            human_bytes(usually),
             most.priors,
             most.steps,
             most.iterations,
@@ -271,7 +291,7 @@ impl Case {
 
     /// What the fullest rank holds at its peak, under the highest ceiling.
     fn memory(&self, places: &[Place], plan: &mut Plan) {
-        let all = self.coefficients(&self.last.coefficients, None);
+        let all = self.coefficients(self.last());
         let most = |of: &dyn Fn(&Place) -> usize| 8 * places.iter().map(of).max().unwrap_or(0) as u64;
         let length = |parts: Vec<std::ops::Range<usize>>| parts.iter().map(ExactSizeIterator::len).product::<usize>();
         let field = most(&|place| length(place.field(&self.points)));
@@ -304,9 +324,9 @@ impl Case {
     fn bases(&self, all: &Coefficients) -> usize {
         let axes = 0..self.orders.len();
         let each = axes.map(|a| {
-            let (n, p, r) = (self.points[a], self.last.features[a], all.extents[a]);
+            let (n, p, r) = (self.points[a], self.last().features[a], all.extents[a]);
             let at = (self.orders[a] + 1) * n * (r + r + self.conditions[a]);
-            (self.factor(&self.last, all, a), 2 * n * r + 3 * at, 8 * n.max(p) * p)
+            (self.factor(self.last(), all, a), 2 * n * r + 3 * at, 8 * n.max(p) * p)
         });
         let (mut sum, mut workspace) = (0, 0);
         for (factor, matrices, decomposition) in each {
@@ -344,7 +364,7 @@ mod tests {
     fn a_cube_of_1024_on_64_ranks_costs_what_the_formulas_say() {
         let (case, plan) = price(1024, 64);
         assert_eq!(case.reads, Reads { rest: 1, jacobian: 1, residual: 4 });
-        let [r0, r1, r2] = case.last.coefficients[..] else { panic!("three axes") };
+        let [r0, r1, r2] = case.last().coefficients[..] else { panic!("three axes") };
         let held = |what: &str| plan.memory.iter().find(|(item, _)| item.contains(what)).expect(what).1;
         // 1024/64 = 16 rows of 1024² on each rank: 128 MiB a field, 5 of them, one lift, one slope, 4 in use
         assert_eq!(held("fields"), 11 * 8 * 16 * 1024 * 1024);
@@ -355,7 +375,7 @@ mod tests {
         assert_eq!(held("messages"), 3 * 8 * message as u64);
 
         // An iteration: rank 0 sends 1008 rows up and what it has not of the last mode down.
-        let all = case.coefficients(&case.first.coefficients, None);
+        let all = case.coefficients(case.first());
         let [_, r1, r2] = all.extents[..] else { panic!("three modes") };
         let place = Place { grid: Place::grid(64, &[1024; 3], &all.extents), rank: 0 };
         let sender = Sender { place, points: &case.points, coefficients: &all };
@@ -370,9 +390,9 @@ mod tests {
     #[test]
     fn a_pencil_takes_over_where_slabs_end() {
         let (case, plan) = price(256, 4096);
-        let grid = Place::grid(4096, &case.points, &case.first.coefficients);
+        let grid = Place::grid(4096, &case.points, &case.first().coefficients);
         assert!(grid.groups > 1 && grid.slabs * grid.groups == 4096);
-        let all = case.coefficients(&case.first.coefficients, None);
+        let all = case.coefficients(case.first());
         let holders = (0..4096)
             .filter(|rank| Place { grid, rank: *rank }.field(&case.points).iter().all(|part| !part.is_empty()))
             .count();
