@@ -19,10 +19,11 @@ use std::ops::Range;
 use convoke_cluster::shard::{RankGrid, block};
 use convoke_cluster::{Comm, Region, Result};
 
-/// Bytes for one rank below which messages are not cut into chunks.
-pub const MESSAGE: usize = 256 << 10;
+/// Bytes for one rank below which messages are not cut into chunks. Measured with two ranks and 128³ points: half of this
+/// or twice as many chunks is no faster, and slower where ranks have to share cores.
+pub const MESSAGE: usize = 512 << 10;
 /// Chunks of one all-to-all, at most.
-const CHUNKS: usize = 8;
+const CHUNKS: usize = 4;
 
 /// The part of one rank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
