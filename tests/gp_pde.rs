@@ -135,6 +135,39 @@ fn ranks_agree_to_rounding() {
     }
 }
 
+/// More ranks than points of any axis: groups of ranks share slabs, and a checkpoint of them goes on as slabs.
+#[test]
+fn pencils_agree_to_rounding_and_resume_as_slabs() {
+    let axes: Vec<String> = [("x", 12), ("y", 10), ("z", 11)]
+        .map(|(a, n)| format!("[[problem.axes]]\nname = \"{a}\"\nto = 1.0\npoints = {n}\n"))
+        .into();
+    let text = format!(
+        "schema = 1\nname = \"a\"\nworkload = \"gp-pde\"\n[problem]\nequation = \"u_xx + u_yy + u_zz + u*(u^2 - \
+         1)\"\nmanufactured = \"sin(3*x)*cos(2*y)*sin(4*z)\"\nsolver.sweeps = 1\n{}[[problem.conditions]]\nat = \
+         \"boundary\"\nequation = \"u\"\n",
+        axes.concat()
+    );
+    let scratch = scratch();
+    let dir = |name: &str| scratch.path().join(name);
+    run(&text, 1, &dir("one"));
+    run(&text, 24, &dir("many"));
+    let entry = registry::find("gp-pde").expect("the workload is registered");
+    let options = |stop_after| Options { verbosity: Verbosity::Quiet, threads: 1, stop_after, ..Options::default() };
+    let new = Source::New { text: job(&text), dir: dir("parts") };
+    let resume = Source::Resume { dir: dir("parts"), restart: false };
+    for (ranks, source, stop) in [(24, &new, Some(2)), (3, &resume, Some(1)), (20, &resume, None)] {
+        for outcome in run_threads(ranks, |comm| (entry.run)(&comm, source, &options(stop))) {
+            outcome.expect("the job runs");
+        }
+    }
+    let one = solution(&dir("one"));
+    let largest = one.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+    for name in ["many", "parts"] {
+        let difference = one.iter().zip(solution(&dir(name))).fold(0.0f64, |m, (a, b)| m.max((a - b).abs()));
+        assert!(difference <= 1e-9 * largest, "{name}: {difference:e}");
+    }
+}
+
 /// What is refused, with the words that say why.
 #[test]
 fn what_cannot_be_solved_is_refused() {
@@ -203,7 +236,7 @@ fn without_convergence_the_last_iterate_is_kept() {
 fn derivatives_and_own_points() {
     let scratch = scratch();
     let mut writer = convoke_data::store::Writer::create(scratch.path().join("at.h5")).expect("a file");
-    let points = [0.11, 0.93, 0.52, 0.5, 1.0, 0.0];
+    let points = [0.11f64, 0.93, 0.52, 0.5, 1.0, 0.0];
     writer.dataset::<f64>("/points", &[3, 2], convoke_data::store::Layout::Contiguous).expect("a dataset");
     writer.write("/points", &[0, 0], &[3, 2], &points).expect("points");
     writer.commit_replace().expect("written");
@@ -219,7 +252,9 @@ fn derivatives_and_own_points() {
         let text = JobText { path: scratch.path().join("job.toml"), text: text.to_owned() };
         let source = Source::New { text, dir: dir.clone() };
         let options = Options { verbosity: Verbosity::Quiet, threads: 1, ..Options::default() };
-        run_threads(ranks, |comm| (entry.run)(&comm, &source, &options).map(|_| ()).expect("the job runs"));
+        for outcome in run_threads(ranks, |comm| (entry.run)(&comm, &source, &options)) {
+            outcome.expect("the job runs");
+        }
         let read = |name: &str| -> Vec<f64> {
             Reader::open(dir.join("result.h5")).expect("a result").read(&format!("/result/{name}")).expect(name)
         };

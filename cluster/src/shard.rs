@@ -30,6 +30,22 @@ impl RankGrid {
         Self { slabs, groups: ranks / slabs }
     }
 
+    /// A grid for fields that are split along two axes (`field`: their extents) and coefficients that are split along
+    /// two modes: slabs while each has something of both, else the grid whose fullest rank holds the least.
+    pub fn pencil(ranks: usize, field: [usize; 2], coefficients: [usize; 2]) -> Self {
+        if ranks <= field[0].min(coefficients[0]) {
+            return Self { slabs: ranks, groups: 1 };
+        }
+        let fullest = |slabs: &usize| {
+            let part = |extents: [usize; 2]| extents[0].div_ceil(*slabs) * extents[1].div_ceil(ranks / slabs);
+            part(field) + part(coefficients)
+        };
+        // The most slabs of those that are equal: each group more is a message more.
+        let divisors = (1..=ranks).rev().filter(|s| ranks.is_multiple_of(*s));
+        let slabs = divisors.min_by_key(fullest).unwrap_or(ranks);
+        Self { slabs, groups: ranks / slabs }
+    }
+
     /// `(slab, group)` of a rank.
     pub fn place(&self, rank: usize) -> (usize, usize) {
         (rank / self.groups, rank % self.groups)
@@ -175,6 +191,13 @@ mod tests {
         assert_eq!(RankGrid::fit(3, 2), RankGrid { slabs: 1, groups: 3 });
         assert_eq!(RankGrid::fit(5, 64), RankGrid { slabs: 5, groups: 1 });
         assert_eq!(RankGrid::fit(6, 2).place(4), (1, 1));
+    }
+
+    #[test]
+    fn pencils_only_where_slabs_leave_ranks_empty() {
+        assert_eq!(RankGrid::pencil(5, [12, 12], [7, 7]), RankGrid { slabs: 5, groups: 1 });
+        assert_eq!(RankGrid::pencil(24, [12, 12], [9, 9]), RankGrid { slabs: 12, groups: 2 });
+        assert_eq!(RankGrid::pencil(4096, [1024, 1024], [600, 600]), RankGrid { slabs: 128, groups: 32 });
     }
 
     #[test]

@@ -4,21 +4,20 @@
 //! suggest; try higher ceilings while the residual between the collocation points falls; then re-weight the spectrum while
 //! it falls; then put lines where the solution has them.
 
-use std::ops::Range;
-
 use convoke_cluster::{BadValue, Ctx, Error, Fields, Progress, Region, Result, Results};
-use convoke_kernels::{Buffer, Device};
+use convoke_kernels::Buffer;
 
 use super::features::Prior;
-use super::field::{self, Tensor};
+use super::field::{Tensor, whole_mode};
 use super::finished::Finished;
+use super::layout::{Layout, Place};
 use super::lines;
 use super::output;
 use super::solve::{Problem, Solver};
 use super::solver_error::SolverError;
 use super::spec::{Nodes, Spec};
 use super::statement::Statement;
-use super::{factor, spectrum, workload};
+use super::{factor, plan, spectrum, workload};
 
 /// Factors of the data's highest frequency that the prior's ceiling tries, one after the other.
 pub const LADDER: [f64; 6] = [1.1, 1.3, 1.7, 2.3, 3.2, 4.5];
@@ -33,7 +32,7 @@ const WORTH_OF_LINES: f64 = 0.1;
 /// Residual of Newton's method, relative to the solution, that is rounding.
 const CONVERGED: f64 = 1e-13;
 /// Points of each axis at which the residual is held out, by number of axes.
-const HELD_OUT: [usize; 4] = [2000, 200, 40, 16];
+pub const HELD_OUT: [usize; 4] = [2000, 200, 40, 16];
 /// Residual of Newton's method below which slow progress means rounding.
 const STALLED: f64 = 1e-8;
 /// Residual of Newton's method that is no solution.
@@ -58,8 +57,8 @@ pub struct Collocation {
     /// The window on its grid, and factorised; made when needed.
     problem: Option<Problem>,
     solver: Option<Solver>,
-    /// Rows of the first axis of the field that are here.
-    rows: Range<usize>,
+    /// Who holds which part of the field.
+    layout: Layout,
     root: bool,
     now: Attempt,
     best: Attempt,
@@ -120,18 +119,12 @@ impl Attempt {
         (self.frequencies, self.scales) = priors.into_iter().map(|p| (p.frequencies, p.scales)).unzip();
     }
 
-    fn fields<'a>(
-        &'a mut self,
-        name: &str,
-        fields: &mut Fields<'a>,
-        (shape, rows, root): (&[usize], &Range<usize>, bool),
-    ) {
+    fn fields<'a>(&'a mut self, name: &str, fields: &mut Fields<'a>, (shape, region, root): (&[usize], &Region, bool)) {
         for (axis, n) in self.extents.iter_mut().enumerate() {
             fields.counter(format!("{name}/extent{axis}"), n);
         }
         fields.real(format!("{name}/residual"), &mut self.residual);
-        let region = Region::whole(shape).with(1, rows.clone());
-        fields.array(format!("{name}/u"), shape, region, self.u.as_mut_slice());
+        fields.array(format!("{name}/u"), shape, region.clone(), self.u.as_mut_slice());
         let parts = [("frequencies", &mut self.frequencies), ("scales", &mut self.scales)];
         for (part, axes) in parts {
             for (axis, values) in axes.iter_mut().enumerate() {
@@ -164,20 +157,23 @@ impl Collocation {
     pub fn new(spec: &Spec, ctx: &Ctx, whole: Statement) -> Result<Self> {
         let (ceilings, nodes): (Vec<f64>, Vec<Nodes>) = super::ceilings_and_nodes(spec, &whole)?.into_iter().unzip();
         let statement = whole.in_window(0);
-        let rows = ctx.comm.block(statement.axes[0].points);
-        let inner: usize = statement.axes[1..].iter().map(|a| a.points).product();
+        let first = priors(spec, &statement, &nodes, &ceilings, 0);
+        let shape: Vec<usize> = statement.axes.iter().map(|a| a.points).collect();
+        let grid = Place::grid(ctx.comm.size(), &shape, &plan::expected(&statement, &first));
+        let layout = Layout::new(&ctx.comm, grid)?;
         let cases = statement.cases.len();
-        let now = Attempt::new(cases * rows.len() * inner, priors(spec, &statement, &nodes, &ceilings, 0));
+        let now = Attempt::new(cases * layout.region(&shape).len(), first);
+        let inner: usize = shape[1..].iter().product();
         let initial = vec![0.0; cases * statement.conditions_along(0) * inner];
         let mut job = Self {
             spec: spec.clone(),
-            finished: Finished::new(ctx, spec, &whole)?,
+            finished: Finished::new(ctx, &layout, spec, &whole)?,
             whole,
             nodes,
             ceilings,
             problem: None,
             solver: None,
-            rows,
+            layout,
             root: ctx.comm.is_root(),
             best: now.clone(),
             now,
@@ -228,7 +224,7 @@ impl Collocation {
         };
         let mut solver = match self.solver.take() {
             Some(solver) => solver,
-            None => Solver::new(&ctx.device, &ctx.comm, &problem, &self.now.priors())?,
+            None => Solver::new(&ctx.device, &self.layout, &problem, &self.now.priors())?,
         };
         solver.share = self.share;
         Ok((problem, solver))
@@ -383,7 +379,7 @@ impl Collocation {
             self.sweep += 1;
             let solver = match solver.take() {
                 Some(solver) => solver,
-                None => Solver::new(&ctx.device, &ctx.comm, &problem, &self.now.priors())?,
+                None => Solver::new(&ctx.device, &self.layout, &problem, &self.now.priors())?,
             };
             Some(self.reweighted(ctx, &solver)?)
         } else if self.refined < REFINEMENTS && (self.refined == 0 || worth) && self.spec.solver.sweeps > 0 {
@@ -407,7 +403,7 @@ impl Collocation {
         self.now = self.best.clone();
         let mut solver = match solver {
             Some(solver) => solver,
-            None => Solver::new(&ctx.device, &ctx.comm, &problem, &self.now.priors())?,
+            None => Solver::new(&ctx.device, &self.layout, &problem, &self.now.priors())?,
         };
         self.finished.collect(ctx, &self.statement, &problem, &mut solver, &self.now.u, self.window)?;
         self.finished.worst_residual = self.finished.worst_residual.max(self.now.residual);
@@ -429,6 +425,7 @@ impl Collocation {
     fn end_values(&self, ctx: &Ctx, problem: &Problem, solver: &mut Solver) -> Result<Vec<f64>> {
         let mut points: Vec<Vec<f64>> = problem.axes.iter().map(|a| a.nodes.clone()).collect();
         points[0] = vec![problem.axes[0].length];
+        let extents: Vec<usize> = points.iter().map(Vec::len).collect();
         let each = self.now.u.len() / problem.cases.len();
         let mut values = Vec::new();
         for case in 0..problem.cases.len() {
@@ -442,21 +439,27 @@ impl Collocation {
                 for (jet, (_, c)) in jets.iter_mut().zip(&condition.terms) {
                     sum.iter_mut().zip(jet.host()).for_each(|(s, j)| *s += c * j);
                 }
-                // The one row of points fell to one rank.
-                values.extend(ctx.comm.all_gather(&sum)?.concat());
+                values.extend(self.gathered(ctx, &extents, &sum)?);
             }
         }
         Ok(values)
     }
 
-    /// The field of a case, whole along an axis.
-    fn along(&self, ctx: &Ctx, axis: usize, case: &[f64]) -> Result<Tensor> {
-        let mut shape: Vec<usize> = self.statement.axes.iter().map(|a| a.points).collect();
-        if axis == 0 {
-            return field::whole_first_mode(&ctx.comm, shape[0], case);
+    /// All of a field of this shape, on every rank.
+    fn gathered(&self, ctx: &Ctx, shape: &[usize], mine: &[f64]) -> Result<Vec<f64>> {
+        let whole = Region::whole(shape);
+        let mut all = vec![0.0; whole.len()];
+        for (rank, part) in ctx.comm.all_gather(mine)?.iter().enumerate() {
+            let region = self.layout.region_of(rank, shape);
+            region.copy_part(part, &region, &whole, &mut all);
         }
-        shape[0] = self.rows.len();
-        Tensor::new(&Device::cpu(), shape, case.to_vec())
+        Ok(all)
+    }
+
+    /// The field of a case, whole along an axis.
+    fn along(&self, axis: usize, case: &[f64]) -> Result<Tensor> {
+        let shape: Vec<usize> = self.statement.axes.iter().map(|a| a.points).collect();
+        whole_mode(&self.layout, &shape, axis, case)
     }
 
     fn by_case(&self) -> impl Iterator<Item = &[f64]> {
@@ -469,7 +472,7 @@ impl Collocation {
         for (axis, factor) in solver.factors.iter().enumerate() {
             let mut sum = vec![0.0; factor.basis.prior.scales.len()];
             for case in 0..self.statement.cases.len() {
-                let field = self.along(ctx, axis, self.by_case().nth(case).unwrap_or_default())?;
+                let field = self.along(axis, self.by_case().nth(case).unwrap_or_default())?;
                 let energies = spectrum::energies(&ctx.comm, factor, axis, field)?;
                 sum.iter_mut().zip(energies).for_each(|(s, e)| *s += e);
             }
@@ -487,7 +490,7 @@ impl Collocation {
             let n = of_axis.nodes.len();
             let mut sum = faer::Mat::zeros(n, n);
             for case in 0..self.statement.cases.len() {
-                let mut field = self.along(ctx, axis, self.by_case().nth(case).unwrap_or_default())?;
+                let mut field = self.along(axis, self.by_case().nth(case).unwrap_or_default())?;
                 sum += lines::gram(&ctx.comm, axis, &mut field)?;
             }
             if let Some(prior) = lines::refined(of_axis, &sum, &priors[axis], flat) {
@@ -515,7 +518,10 @@ impl Collocation {
         fields.real("newton_residual", &mut self.newton_residual);
         fields.real("share", &mut self.share);
         fields.real("solved_share", &mut self.solved_share);
-        let place = (shape.as_slice(), &self.rows, self.root);
+        let mut region = self.layout.region(&shape[1..]);
+        region.start.insert(0, 0);
+        region.count.insert(0, shape[0]);
+        let place = (shape.as_slice(), &region, self.root);
         self.now.fields("now", fields, place);
         self.best.fields("best", fields, place);
         let n = [self.initial.len()];
@@ -560,7 +566,7 @@ fn held_out_points(problem: &Problem) -> Vec<Vec<f64>> {
 }
 
 /// The priors of a rung of the ladder.
-fn priors(spec: &Spec, statement: &Statement, nodes: &[Nodes], ceilings: &[f64], rung: usize) -> Vec<Prior> {
+pub fn priors(spec: &Spec, statement: &Statement, nodes: &[Nodes], ceilings: &[f64], rung: usize) -> Vec<Prior> {
     let factor = spec.prior.ceiling_factor.unwrap_or(LADDER[rung.min(LADDER.len() - 1)]);
     (0..nodes.len()).map(|a| super::axis_prior(spec, statement, a, nodes[a], ceilings[a], factor)).collect()
 }

@@ -67,7 +67,7 @@ pub struct AxisFactor {
     /// The operator's eigenvalues or Schur form.
     pub mode: Mode,
     /// From the solver's coefficients to basis functions: eigenvectors, or nothing for a Schur form.
-    vectors: Option<Diagonal>,
+    pub(super) vectors: Option<Diagonal>,
 }
 
 impl AxisFactor {

@@ -1,17 +1,15 @@
-//! Fields on tensor grids and coefficients in Kronecker bases, over ranks.
-//!
-//! A field is split along its first mode, coefficients along their last. Between the two lies one all-to-all of the
-//! smallest intermediate: the first mode already (or still) has as many rows as the field, the others are coefficients.
+//! Dense tensors on tensor grids, and fields that are spread over ranks (see `layout`).
 
 use std::ops::Range;
 
+use convoke_cluster::Result;
 use convoke_cluster::shard::block;
-use convoke_cluster::{Comm, Result};
 use convoke_kernels::kronecker::{Matrix, mode_product};
 use convoke_kernels::{Buffer, Device};
 use faer::Mat;
 
-use super::basis::AxisAt;
+use super::exchange::{deal, interleave, swap};
+use super::layout::Layout;
 
 /// A dense tensor, row-major.
 #[derive(Debug)]
@@ -70,179 +68,34 @@ pub fn matrix(device: &Device, m: &Mat<f64>) -> Result<Matrix> {
     Ok(Matrix::new(device, m.nrows(), m.ncols(), values)?)
 }
 
-/// A tensor grid of points, with the matrices that evaluate coefficients there.
-#[derive(Debug)]
-pub struct PointSet {
-    /// By mode, by order of the derivative.
-    matrices: Vec<Vec<Matrix>>,
-    /// Points along each mode.
-    pub shape: Vec<usize>,
-    /// Rows of the first mode that are here.
-    pub rows: Range<usize>,
-}
-
-impl PointSet {
-    /// The points of each axis; a mode of extent 1 is added at the end where `padded`.
-    ///
-    /// # Errors
-    /// Where the device has no room.
-    pub fn new(device: &Device, comm: &Comm, axes: &[AxisAt], padded: bool) -> Result<Self> {
-        let mut matrices = Vec::new();
-        for axis in axes {
-            matrices.push(axis.functions.iter().map(|m| matrix(device, m)).collect::<Result<Vec<_>>>()?);
-        }
-        let mut shape: Vec<usize> = axes.iter().map(AxisAt::len).collect();
-        if padded {
-            matrices.push(vec![Matrix::new(device, 1, 1, vec![1.0])?]);
-            shape.push(1);
-        }
-        let rows = comm.block(shape[0]);
-        Ok(Self { matrices, shape, rows })
-    }
-
-    /// Extents of the part that is here.
-    pub fn local(&self) -> Vec<usize> {
-        let mut shape = self.shape.clone();
-        shape[0] = self.rows.len();
-        shape
-    }
-}
-
-/// Coefficients and the way to and from fields.
-#[derive(Debug)]
-pub struct Transforms {
-    device: Device,
-    comm: Comm,
-    /// Coefficients along each mode.
-    pub ranks: Vec<usize>,
-    /// The part of the last mode that is here.
-    pub last: Range<usize>,
-    analysis: Vec<Matrix>,
-}
-
-impl Transforms {
-    /// Transforms with these matrices from nodes to coefficients, by mode.
-    ///
-    /// # Errors
-    /// Where the device has no room.
-    pub fn new(device: &Device, comm: &Comm, analysis: &[Mat<f64>], padded: bool) -> Result<Self> {
-        let mut matrices: Vec<Matrix> = analysis.iter().map(|m| matrix(device, m)).collect::<Result<_>>()?;
-        if padded {
-            matrices.push(Matrix::new(device, 1, 1, vec![1.0])?);
-        }
-        let ranks: Vec<usize> = matrices.iter().map(Matrix::rows).collect();
-        let last = comm.block(*ranks.last().expect("at least one mode"));
-        Ok(Self { device: device.clone(), comm: comm.clone(), ranks, last, analysis: matrices })
-    }
-
-    /// Number of coefficients here.
-    pub fn len(&self) -> usize {
-        self.ranks[..self.ranks.len() - 1].iter().product::<usize>() * self.last.len()
-    }
-
-    /// Whether no coefficient is here.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The derivative `orders` of the function with coefficients `y`, at the points that are here.
-    ///
-    /// # Errors
-    /// Where the device or another rank fails.
-    pub fn synthesize(&self, points: &mut PointSet, orders: &[usize], y: &mut Buffer<f64>) -> Result<Buffer<f64>> {
-        let mut shape = self.ranks.clone();
-        let d = shape.len();
-        shape[d - 1] = self.last.len();
-        let order = |mode: usize| orders.get(mode).copied().unwrap_or(0);
-        let x = Tensor { shape, values: y.duplicate()? };
-        let x = x.times(&self.device, 0, &mut points.matrices[0][order(0)])?;
-        let mut x = self.gather_last(x, &points.rows)?;
-        for mode in 1..d {
-            let m = &mut points.matrices[mode][order(mode)];
-            if (m.rows(), m.cols()) != (1, 1) {
-                x = x.times(&self.device, mode, m)?;
-            }
-        }
-        Ok(x.values)
-    }
-
-    /// Coefficients of a field at the nodes that are here.
-    ///
-    /// # Errors
-    /// Where the device or another rank fails.
-    pub fn analyse(&mut self, nodes: &PointSet, field: Buffer<f64>) -> Result<Buffer<f64>> {
-        let mut x = Tensor { shape: nodes.local(), values: field };
-        let d = x.shape.len();
-        for mode in (1..d).rev() {
-            let m = &mut self.analysis[mode];
-            if (m.rows(), m.cols()) != (1, 1) {
-                x = x.times(&self.device, mode, m)?;
-            }
-        }
-        let x = self.scatter_last(x, nodes.shape[0])?;
-        Ok(x.times(&self.device, 0, &mut self.analysis[0])?.values)
-    }
-
-    /// From all rows and a part of the last mode to some rows and all of the last mode.
-    fn gather_last(&self, mut x: Tensor, rows: &Range<usize>) -> Result<Tensor> {
-        let (size, d) = (self.comm.size(), x.shape.len());
-        if size == 1 {
-            return Ok(x);
-        }
-        let (n, row) = (x.shape[0], x.shape[1..].iter().product::<usize>());
-        let values = x.values.host();
-        let parts: Vec<&[f64]> =
-            (0..size).map(|r| block(n, r, size)).map(|b| &values[b.start * row..b.end * row]).collect();
-        let received = self.comm.all_to_all(&parts)?;
-        let last = self.ranks[d - 1];
-        let lines = rows.len() * x.shape[1..d - 1].iter().product::<usize>();
-        let mut out = vec![0.0; lines * last];
-        for (r, part) in received.iter().enumerate() {
-            let columns = block(last, r, size);
-            if columns.is_empty() {
-                continue;
-            }
-            for (line, part) in out.chunks_exact_mut(last).zip(part.chunks_exact(columns.len())) {
-                line[columns.clone()].copy_from_slice(part);
-            }
-        }
-        x.shape[0] = rows.len();
-        x.shape[d - 1] = last;
-        Tensor::new(&self.device, x.shape, out)
-    }
-
-    /// The way back of [`Transforms::gather_last`].
-    fn scatter_last(&self, mut x: Tensor, n: usize) -> Result<Tensor> {
-        let (size, d) = (self.comm.size(), x.shape.len());
-        if size == 1 {
-            return Ok(x);
-        }
-        let last = x.shape[d - 1];
-        let values = x.values.host();
-        let parts: Vec<Vec<f64>> = (0..size)
-            .map(|r| block(last, r, size))
-            .map(|c| values.chunks_exact(last).flat_map(|line| line[c.clone()].iter().copied()).collect())
-            .collect();
-        let parts: Vec<&[f64]> = parts.iter().map(Vec::as_slice).collect();
-        let out = self.comm.all_to_all(&parts)?.concat();
-        x.shape[0] = n;
-        x.shape[d - 1] = self.last.len();
-        Tensor::new(&self.device, x.shape, out)
-    }
-}
-
-/// A field that is split along its first mode, as `[first, part of all others]`: whole along the first. Collective.
+/// The part of a field of global `shape` that is here, dealt out anew so that one mode is whole. Collective.
 ///
 /// # Errors
 /// Where another rank fails.
-pub fn whole_first_mode(comm: &Comm, n: usize, mine: &[f64]) -> Result<Tensor> {
-    let rows = comm.block(n).len();
-    let row = comm.all_max(mine.len().checked_div(rows).unwrap_or(0) as u64)? as usize;
-    let parts: Vec<Vec<f64>> = (0..comm.size())
-        .map(|r| block(row, r, comm.size()))
-        .map(|columns| mine.chunks_exact(row).flat_map(|line| line[columns.clone()].iter().copied()).collect())
-        .collect();
-    let parts: Vec<&[f64]> = parts.iter().map(Vec::as_slice).collect();
-    let values = comm.all_to_all(&parts)?.concat();
-    Tensor::new(&Device::cpu(), vec![n, comm.block(row).len()], values)
+pub fn whole_mode(layout: &Layout, shape: &[usize], mode: usize, mine: &[f64]) -> Result<Tensor> {
+    let grid = layout.place.grid;
+    let mut local: Vec<usize> = layout.place.field(shape).iter().map(Range::len).collect();
+    let (slab, group) = grid.place(layout.place.rank);
+    let (host, n) = (Device::cpu(), shape[mode]);
+    if mode == 0 && grid.slabs > 1 {
+        let row: usize = local[1..].iter().product();
+        let columns: Vec<Range<usize>> = (0..grid.slabs).map(|s| block(row, s, grid.slabs)).collect();
+        let sent: Vec<usize> = columns.iter().map(|c| local[0] * c.len()).collect();
+        let here = columns[slab].len();
+        let due: Vec<usize> = (0..grid.slabs).map(|s| block(n, s, grid.slabs).len() * here).collect();
+        let values = swap(&layout.slabs, &deal(mine.to_vec(), row, &columns), &sent, &due)?;
+        return Tensor::new(&host, vec![n, here], values);
+    }
+    if mode + 1 == shape.len() && grid.groups > 1 {
+        let lines: usize = local[..mode].iter().product();
+        let sent: Vec<usize> = (0..grid.groups).map(|g| block(lines, g, grid.groups).len() * local[mode]).collect();
+        let columns: Vec<Range<usize>> = (0..grid.groups).map(|g| block(n, g, grid.groups)).collect();
+        let here = block(lines, group, grid.groups).len();
+        let due: Vec<usize> = columns.iter().map(|c| here * c.len()).collect();
+        let values = interleave(swap(&layout.groups, mine, &sent, &due)?, n, &columns);
+        local[..mode].fill(1);
+        (local[0], local[mode]) = (here, n);
+        return Tensor::new(&host, local, values);
+    }
+    Tensor::new(&host, local, mine.to_vec())
 }

@@ -6,7 +6,8 @@ use std::ops::Range;
 use convoke_cluster::{Ctx, Fields, Region, Result, Results};
 use convoke_kernels::Device;
 
-use super::equation::MultiIndex;
+use super::equation::{JetProgram, MultiIndex};
+use super::layout::Layout;
 use super::observations::Scattered;
 use super::output::{self, Grid};
 use super::solve::{Problem, Solver};
@@ -34,9 +35,9 @@ pub struct Finished {
 /// The part of one window.
 #[derive(Debug)]
 struct Window {
-    /// Rows of the output grid in it, and those of them that are here.
+    /// Rows of the output grid in it, and the part of them that is here, by its place in the whole grid.
     rows: Range<usize>,
-    here: Range<usize>,
+    here: Region,
     values: Vec<f64>,
     /// The user's points in it, and values there; the same on every rank.
     points: Vec<usize>,
@@ -48,7 +49,7 @@ impl Finished {
     ///
     /// # Errors
     /// Where the file of the user's points cannot be read.
-    pub fn new(ctx: &Ctx, spec: &Spec, whole: &Statement) -> Result<Self> {
+    pub fn new(ctx: &Ctx, layout: &Layout, spec: &Spec, whole: &Statement) -> Result<Self> {
         let mut finished = Self {
             grid: Grid::new(spec, whole),
             own: output::own_points(spec, whole, &ctx.inputs)?,
@@ -67,18 +68,16 @@ impl Finished {
         for w in 0..n {
             let rows = &finished.grid.points[0];
             let (first, end) = (rows.partition_point(|x| window(*x) < w), rows.partition_point(|x| window(*x) <= w));
-            let block = ctx.comm.block(end - first);
-            let here = first + block.start..first + block.end;
+            let mut shape = finished.grid.shape();
+            shape[0] = end - first;
+            let mut here = layout.region(&shape);
+            here.start[0] += first;
             let all = finished.own.as_ref().map_or(0, |points| points[0].len());
             let inside = |i: &usize| finished.own.as_ref().is_some_and(|points| window(points[0][*i]) == w);
             let points = (0..all).filter(inside).collect();
             finished.windows.push(Window { rows: first..end, here, values: Vec::new(), points, at_points: Vec::new() });
         }
         Ok(finished)
-    }
-
-    fn inner(&self) -> usize {
-        self.grid.points[1..].iter().map(Vec::len).product()
     }
 
     /// Evaluates the solution of a window at the points of results. Collective.
@@ -150,7 +149,8 @@ impl Finished {
 
     /// The state.
     pub fn fields<'a>(&'a mut self, fields: &mut Fields<'a>, root: bool) {
-        let (leading, inner) = (self.outputs.len() * self.cases, self.inner());
+        let leading = self.outputs.len() * self.cases;
+        let whole = self.grid.shape();
         fields.real("finished/error", &mut self.error);
         fields.real("finished/size", &mut self.size);
         fields.real("finished/residual", &mut self.worst_residual);
@@ -158,9 +158,13 @@ impl Finished {
         let collected = self.collected as usize;
         fields.counter("finished/windows", &mut self.collected);
         for (w, window) in self.windows.iter_mut().enumerate().take(collected) {
-            let shape = [leading, window.rows.len(), inner];
-            let rows = window.here.start - window.rows.start..window.here.end - window.rows.start;
-            let region = Region::whole(&shape).with(1, rows);
+            let mut region = window.here.clone();
+            region.start[0] -= window.rows.start;
+            let mut shape = whole.clone();
+            shape[0] = window.rows.len();
+            for (list, n) in [(&mut shape, leading), (&mut region.start, 0), (&mut region.count, leading)] {
+                list.insert(0, n);
+            }
             fields.array(format!("finished/{w}/values"), &shape, region, window.values.as_mut_slice());
             let n = [window.at_points.len()];
             let name = format!("finished/{w}/points");
@@ -171,9 +175,9 @@ impl Finished {
     /// Makes room for the windows that a checkpoint holds.
     pub fn reshape(&mut self) {
         let windows = self.collected as usize;
-        let (leading, inner) = (self.outputs.len() * self.cases, self.inner());
+        let leading = self.outputs.len() * self.cases;
         for (w, window) in self.windows.iter_mut().enumerate() {
-            let (values, points) = (leading * window.here.len() * inner, leading * window.points.len());
+            let (values, points) = (leading * window.here.len(), leading * window.points.len());
             window.values = vec![0.0; if w < windows { values } else { 0 }];
             window.at_points = vec![0.0; if w < windows { points } else { 0 }];
         }
@@ -234,11 +238,10 @@ impl Finished {
         Ok(())
     }
 
-    /// The rows of a quantity that are here, window by window, each with all cases.
-    fn parts(&self, quantity: usize) -> Vec<(Range<usize>, Vec<f64>)> {
-        let inner = self.inner();
+    /// The parts of a quantity that are here, window by window, each with all cases.
+    fn parts(&self, quantity: usize) -> Vec<(Region, Vec<f64>)> {
         let part = |(i, w): (usize, &Window)| {
-            let n = self.cases * w.here.len() * inner;
+            let n = self.cases * w.here.len();
             let there = i < self.collected as usize;
             let values = if there { w.values[quantity * n..(quantity + 1) * n].to_vec() } else { vec![f64::NAN; n] };
             (w.here.clone(), values)
@@ -248,16 +251,18 @@ impl Finished {
 
     fn errors(
         &self,
-        exact: &super::equation::JetProgram,
+        exact: &JetProgram,
         whole: &Statement,
-        mut parts: Vec<(Range<usize>, Vec<f64>)>,
-    ) -> Result<Vec<(Range<usize>, Vec<f64>)>> {
-        for (rows, values) in &mut parts {
-            let mut grid: Vec<Vec<f64>> = self.grid.points.clone();
-            grid[0] = grid[0][rows.clone()].to_vec();
-            let starts = whole.boxes.iter().map(|(start, _)| start);
-            grid.iter_mut().zip(starts).for_each(|(x, start)| x.iter_mut().for_each(|x| *x += start));
-            for (case, values) in whole.cases.iter().zip(values.chunks_mut((rows.len() * self.inner()).max(1))) {
+        mut parts: Vec<(Region, Vec<f64>)>,
+    ) -> Result<Vec<(Region, Vec<f64>)>> {
+        for (region, values) in parts.iter_mut().filter(|(region, _)| !region.is_empty()) {
+            let mut grid: Vec<Vec<f64>> = Vec::new();
+            for ((x, (start, _)), (first, n)) in
+                self.grid.points.iter().zip(&whole.boxes).zip(region.start.iter().zip(&region.count))
+            {
+                grid.push(x[*first..first + n].iter().map(|x| x + start).collect());
+            }
+            for (case, values) in whole.cases.iter().zip(values.chunks_mut(region.len())) {
                 let truth = exact.run_with(&Device::cpu(), &grid, &mut [], case)?.swap_remove(0).into_vec();
                 values.iter_mut().zip(truth).for_each(|(v, t)| *v -= t);
             }
@@ -271,16 +276,20 @@ impl Finished {
         name: &str,
         long_name: &str,
         shape: &[usize],
-        parts: &[(Range<usize>, Vec<f64>)],
+        parts: &[(Region, Vec<f64>)],
     ) -> Result<()> {
         let many = self.cases > 1;
         let meaning = if many { self.grid.meaning_of_many("case", long_name) } else { self.grid.meaning(long_name) };
-        let axis = usize::from(many);
-        let parts: Vec<(Region, &[f64])> = parts
-            .iter()
-            .filter(|(rows, _)| !rows.is_empty())
-            .map(|(rows, values)| (Region::whole(shape).with(axis, rows.clone()), values.as_slice()))
-            .collect();
+        let region = |region: &Region| {
+            let mut region = region.clone();
+            if many {
+                region.start.insert(0, 0);
+                region.count.insert(0, self.cases);
+            }
+            region
+        };
+        let there = parts.iter().filter(|(r, _)| !r.is_empty());
+        let parts: Vec<(Region, &[f64])> = there.map(|(r, values)| (region(r), values.as_slice())).collect();
         out.array_of_parts(name, shape, &parts, &meaning)
     }
 }

@@ -2,8 +2,10 @@
 
 pub mod arrays;
 pub mod basis;
+pub mod bytes;
 mod collocation;
 pub mod equation;
+pub mod exchange;
 pub mod factor;
 pub mod features;
 pub mod field;
@@ -11,20 +13,24 @@ mod finished;
 pub mod gaussian;
 mod jobs;
 pub mod krylov;
+pub mod layout;
 pub mod lift;
 mod lines;
 pub mod mixture;
 pub mod model;
 mod observations;
 mod output;
+pub mod pencil;
 mod plan;
 mod posterior;
 pub mod separable;
+pub mod share;
 pub mod solve;
 pub mod solver_error;
 pub mod spec;
 pub mod spectrum;
 pub mod statement;
+pub mod transforms;
 
 use convoke_cluster::workload::{Inputs, Resources};
 use convoke_cluster::{BadValue, Ctx, Error, Fields, Plan, Progress, Result, Results, Workload};
@@ -67,7 +73,7 @@ impl Workload for GpPde {
             let functions = first_priors(spec, &statement)?.iter().map(|(_, _, prior)| prior.n_features()).collect();
             return plan::posterior(spec, &statement, functions, resources);
         }
-        Ok(plan::collocation(spec, &statement, resources))
+        plan::collocation(spec, &statement, resources)
     }
 
     fn new(spec: &Spec, ctx: &Ctx) -> Result<Self> {

@@ -13,12 +13,14 @@ use super::basis::{AxisAt, Basis};
 use super::equation::{Coordinates, Equation, MultiIndex};
 use super::factor::{Axis, AxisFactor};
 use super::features::Prior;
-use super::field::{PointSet, Transforms};
 use super::krylov::{Krylov, gmres};
+use super::layout::Layout;
 use super::lift::{Faces, contract};
 use super::observations::Scattered;
 use super::separable::{Mode, Separable};
+use super::share::share;
 use super::solver_error::SolverError;
+use super::transforms::{PointSet, Transforms};
 use super::workload;
 
 /// Residual of the linear system at which GMRES stops, relative to the right-hand side.
@@ -104,28 +106,36 @@ impl Solver {
     ///
     /// # Errors
     /// Where conditions depend on each other, the operator is singular or a decomposition does not converge.
-    pub fn new(device: &Device, comm: &Comm, problem: &Problem, priors: &[Prior]) -> Result<Self> {
-        let factors: Vec<AxisFactor> = factorise(&problem.axes, priors).map_err(workload)?;
+    pub fn new(device: &Device, layout: &Layout, problem: &Problem, priors: &[Prior]) -> Result<Self> {
+        let comm = &layout.comm;
+        let factors: Vec<AxisFactor> = factorise(comm, &problem.axes, priors)?;
         let orders = problem.equation.max_orders();
-        let last_is_diagonal = matches!(factors.last().map(|f| &f.mode), Some(Mode::Diagonal(_)));
-        let padded = factors.len() == 1 || !last_is_diagonal;
         let analysis: Vec<Mat<f64>> = factors.iter().map(AxisFactor::analysis).collect();
-        let transforms = Transforms::new(device, comm, &analysis, padded)?;
+        let whole = factors.iter().map(|f| matches!(f.mode, Mode::Triangular(_))).collect();
+        let transforms = Transforms::new(device, layout, &analysis, whole)?;
         let mut modes: Vec<Mode> = factors.iter().map(|f| f.mode.clone()).collect();
-        if padded {
-            modes.push(Mode::Diagonal(vec![0.0]));
+        modes.resize(transforms.parts.len(), Mode::Diagonal(vec![0.0]));
+        for (mode, part) in modes.iter_mut().zip(&transforms.parts) {
+            match mode {
+                Mode::Diagonal(lambda) => *lambda = lambda[part.clone()].to_vec(),
+                // Nothing of a mode that cannot be split is nothing at all.
+                Mode::Triangular(_) if part.is_empty() => *mode = Mode::Diagonal(Vec::new()),
+                Mode::Triangular(_) | Mode::Full(_) => {}
+            }
         }
-        if let Some(Mode::Diagonal(lambda)) = modes.last_mut() {
-            *lambda = lambda[transforms.last.clone()].to_vec();
+        if transforms.is_empty() {
+            modes.fill(Mode::Diagonal(Vec::new()));
         }
         let separable = Separable::new(modes, problem.equation.constant);
         let at = |axis: usize, range| factors[axis].at_nodes(&problem.axes[axis], range, orders[axis]);
         let all: Vec<AxisAt> = (0..factors.len()).map(|a| at(a, 0..problem.axes[a].nodes.len())).collect();
-        let nodes = PointSet::new(device, comm, &all, padded)?;
+        let nodes = transforms.points(&all)?;
         let mut here = all;
-        here[0] = here[0].rows(nodes.rows.clone());
         let mut local: Vec<Vec<f64>> = problem.axes.iter().map(|a| a.nodes.clone()).collect();
-        local[0] = local[0][nodes.rows.clone()].to_vec();
+        for (axis, part) in nodes.parts.iter().enumerate().take(local.len()) {
+            here[axis] = here[axis].rows(part.clone());
+            local[axis] = local[axis][part.clone()].to_vec();
+        }
         let mut solver = Self {
             device: device.clone(),
             comm: comm.clone(),
@@ -197,7 +207,7 @@ impl Solver {
 
     /// Number of coefficients on all ranks.
     pub fn n_coefficients(&self) -> usize {
-        self.transforms.ranks.iter().product()
+        self.transforms.coefficients.extents.iter().product()
     }
 
     /// Number of coefficients that are here.
@@ -354,7 +364,7 @@ impl Solver {
         Ok((sums[0] / largest).sqrt())
     }
 
-    /// Derivatives of the solution at the points of a tensor grid that fall to this rank (a block of the first axis),
+    /// Derivatives of the solution at the points of a tensor grid that fall to this rank (a box),
     /// with their coordinates. Collective.
     ///
     /// # Errors
@@ -368,12 +378,13 @@ impl Solver {
     ) -> Result<(Coordinates, Vec<Buffer<f64>>)> {
         let max_order = |axis: usize| indices.iter().map(|i| i[axis]).max().unwrap_or(0);
         let all: Vec<AxisAt> = (0..points.len()).map(|a| self.factors[a].at(&points[a], max_order(a))).collect();
-        let padded = self.transforms.ranks.len() > points.len();
-        let mut set = PointSet::new(&self.device, &self.comm, &all, padded)?;
-        let mut local = points.to_vec();
-        local[0] = local[0][set.rows.clone()].to_vec();
+        let mut set = self.transforms.points(&all)?;
         let mut here = all;
-        here[0] = here[0].rows(set.rows.clone());
+        let mut local = points.to_vec();
+        for (axis, part) in set.parts.iter().enumerate().take(points.len()) {
+            local[axis] = points[axis][part.clone()].to_vec();
+            here[axis] = here[axis].rows(part.clone());
+        }
         let mut jets = Vec::new();
         for index in indices {
             let mut jet = self.transforms.synthesize(&mut set, index, y)?;
@@ -400,13 +411,11 @@ impl Solver {
         y: &mut Buffer<f64>,
     ) -> Result<Vec<f64>> {
         let at: Vec<AxisAt> = self.factors.iter().zip(points).zip(index).map(|((f, x), o)| f.at(x, *o)).collect();
+        // Each rank has a part of the coefficients; a single axis has a second mode of extent 1.
         let mut functions: Vec<Mat<f64>> = at.iter().zip(index).map(|(a, o)| a.functions[*o].clone()).collect();
-        if self.transforms.ranks.len() > points.len() {
-            functions.push(Mat::from_fn(points[0].len(), 1, |_, _| 1.0));
-        }
-        // Each rank has a part of the last mode's coefficients.
-        if let Some(last) = functions.last_mut() {
-            *last = last.subcols(self.transforms.last.start, self.transforms.last.len()).to_owned();
+        functions.resize(self.transforms.parts.len(), Mat::from_fn(points[0].len(), 1, |_, _| 1.0));
+        for (function, part) in functions.iter_mut().zip(&self.transforms.parts) {
+            *function = function.subcols(part.start, part.len()).to_owned();
         }
         let mut values = vec![0.0; points[0].len()];
         if !self.is_empty() {
@@ -466,11 +475,11 @@ fn reorder(have: &[MultiIndex], want: &[MultiIndex], jets: &mut [Buffer<f64>]) -
     Ok(ordered)
 }
 
-/// All axes at once.
-fn factorise(axes: &[Axis], priors: &[Prior]) -> Result<Vec<AxisFactor>, SolverError> {
-    use rayon::prelude::*;
-    if let ([axis], [prior]) = (axes, priors) {
-        return Ok(vec![AxisFactor::alone(axis, prior)?]);
-    }
-    axes.par_iter().zip(priors).map(|(axis, prior)| AxisFactor::new(axis, prior)).collect()
+/// All axes at once, each on one rank. Collective.
+fn factorise(comm: &Comm, axes: &[Axis], priors: &[Prior]) -> Result<Vec<AxisFactor>> {
+    let factor = |axis: usize| match axes.len() {
+        1 => AxisFactor::alone(&axes[axis], &priors[axis]),
+        _ => AxisFactor::new(&axes[axis], &priors[axis]),
+    };
+    share(comm, priors, |axis| factor(axis).map_err(workload))
 }

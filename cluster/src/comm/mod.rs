@@ -1,7 +1,7 @@
 //! Ranks that talk to each other: one concrete handle, [`Comm`], over threads or MPI.
 //!
-//! Every collective is built from three transport primitives (all-gather, all-to-all, point to
-//! point), and every reduction adds in rank order on one owner: the sum of a given layout never
+//! Every collective is built from four transport primitives (all-gather, all-to-all, an exchange
+//! that runs beside other work, point to point), and every reduction adds in rank order on one owner: the sum of a given layout never
 //! depends on timing, and no call ever passes `MPI_IN_PLACE`.
 
 use std::cell::Cell;
@@ -31,6 +31,8 @@ trait Transport {
     fn recv(&self, from: usize) -> Result<Vec<u8>, CommError>;
     fn all_gather(&self, mine: &[u8]) -> Result<Vec<Vec<u8>>, CommError>;
     fn all_to_all(&self, parts: &[&[u8]]) -> Result<Vec<Vec<u8>>, CommError>;
+    /// Part `r` of `parts` goes to rank `r` and `into[r]` is filled by it, while `meanwhile` runs.
+    fn exchange(&self, parts: &[&[u8]], into: &mut [&mut [u8]], meanwhile: &mut dyn FnMut()) -> Result<(), CommError>;
     fn split(&self, color: usize, key: usize) -> Result<Rc<dyn Transport>, CommError>;
     /// Tell every rank that this one cannot go on. Does not return where the transport ends the
     /// process (MPI).
@@ -138,12 +140,62 @@ impl Comm {
     /// Part `r` of `parts` goes to rank `r`; returns what each rank sent here, in rank order.
     pub fn all_to_all<T: Pod>(&self, parts: &[&[T]]) -> Result<Vec<Vec<T>>, CommError> {
         assert_eq!(parts.len(), self.size(), "one part for each rank");
-        let sent: usize =
-            parts.iter().enumerate().filter(|(r, _)| *r != self.rank()).map(|(_, p)| size_of_val(*p)).sum();
-        self.count(sent);
+        self.count(self.size_for_others(parts));
         let bytes: Vec<&[u8]> = parts.iter().map(|p| bytemuck::cast_slice(p)).collect();
         let got = self.transport.all_to_all(&bytes)?;
         Ok(got.iter().map(|bytes| bytemuck::pod_collect_to_vec(bytes)).collect())
+    }
+
+    /// Part `r` of `parts` goes to rank `r`, and what rank `r` sends fills `into[r]`, while
+    /// `meanwhile` runs. Both sides know all lengths, so nothing else is sent and nothing is copied
+    /// on the way. `meanwhile` may use other communicators, but not this one.
+    ///
+    /// # Errors
+    /// A rank that is gone; [`CommError::Length`] where a rank sent something else.
+    pub fn exchange<T: Pod>(
+        &self,
+        parts: &[&[T]],
+        into: &mut [&mut [T]],
+        meanwhile: impl FnOnce(),
+    ) -> Result<(), CommError> {
+        assert_eq!((parts.len(), into.len()), (self.size(), self.size()), "one part for each rank");
+        assert_eq!(parts[self.rank()].len(), into[self.rank()].len(), "a rank sends itself what it expects");
+        self.count(self.size_for_others(parts));
+        let parts: Vec<&[u8]> = parts.iter().map(|p| bytemuck::cast_slice(p)).collect();
+        let mut into: Vec<&mut [u8]> = into.iter_mut().map(|p| bytemuck::cast_slice_mut(p)).collect();
+        let mut meanwhile = Some(meanwhile);
+        self.transport.exchange(&parts, &mut into, &mut || {
+            if let Some(work) = meanwhile.take() {
+                work();
+            }
+        })
+    }
+
+    fn size_for_others<T>(&self, parts: &[&[T]]) -> usize {
+        parts.iter().enumerate().filter(|(r, _)| *r != self.rank()).map(|(_, p)| size_of_val(*p)).sum()
+    }
+
+    /// As [`Comm::all_gather`] for long lists of which few ranks have one: every list is cut into a
+    /// piece for each rank, and all pass their pieces on. A rank sends `(own + all)·(P−1)/P` bytes, to
+    /// rounding, where an all-gather sends `own·(P−1)`.
+    pub fn share<T: Pod>(&self, mine: &[T]) -> Result<Vec<Vec<T>>, CommError> {
+        let size = self.size();
+        if size == 1 {
+            return Ok(vec![mine.to_vec()]);
+        }
+        let lengths: Vec<usize> = self.all_gather(&[mine.len() as u64])?.iter().map(|n| n[0] as usize).collect();
+        let pieces: Vec<&[T]> = (0..size).map(|r| &mine[block(mine.len(), r, size)]).collect();
+        let column = self.all_to_all(&pieces)?.concat();
+        let mut lists: Vec<Vec<T>> = lengths.iter().map(|n| Vec::with_capacity(*n)).collect();
+        for (r, column) in self.all_gather(&column)?.iter().enumerate() {
+            let mut rest = column.as_slice();
+            for (list, n) in lists.iter_mut().zip(&lengths) {
+                let (piece, others) = rest.split_at(block(*n, r, size).len());
+                list.extend_from_slice(piece);
+                rest = others;
+            }
+        }
+        Ok(lists)
     }
 
     /// The root's bytes, on every rank; the others pass anything (it is ignored).
@@ -242,6 +294,17 @@ impl Comm {
     pub fn all_max(&self, mine: u64) -> Result<u64, CommError> {
         Ok(self.all_gather(&[mine])?.iter().map(|v| v[0]).max().unwrap_or(mine))
     }
+}
+
+/// Bytes that `rank` sends in a [`Comm::share`] of lists with these numbers of items, each of `size` bytes.
+pub fn shared_bytes(lists: &[usize], rank: usize, size: usize) -> u64 {
+    let ranks = lists.len();
+    if ranks == 1 {
+        return 0;
+    }
+    let own = lists[rank] - block(lists[rank], rank, ranks).len();
+    let pieces: usize = lists.iter().map(|n| block(*n, rank, ranks).len()).sum();
+    (8 * (ranks - 1) + size * (own + pieces * (ranks - 1))) as u64
 }
 
 fn sum_in_order<T: Pod + std::ops::AddAssign>(parts: &[Vec<T>], out: &mut [T]) {

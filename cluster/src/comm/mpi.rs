@@ -9,7 +9,7 @@ use std::rc::Rc;
 use mpi::datatype::{Partition, PartitionMut};
 use mpi::environment::Universe;
 use mpi::topology::{Color, Communicator, SimpleCommunicator};
-use mpi::traits::{CommunicatorCollectives, Destination, Source};
+use mpi::traits::{CommunicatorCollectives, Destination, Equivalence, Source};
 
 use super::{Comm, CommError, Transport};
 use crate::error::{Error, Failure};
@@ -167,6 +167,42 @@ impl Transport for Mpi {
             return Ok(cut(&joined, &lengths));
         }
         self.pairwise(parts, &lengths)
+    }
+
+    fn exchange(&self, parts: &[&[u8]], into: &mut [&mut [u8]], meanwhile: &mut dyn FnMut()) -> Result<(), CommError> {
+        let me = self.rank();
+        mpi::request::scope(|scope| {
+            // Receives first, so that no message has to wait in a buffer of the library. Empty parts have no piece.
+            let (mut due, mut sent) = (Vec::new(), Vec::new());
+            for (from, out) in into.iter_mut().enumerate() {
+                if from == me {
+                    out.copy_from_slice(parts[me]);
+                    continue;
+                }
+                let sender = self.comm.process_at_rank(from as i32);
+                for piece in out.chunks_mut(self.limit) {
+                    let expected = piece.len();
+                    due.push((from, expected, sender.immediate_receive_into(scope, piece)));
+                }
+            }
+            for shift in 1..self.size() {
+                let to = (me + shift) % self.size();
+                let receiver = self.comm.process_at_rank(to as i32);
+                sent.extend(parts[to].chunks(self.limit).map(|piece| receiver.immediate_send(scope, piece)));
+            }
+            meanwhile();
+            let mut all = Ok(());
+            for (rank, expected, request) in due {
+                let got = request.wait().count(u8::equivalent_datatype()) as usize;
+                if got != expected {
+                    all = Err(CommError::Length { rank, got, expected });
+                }
+            }
+            for request in sent {
+                request.wait();
+            }
+            all
+        })
     }
 
     fn split(&self, color: usize, key: usize) -> Result<Rc<dyn Transport>, CommError> {

@@ -32,6 +32,66 @@ fn collectives_agree_with_their_definition_on_1_2_3_5_ranks() {
     }
 }
 
+/// Exchanges of different lengths (also none), one inside the other on other communicators, and the bytes counted.
+#[test]
+fn an_exchange_runs_beside_other_work() {
+    for n in [1, 2, 3, 5] {
+        let bytes = on_ranks(n, |comm| {
+            let me = comm.rank();
+            let other = comm.split(0, n - me)?;
+            let length = |from: usize, to: usize| (from + 2 * to) % 4;
+            let parts: Vec<Vec<f64>> = (0..n).map(|to| vec![(10 * me + to) as f64; length(me, to)]).collect();
+            let mut got: Vec<Vec<f64>> = (0..n).map(|from| vec![0.0; length(from, me)]).collect();
+            let mut sum = [me as u64];
+            let before = comm.traffic().bytes;
+            comm.exchange(
+                &parts.iter().map(Vec::as_slice).collect::<Vec<_>>(),
+                &mut got.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>(),
+                || other.all_sum(&mut sum).expect("nobody is gone"),
+            )?;
+            for (from, part) in got.iter().enumerate() {
+                assert_eq!(part, &vec![(10 * from + me) as f64; length(from, me)]);
+            }
+            assert_eq!(sum[0] as usize, n * (n - 1) / 2);
+            let due: usize = (0..n).filter(|to| *to != me).map(|to| 8 * length(me, to) + 8).sum();
+            assert_eq!((comm.traffic().bytes - before) as usize, due);
+            Ok(())
+        });
+        assert_eq!(bytes.len(), n);
+    }
+}
+
+#[test]
+fn a_shared_list_sends_a_piece_to_each_and_all_pass_theirs_on() {
+    for n in [1, 2, 3, 5] {
+        let sent = on_ranks(n, |comm| {
+            let list = |r: usize| vec![r as f64; if r < 2 { 30 * (r + 1) } else { 0 }];
+            let lists = comm.share(&list(comm.rank()))?;
+            assert_eq!(lists, (0..n).map(list).collect::<Vec<_>>());
+            Ok(comm.traffic().bytes as usize)
+        });
+        if n == 5 {
+            let rest = 8 * 4;
+            assert_eq!(sent[1], 8 * 4 * (60 / 5 + 90 / 5) + rest);
+            assert_eq!(sent[4], 8 * 4 * (90 / 5) + rest);
+        }
+    }
+}
+
+#[test]
+fn a_part_of_another_length_is_refused() {
+    let results = run_threads(2, |comm| {
+        let (one, mut got) = ([1.0f64; 3], [0.0; 3]);
+        let me = comm.rank();
+        let mut into: [&mut [f64]; 2] = [&mut [], &mut []];
+        into[1 - me] = &mut got[..3 - me];
+        let mut parts: [&[f64]; 2] = [&[], &[]];
+        parts[1 - me] = &one;
+        Ok(comm.exchange(&parts, &mut into, || ())?)
+    });
+    assert!(results[1].as_ref().is_err_and(|e| e.to_string().contains("24 bytes where 16 were due")));
+}
+
 #[test]
 fn sums_are_equal_on_all_ranks_for_short_and_long_vectors() {
     for (n, length) in [(2, 3), (3, 5000), (5, 1001)] {

@@ -94,6 +94,25 @@ impl Transport for Threads {
         (0..self.size()).map(|from| self.recv(from)).collect()
     }
 
+    fn exchange(&self, parts: &[&[u8]], into: &mut [&mut [u8]], meanwhile: &mut dyn FnMut()) -> Result<(), CommError> {
+        for (to, part) in parts.iter().enumerate().filter(|(to, _)| *to != self.me) {
+            self.post(to, (*part).into());
+        }
+        meanwhile();
+        for (from, out) in into.iter_mut().enumerate() {
+            if from == self.me {
+                out.copy_from_slice(parts[from]);
+                continue;
+            }
+            let letter = self.take(from)?;
+            if letter.len() != out.len() {
+                return Err(CommError::Length { rank: from, got: letter.len(), expected: out.len() });
+            }
+            out.copy_from_slice(&letter);
+        }
+        Ok(())
+    }
+
     fn split(&self, color: usize, key: usize) -> Result<Rc<dyn Transport>, CommError> {
         let mine: Vec<u8> = bytemuck::cast_slice(&[color as u64, key as u64]).to_vec();
         let mut group: Vec<(u64, usize)> = Vec::new();
