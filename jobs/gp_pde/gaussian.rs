@@ -67,9 +67,12 @@ impl Gaussian {
         (0..solved.ncols()).map(|i| solved.col(i).norm_l2()).collect()
     }
 
-    /// A draw, given n independent standard normal numbers.
-    pub fn sample(&self, normal: &[f64]) -> Vec<f64> {
-        let mut x = Mat::from_fn(self.len(), 1, |i, _| normal[i]);
+    /// A draw, given `Aᵀ e₁ + e₂` for independent standard normal e₁ (a number a row) and e₂ (a number an unknown): the
+    /// posterior's mean for perturbed data and a perturbed prior has its covariance (Papandreou and Yuille 2010). Unlike
+    /// `R⁻¹ e` it is the same function whatever basis the unknowns are in.
+    pub fn sample(&self, perturbation: &[f64]) -> Vec<f64> {
+        let mut x = Mat::from_fn(self.len(), 1, |i, _| perturbation[i]);
+        self.r.transpose().solve_lower_triangular_in_place(x.as_mut());
         self.r.solve_upper_triangular_in_place(x.as_mut());
         (0..self.len()).map(|i| self.mean[i] + x[(i, 0)]).collect()
     }
@@ -143,8 +146,8 @@ mod tests {
         });
         for other in parts {
             let other = other.unwrap();
-            let normal: Vec<f64> = (0..n).map(|i| (i as f64).cos()).collect();
-            let (a, b) = (one.sample(&normal), other.sample(&normal));
+            let perturbation: Vec<f64> = (0..n).map(|i| (i as f64).cos()).collect();
+            let (a, b) = (one.sample(&perturbation), other.sample(&perturbation));
             assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-13));
             assert!((one.misfit - other.misfit).abs() < 1e-12);
         }
@@ -152,10 +155,13 @@ mod tests {
         let variance = root.row(1).iter().map(|v| v * v).sum::<f64>();
         let random = Philox::new(1, 2);
         let draws = 20_000;
-        let sum: f64 = (0..draws)
-            .map(|s| one.sample(&(0..n).map(|i| random.normal((s * n + i) as u64)).collect::<Vec<_>>())[1])
-            .map(|x| (x - one.mean[1]).powi(2))
-            .sum();
+        let a = rows.subcols(0, n);
+        let draw = |s: usize| {
+            let normal = |i: usize| random.normal((s * (m + n) + i) as u64);
+            let perturbation = |j: usize| normal(m + j) + (0..m).map(|i| a[(i, j)] * normal(i)).sum::<f64>();
+            one.sample(&(0..n).map(perturbation).collect::<Vec<_>>())[1]
+        };
+        let sum: f64 = (0..draws).map(|s| (draw(s) - one.mean[1]).powi(2)).sum();
         // The relative deviation of a variance from 20 000 draws is 0.01; five of them.
         assert!((sum / draws as f64 / variance - 1.0).abs() < 0.05);
     }

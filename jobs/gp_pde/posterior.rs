@@ -31,7 +31,7 @@ const WORTH: f64 = 0.5;
 const INTERVAL: f64 = 1.959_963_985;
 /// Points of each axis at which intervals are compared with a known solution, by number of axes.
 const COVERED: [usize; 4] = [499, 23, 11, 7];
-/// Random stream of the first sample; one more for each.
+/// Random streams of the first sample; two more for each.
 const STREAM_SAMPLES: u64 = 1 << 20;
 
 /// A posterior under way.
@@ -144,14 +144,19 @@ impl Posterior {
 
     /// The unknowns in the model's bases.
     fn unknowns(&self, model: &Model) -> Result<Vec<f64>> {
+        self.projected(model, self.amplitudes.clone(), &self.constants)
+    }
+
+    /// From whitened amplitudes of all features to the model's unknowns.
+    fn projected(&self, model: &Model, amplitudes: Vec<f64>, constants: &[f64]) -> Result<Vec<f64>> {
         let shape = self.extents.iter().map(|m| 2 * *m as usize).collect();
-        let mut z = Tensor::new(&Device::cpu(), shape, self.amplitudes.clone())?;
+        let mut z = Tensor::new(&Device::cpu(), shape, amplitudes)?;
         for (axis, basis) in model.bases.iter().enumerate() {
             let w = basis.orthonormal();
             z = z.times(&Device::cpu(), axis, &mut matrix(&Device::cpu(), &w.transpose().to_owned())?)?;
         }
         let mut x = z.values.into_vec();
-        x.extend(&self.constants);
+        x.extend(constants);
         Ok(x)
     }
 
@@ -369,14 +374,28 @@ impl Posterior {
             return Ok(());
         }
         let mine = ctx.comm.block(samples);
+        let rows = model.linearised(&self.data, x)?;
+        let zero = vec![0; shape.len()];
         let mut values = Vec::new();
-        for s in mine.clone() {
-            let random = Philox::new(ctx.seed, STREAM_SAMPLES + s as u64);
-            let normal: Vec<f64> = (0..x.len() as u64).map(|i| random.normal(i)).collect();
+        for s in 0..samples {
+            // Perturbations are numbered by row and by feature: no basis and no layout shows in a draw.
+            let of_rows = Philox::new(ctx.seed, STREAM_SAMPLES + 2 * s as u64);
+            let of_features = Philox::new(ctx.seed, STREAM_SAMPLES + 2 * s as u64 + 1);
+            let e = model.for_rows(&self.data, |i| of_rows.normal(i));
+            let mut perturbation: Vec<f64> =
+                (0..x.len()).map(|j| (0..e.len()).map(|i| rows[(i, j)] * e[i]).sum::<f64>()).collect();
+            ctx.comm.all_sum(&mut perturbation)?;
+            if !mine.contains(&s) {
+                continue;
+            }
+            let normal: Vec<f64> =
+                (0..(self.n_features() + self.constants.len()) as u64).map(|i| of_features.normal(i)).collect();
+            let (features, constants) = normal.split_at(self.n_features());
+            let of_prior = self.projected(model, features.to_vec(), constants)?;
+            perturbation.iter_mut().zip(of_prior).for_each(|(p, e)| *p += e);
             // At the mode, which is the mean of the last fit up to the tolerance of the search.
-            let draw: Vec<f64> =
-                fit.sample(&normal).iter().zip(&fit.mean).zip(x).map(|((s, m), x)| s - m + x).collect();
-            let zero = vec![0; shape.len()];
+            let draw = fit.sample(&perturbation);
+            let draw: Vec<f64> = draw.iter().zip(&fit.mean).zip(x).map(|((s, m), x)| s - m + x).collect();
             values.extend(model.on_grid(&self.data.problem, &grid.points, &zero, &draw)?);
         }
         let many: Vec<usize> = std::iter::once(samples).chain(shape.iter().copied()).collect();
