@@ -29,6 +29,8 @@ pub const CONTINUATION: u64 = 24;
 const WORTH: f64 = 0.5;
 /// Lines that are there take away more: what a few waves fit by chance lowers the residual, not the error.
 const WORTH_OF_LINES: f64 = 0.1;
+/// Residual from which on lines are looked for.
+const BAD_ENOUGH: f64 = 1e-7;
 /// Residual of Newton's method, relative to the solution, that is rounding.
 const CONVERGED: f64 = 1e-13;
 /// Points of each axis at which the residual is held out, by number of axes.
@@ -382,7 +384,7 @@ impl Collocation {
                 None => Solver::new(&ctx.device, &self.layout, &problem, &self.now.priors())?,
             };
             Some(self.reweighted(ctx, &solver)?)
-        } else if self.refined < REFINEMENTS && (self.refined == 0 || worth) && self.spec.solver.sweeps > 0 {
+        } else if self.may_refine(worth) {
             self.refined += 1;
             self.with_lines(ctx, &problem)?
         } else {
@@ -396,6 +398,13 @@ impl Collocation {
             }
             None => self.end_window(ctx, problem, solver),
         }
+    }
+
+    /// Whether lines are put where the solution has them: at first only if it is bad enough that rounding does not decide
+    /// where they are, then as long as it is worth it.
+    fn may_refine(&self, worth: bool) -> bool {
+        let go_on = if self.refined == 0 { self.best.residual > BAD_ENOUGH } else { worth };
+        go_on && self.refined < REFINEMENTS && self.spec.solver.sweeps > 0
     }
 
     /// Keeps the results of the window and starts the next; whether there is none. Collective.
@@ -493,7 +502,7 @@ impl Collocation {
                 let mut field = self.along(axis, self.by_case().nth(case).unwrap_or_default())?;
                 sum += lines::gram(&ctx.comm, axis, &mut field)?;
             }
-            if let Some(prior) = lines::refined(of_axis, &sum, &priors[axis], flat) {
+            if let Some(prior) = lines::refined(of_axis, &sum, (&priors[axis], flat), self.now.residual) {
                 (priors[axis], any) = (prior, true);
             }
         }

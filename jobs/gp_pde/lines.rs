@@ -24,8 +24,8 @@ const LINE: f64 = 1e-8;
 const VAIN: usize = 3;
 /// Deviation of the background, relative to the heaviest line's.
 const BACKGROUND: f64 = 1e-5;
-/// Noise of a node's value, relative to the field, for the fit.
-const NOISE: f64 = 1e-11;
+/// Noise of a node's value for the fit: a part of the residual, but so much above rounding that this decides nothing.
+const NOISE: (f64, f64) = (1e-2, 1e-10);
 /// Gauss-Newton steps.
 const STEPS: usize = 12;
 /// A step moves a frequency by this part of a bin at most.
@@ -52,15 +52,16 @@ pub fn gram(comm: &Comm, axis: usize, field: &mut Tensor) -> Result<Mat<f64>> {
 }
 
 /// A prior with lines where the field has them, over a weak background of the frequencies of `flat`; `None` where the
-/// spectrum learned so far has no lines, or too many for the nodes. The same on every rank.
-pub fn refined(axis: &Axis, gram: &Mat<f64>, learned: &Prior, flat: &Prior) -> Option<Prior> {
+/// spectrum learned so far has no lines, or too many for the nodes. `residual` is that of the equation between the nodes.
+/// The same on every rank.
+pub fn refined(axis: &Axis, gram: &Mat<f64>, (learned, flat): (&Prior, &Prior), residual: f64) -> Option<Prior> {
     let n = axis.nodes.len();
     let bin = 1.0 / axis.length;
     let candidates = peaks(learned, bin);
     if axis.periodic || candidates.is_empty() {
         return None;
     }
-    let fit = Fit::new(axis, gram, flat)?;
+    let fit = Fit::new(axis, gram, flat, (NOISE.0 * residual).max(NOISE.1))?;
     // The heaviest first; a further line has to take away half of what is left.
     let mut best: Option<(Vec<f64>, Projection)> = None;
     let mut vain = 0;
@@ -132,7 +133,7 @@ struct Projection {
 }
 
 impl Fit {
-    fn new(axis: &Axis, gram: &Mat<f64>, flat: &Prior) -> Option<Self> {
+    fn new(axis: &Axis, gram: &Mat<f64>, flat: &Prior, noise: f64) -> Option<Self> {
         let n = gram.nrows();
         let eigen = gram.self_adjoint_eigen(Side::Lower).ok()?;
         let values: Vec<f64> = eigen.S().column_vector().iter().map(|v| v.max(0.0).sqrt()).collect();
@@ -144,7 +145,7 @@ impl Fit {
         let phi = flat.features(&axis.nodes, 0);
         let scale = BACKGROUND * BACKGROUND / flat.n_features() as f64;
         let mut covariance = &phi * phi.transpose() * faer::Scale(scale);
-        (0..n).for_each(|i| covariance[(i, i)] += NOISE * NOISE);
+        (0..n).for_each(|i| covariance[(i, i)] += noise * noise);
         let factor = covariance.llt(Side::Lower).ok()?.L().to_owned();
         factor.solve_lower_triangular_in_place(columns.as_mut());
         Some(Self { nodes: axis.nodes.clone(), factor, columns })
@@ -237,7 +238,7 @@ mod tests {
         for (xi, s) in learned.frequencies.iter().zip(&mut learned.scales) {
             *s = if truth.iter().any(|t| (xi - t).abs() < 0.3 / length) { 1.0 } else { 1e-7 };
         }
-        let prior = refined(&axis, &gram, &learned, &flat).expect("there are lines");
+        let prior = refined(&axis, &gram, (&learned, &flat), 1e-6).expect("there are lines");
         for truth in truth {
             let off = prior.frequencies[flat.frequencies.len()..].iter().map(|f| (f - truth).abs()).fold(9.0, f64::min);
             assert!(off < 3e-7, "{truth}: {off:e}");

@@ -55,8 +55,9 @@ pub fn bench(sh: &Shell, args: &Args) -> Result<()> {
     let peers = python::environment(sh, Path::new("target/peers"), &WHEELS)?;
     say::heading("Release build");
     say::run(cmd!(sh, "cargo build --release"))?;
-    // Measures kernels alone, without the job around them.
-    say::run(cmd!(sh, "cargo build --release --package convoke-kernels --example bench_projector"))?;
+    // They measure kernels alone, without the job around them.
+    let kernels = ["--example", "bench_projector", "--example", "bench_kronecker"];
+    say::run(cmd!(sh, "cargo build --release --package convoke-kernels {kernels...}"))?;
     let (python, convoke, release) =
         (&peers.python, root.join("target/release/convoke"), root.join(BUILT).join("release"));
     let quick = args.quick.then_some("--quick");

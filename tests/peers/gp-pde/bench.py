@@ -96,6 +96,10 @@ def main() -> None:
         ranks = measure_ranks(arguments.convoke, size, repeats, of_ranks)
         after = [plain(RANKS_NOTE.format(repeats=repeats))]
         say(after)
+        kernels = of_kernels(arguments.convoke)
+        if kernels:
+            print(kernels)
+            after.append(f"```text\n{kernels}\n```")
     loads.append(os.getloadavg()[0])
     load = (f"Load of a minute {loads[0]:.1f} before, {loads[-1]:.1f} after, up to {max(loads):.1f} between, "
             f"on {os.cpu_count()} cores.")
@@ -105,6 +109,14 @@ def main() -> None:
         arguments.markdown.write_text("\n\n".join(part for part in parts if part) + "\n")
     if arguments.json:
         arguments.json.write_text(json.dumps({"load": load, "rows": rows, "ranks": ranks}, indent=1))
+
+
+def of_kernels(convoke: Path) -> str:
+    """Rates of the mode products beside the machine's own, where the example is built beside the program."""
+    example = convoke.parent / "examples" / "bench_kronecker"
+    if not example.exists():
+        return ""
+    return subprocess.run([example], check=True, capture_output=True, text=True).stdout.strip()
 
 
 def measure(convoke: Path, path: Path, iterations: int, missing: list) -> dict:
