@@ -260,12 +260,13 @@ fn derivatives_and_own_points() {
         };
         for (i, got) in read("u_xy").iter().enumerate() {
             let (x, y) = ((i / 5) as f64 / 6.0, (i % 5) as f64 / 4.0);
-            assert!((got - exact(x, y)).abs() < 1e-8, "{got} at {x} {y}");
+            // Each derivative costs up to the square of the number of points at the ends (Markov's inequality).
+            assert!((got - exact(x, y)).abs() < 1e-6, "{got} at {x} {y}");
         }
         for (i, at) in points.chunks(2).enumerate() {
             let u = read("solution_at_points")[i];
             assert!((u - (9.0 * at[0]).sin() * (7.0 * at[1]).cos()).abs() < 1e-10, "{u}");
-            assert!((read("u_xy_at_points")[i] - exact(at[0], at[1])).abs() < 1e-8);
+            assert!((read("u_xy_at_points")[i] - exact(at[0], at[1])).abs() < 1e-6);
         }
     }
 }
