@@ -17,6 +17,8 @@ use convoke_kernels::{Device, gpu::emulation};
 
 /// Differences that only the order of a sum can make, relative to the largest element.
 const ROUNDING: f64 = 2e-5;
+/// The same of a solve in f64, where conditioning multiplies it: 2e-12 is measured.
+const ROUNDING_F64: f64 = 1e-10;
 
 /// A job file of a workload, in a directory where its inputs may lie.
 struct Case {
@@ -180,11 +182,51 @@ fn an_emulated_gpu_gives_the_cpus_result() {
         Ok(library) => library,
         Err(error) => return common_skip("emulation", &Error::from(error)),
     };
+    let device = Device::emulated(&library).expect("the library was just compiled");
+    let dirs = (scratch.path().join("cpu"), scratch.path().join("gpu"));
+    let on_both = |case: &Case| {
+        for (device, dir) in [(Device::cpu(), &dirs.0), (device.clone(), &dirs.1)] {
+            let _ = std::fs::remove_dir_all(dir);
+            first(on_ranks(case, 1, &new(case, dir), &Options { device: Some(device), ..options() }));
+        }
+    };
     for case in cases().into_iter().take(1) {
-        let (cpu, gpu) = (scratch.path().join("cpu"), scratch.path().join("gpu"));
-        first(on_ranks(&case, 1, &new(&case, &cpu), &Options { device: Some(Device::cpu()), ..options() }));
-        let device = Some(Device::emulated(&library).expect("the library was just compiled"));
-        first(on_ranks(&case, 1, &new(&case, &gpu), &Options { device, ..options() }));
-        assert_equal(&cpu, &gpu, &case.label);
+        on_both(&case);
+        assert_equal(&dirs.0, &dirs.1, &case.label);
     }
+    for case in small_equations() {
+        on_both(&case);
+        let solution = |dir: &Path| -> Vec<f64> {
+            Reader::open(dir.join("result.h5")).expect("a result").read("/result/solution").expect("a solution")
+        };
+        let (cpu, gpu) = (solution(&dirs.0), solution(&dirs.1));
+        assert_eq!(cpu.len(), gpu.len());
+        let largest = cpu.iter().fold(0f64, |m, v| m.max(v.abs()));
+        let difference = cpu.iter().zip(&gpu).fold(0f64, |m, (a, b)| m.max((a - b).abs())) / largest;
+        assert!(difference <= ROUNDING_F64, "{}: differs by {difference:e} of the largest value", case.label);
+    }
+}
+
+/// Job files of gp-pde made small enough for an emulated GPU.
+fn small_equations() -> Vec<Case> {
+    let entry = REGISTRY.iter().find(|entry| entry.name == "gp-pde").expect("it is registered");
+    let small = |name: &str, changes: &[(&str, &str)]| {
+        let (_, text) = entry.jobs.iter().find(|(job, _)| *job == name).expect("a job file of this name");
+        let mut text = (*text).to_owned();
+        for (from, to) in changes {
+            assert!(text.contains(from), "{name} has no `{from}`");
+            text = text.replace(from, to);
+        }
+        let text = JobText { path: Path::new(name).with_extension("toml"), text };
+        Case { entry, text, label: format!("a small {name}") }
+    };
+    let waves = ("sin(36*x)*cos(30*y)*sin(33*z)", "sin(6*x)*cos(5*y)*sin(7*z)");
+    vec![
+        // Three modes, all with eigenvectors; GMRES.
+        small("allen-cahn-3d", &[("points = 48", "points = 12"), waves]),
+        // Two derivatives in the Jacobian; the axis of time is inverted on the CPU.
+        small("burgers", &[("points = 40", "points = 13"), ("points = 70", "points = 21"), ("4*pi", "2*pi")]),
+        // One solve, close to indefinite modes: 2e-12, the others 2e-14.
+        small("helmholtz-2d", &[("points = 96", "points = 40")]),
+    ]
 }

@@ -79,10 +79,10 @@ impl Sender<'_> {
 
     /// A step of Newton's method that tried `trials` lengths.
     pub fn newton(&self, reads: Reads, iterations: usize, trials: usize) -> u64 {
-        let slopes = reads.rest as u64 * self.up() + self.sum(2);
-        let before = self.residual(reads) + 2 * self.sum(1);
+        // The slopes are those of the derivatives that the residual reads.
+        let before = self.sum(2) + self.residual(reads) + 2 * self.sum(1);
         let trial = self.residual(reads) + 2 * self.sum(1);
-        slopes + before + self.gmres(reads, iterations) + trials as u64 * trial
+        before + self.gmres(reads, iterations) + trials as u64 * trial
     }
 
     /// The residual held out at these points.

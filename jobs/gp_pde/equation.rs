@@ -11,6 +11,7 @@ use convoke_kernels::pointwise::{Input, Program};
 use convoke_kernels::{Buffer, Device};
 
 use super::arrays::GridFunction;
+use super::grid::Grid;
 use crate::expression::{Graph, NodeId, Variable, compile};
 
 /// A partial derivative of the unknown: an order for each axis.
@@ -90,22 +91,26 @@ impl JetProgram {
         jets: &mut [Buffer<f64>],
         constants: &[f64],
     ) -> Result<Vec<Buffer<f64>>> {
-        let n: usize = grid.iter().map(Vec::len).product();
-        let buffer = |values: Vec<f64>| Buffer::from_vec(device, values);
-        let mut axes: Vec<Buffer<f64>> =
-            grid.iter().map(|x| buffer(x.clone())).collect::<std::result::Result<_, _>>()?;
-        let mut arrays = Vec::new();
-        for array in &self.arrays {
-            arrays.push(buffer(array.on(grid)?)?);
-        }
-        let mut inputs = Vec::new();
-        for (axis, values) in axes.iter_mut().enumerate() {
-            let stride = grid[axis + 1..].iter().map(Vec::len).product();
-            inputs.push(Input::Axis { values, stride });
-        }
-        inputs.extend(jets.iter_mut().map(Input::Field));
+        let mut jets: Vec<&mut Buffer<f64>> = jets.iter_mut().collect();
+        self.run_on(device, &mut Grid::new(device, grid.clone())?, &mut jets, constants)
+    }
+
+    /// As [`JetProgram::run_with`], on a grid that is kept for more runs.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn run_on(
+        &self,
+        device: &Device,
+        grid: &mut Grid,
+        jets: &mut [&mut Buffer<f64>],
+        constants: &[f64],
+    ) -> Result<Vec<Buffer<f64>>> {
+        let n = grid.len();
+        let (mut inputs, arrays) = grid.inputs(device, &self.arrays)?;
+        inputs.extend(jets.iter_mut().map(|jet| Input::Field(jet)));
         inputs.extend(self.constants.iter().map(|i| Input::Scalar(constants[*i])));
-        inputs.extend(arrays.iter_mut().map(Input::Field));
+        inputs.extend(arrays);
         let mut outputs: Vec<Buffer<f64>> =
             (0..self.program.n_outputs()).map(|_| Buffer::zeros(device, n)).collect::<std::result::Result<_, _>>()?;
         let mut slots: Vec<&mut Buffer<f64>> = outputs.iter_mut().collect();

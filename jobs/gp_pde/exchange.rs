@@ -4,37 +4,35 @@
 use std::ops::Range;
 
 use convoke_cluster::{Comm, Result};
+use convoke_kernels::kronecker::{pack, unpack};
+use convoke_kernels::{Buffer, Device};
 
-/// Cuts every line into `ranges` and puts those of each range together. Ranges follow on each other.
-pub fn deal(values: Vec<f64>, line: usize, ranges: &[Range<usize>]) -> Vec<f64> {
+/// Cuts every line into `ranges` and puts those of each range together, on the device; messages are sent from the host.
+/// Ranges follow on each other.
+///
+/// # Errors
+/// Where the device fails.
+pub fn deal(device: &Device, mut values: Buffer<f64>, line: usize, ranges: &[Range<usize>]) -> Result<Vec<f64>> {
     if values.is_empty() || ranges.iter().any(|r| r.len() == line) {
-        return values; // one range has it all
+        return Ok(values.into_vec()); // one range has it all
     }
-    let mut out = Vec::with_capacity(values.len());
-    for range in ranges.iter().filter(|r| !r.is_empty()) {
-        for line in values.chunks_exact(line) {
-            out.extend_from_slice(&line[range.clone()]);
-        }
-    }
-    out
+    let mut packed = Buffer::zeros(device, values.len())?;
+    pack(device, (values.len() / line, line, 1), ranges, &mut values, &mut packed)?;
+    Ok(packed.into_vec())
 }
 
 /// The way back of [`deal`].
-pub fn interleave(values: Vec<f64>, line: usize, ranges: &[Range<usize>]) -> Vec<f64> {
-    if values.is_empty() || ranges.iter().any(|r| r.len() == line) {
-        return values;
+///
+/// # Errors
+/// Where the device fails.
+pub fn interleave(device: &Device, values: Vec<f64>, line: usize, ranges: &[Range<usize>]) -> Result<Buffer<f64>> {
+    let mut packed = Buffer::from_vec(device, values)?;
+    if packed.is_empty() || ranges.iter().any(|r| r.len() == line) {
+        return Ok(packed);
     }
-    let lines = values.len() / line;
-    let mut out = vec![0.0; values.len()];
-    let mut rest = values.as_slice();
-    for range in ranges.iter().filter(|r| !r.is_empty()) {
-        let (part, others) = rest.split_at(lines * range.len());
-        for (line, part) in out.chunks_exact_mut(line).zip(part.chunks_exact(range.len())) {
-            line[range.clone()].copy_from_slice(part);
-        }
-        rest = others;
-    }
-    out
+    let mut values = Buffer::zeros(device, packed.len())?;
+    unpack(device, (packed.len() / line, line, 1), ranges, &mut packed, &mut values)?;
+    Ok(values)
 }
 
 /// Consecutive parts of these lengths.

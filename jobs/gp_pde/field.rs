@@ -83,7 +83,8 @@ pub fn whole_mode(layout: &Layout, shape: &[usize], mode: usize, mine: &[f64]) -
         let sent: Vec<usize> = columns.iter().map(|c| local[0] * c.len()).collect();
         let here = columns[slab].len();
         let due: Vec<usize> = (0..grid.slabs).map(|s| block(n, s, grid.slabs).len() * here).collect();
-        let values = swap(&layout.slabs, &deal(mine.to_vec(), row, &columns), &sent, &due)?;
+        let mine = Buffer::from_vec(&host, mine.to_vec())?;
+        let values = swap(&layout.slabs, &deal(&host, mine, row, &columns)?, &sent, &due)?;
         return Tensor::new(&host, vec![n, here], values);
     }
     if mode + 1 == shape.len() && grid.groups > 1 {
@@ -92,10 +93,10 @@ pub fn whole_mode(layout: &Layout, shape: &[usize], mode: usize, mine: &[f64]) -
         let columns: Vec<Range<usize>> = (0..grid.groups).map(|g| block(n, g, grid.groups)).collect();
         let here = block(lines, group, grid.groups).len();
         let due: Vec<usize> = columns.iter().map(|c| here * c.len()).collect();
-        let values = interleave(swap(&layout.groups, mine, &sent, &due)?, n, &columns);
+        let values = interleave(&host, swap(&layout.groups, mine, &sent, &due)?, n, &columns)?;
         local[..mode].fill(1);
         (local[0], local[mode]) = (here, n);
-        return Tensor::new(&host, local, values);
+        return Ok(Tensor { shape: local, values });
     }
     Tensor::new(&host, local, mine.to_vec())
 }

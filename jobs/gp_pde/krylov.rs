@@ -2,7 +2,7 @@
 //! second brings the norm along: what it takes off is known by Pythagoras.
 
 use convoke_cluster::{Comm, Result};
-use convoke_kernels::kronecker::{add_combination, dots};
+use convoke_kernels::kronecker::{add_combination, dots, norm_squared, scale};
 use convoke_kernels::{Buffer, Device};
 
 /// Iterations between restarts: vectors that are kept. The job files need 2 to 18.
@@ -44,7 +44,7 @@ pub fn gmres(system: &mut impl Krylov, b: &mut Buffer<f64>, tolerance: f64) -> R
         if beta <= target || beta == 0.0 {
             break;
         }
-        scale(&mut r, 1.0 / beta);
+        scale(&device, 1.0 / beta, &mut r)?;
         let mut basis = vec![r];
         let mut columns: Vec<Vec<f64>> = Vec::new();
         let mut rotations: Vec<(f64, f64)> = Vec::new();
@@ -73,7 +73,7 @@ pub fn gmres(system: &mut impl Krylov, b: &mut Buffer<f64>, tolerance: f64) -> R
             if below <= f64::EPSILON * length {
                 break;
             }
-            scale(&mut w, 1.0 / below);
+            scale(&device, 1.0 / below, &mut w)?;
             basis.push(w);
         }
         let mut y = vec![0.0; columns.len()];
@@ -102,7 +102,7 @@ fn project(
     let device = system.device();
     let mut h = dots(device, basis, w)?;
     if with_norm {
-        h.extend(dots(device, &mut [w.duplicate()?], w)?);
+        h.push(norm_squared(device, w)?);
     }
     system.comm().all_sum(&mut h)?;
     let before = if with_norm { h.pop().unwrap_or(0.0) } else { 0.0 };
@@ -124,14 +124,9 @@ pub fn reduction_bytes(iterations: usize, ranks: usize) -> u64 {
 }
 
 fn norm(system: &impl Krylov, x: &mut Buffer<f64>) -> Result<f64> {
-    let mut copy = [x.duplicate()?];
-    let mut sum = dots(system.device(), &mut copy, x)?;
+    let mut sum = [norm_squared(system.device(), x)?];
     system.comm().all_sum(&mut sum)?;
     Ok(sum[0].sqrt())
-}
-
-fn scale(x: &mut Buffer<f64>, factor: f64) {
-    x.host_mut().iter_mut().for_each(|x| *x *= factor);
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub mod features;
 pub mod field;
 mod finished;
 pub mod gaussian;
+pub mod grid;
 mod jobs;
 pub mod krylov;
 pub mod layout;

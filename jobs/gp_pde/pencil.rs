@@ -93,12 +93,11 @@ impl Way<'_> {
         (line, send): (usize, &[Range<usize>]),
         (lines, ranges): (usize, &[Range<usize>]),
     ) -> Result<Buffer<f64>> {
-        let x = x.into_vec();
         let lengths: Vec<usize> = send.iter().map(|r| x.len() / line.max(1) * r.len()).collect();
         let due: Vec<usize> = ranges.iter().map(|r| lines * r.len()).collect();
-        let received = swap(&self.layout.groups, &deal(x, line, send), &lengths, &due)?;
+        let received = swap(&self.layout.groups, &deal(self.device, x, line, send)?, &lengths, &due)?;
         let line = ranges.last().map_or(0, |r| r.end);
-        Ok(Buffer::from_vec(self.device, interleave(received, line, ranges))?)
+        interleave(self.device, received, line, ranges)
     }
 }
 

@@ -302,7 +302,7 @@ impl Case {
             true => 2,
             false => {
                 let Reads { rest, jacobian, .. } = self.reads;
-                2 + rest + (1 + EXPECTED.trials) * (rest + 1) + EXPECTED.iterations * (jacobian + 1)
+                2 + (1 + EXPECTED.trials) * (rest + 1) + EXPECTED.iterations * (jacobian + 1)
             }
         };
         plan.work = (usual.priors * usual.steps * ways as u64) as f64 * way;

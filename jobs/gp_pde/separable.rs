@@ -243,7 +243,8 @@ impl Separable {
         self.lu.as_ref().map(|(lu, _)| lu)
     }
 
-    /// `y ← (A₁ ⊕ A₂ ⊕ … + constant + shift)⁻¹ y`.
+    /// `y ← (A₁ ⊕ A₂ ⊕ … + constant + shift)⁻¹ y`. On the device where all modes have eigenvalues; a back substitution and the
+    /// factors of a full operator stay on the CPU: each entry waits for those before it, and there is little of it.
     ///
     /// # Errors
     /// Where the device fails or the length is wrong.

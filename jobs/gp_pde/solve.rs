@@ -3,9 +3,12 @@
 //! With `u = w + G` (G the lift), the coefficients y of w solve `S y + Uᵀ (S G + N(w + G)) = 0`, where S is the separable
 //! operator. Newton's method works on this equation multiplied by `(S + σ)⁻¹`, σ the mean of ∂N/∂u, so that what GMRES
 //! sees is the identity plus a smoothing operator.
+//!
+//! On one rank a step stays on the device: only dot products and one sum along an axis come to the host (and all that a
+//! mode without eigenvectors inverts, see `separable`). Over ranks, what travels passes through the host.
 
 use convoke_cluster::{Comm, Error, Result};
-use convoke_kernels::kronecker::{add_combination, dots};
+use convoke_kernels::kronecker::{Matrix, add_combination, add_product, mode_product, multiply, norm_squared, scale};
 use convoke_kernels::{Buffer, Device};
 use faer::Mat;
 
@@ -13,6 +16,7 @@ use super::basis::{AxisAt, Basis};
 use super::equation::{Coordinates, Equation, MultiIndex};
 use super::factor::{Axis, AxisFactor};
 use super::features::Prior;
+use super::grid::Grid;
 use super::krylov::{Krylov, gmres};
 use super::layout::Layout;
 use super::lift::{Faces, contract};
@@ -65,8 +69,8 @@ pub struct Solver {
     separable: Separable,
     transforms: Transforms,
     nodes: PointSet,
-    /// Coordinates of the nodes that are here.
-    grid: Coordinates,
+    /// The nodes that are here.
+    grid: Grid,
     /// What differs by case.
     cases: Vec<Case>,
     /// The case at work.
@@ -83,11 +87,11 @@ struct Case {
     /// Values of the constants that programs read.
     constants: Vec<f64>,
     /// The lift at the nodes that are here.
-    lift: Vec<f64>,
+    lift: Buffer<f64>,
     /// The separable operator applied to the lift.
-    fixed: Vec<f64>,
+    fixed: Buffer<f64>,
     /// Derivatives of the lift that `N` reads.
-    rest_lifts: Vec<Vec<f64>>,
+    rest_lifts: Vec<Buffer<f64>>,
 }
 
 /// What one Newton step did.
@@ -139,7 +143,7 @@ impl Solver {
         let mut solver = Self {
             device: device.clone(),
             comm: comm.clone(),
-            grid: problem.coordinates(&local),
+            grid: Grid::new(device, problem.coordinates(&local))?,
             separable,
             transforms,
             nodes,
@@ -170,13 +174,14 @@ impl Solver {
             for (order, coefficient) in terms {
                 let mut orders = zero.clone();
                 orders[axis] = *order;
-                let c = coefficient.run(&self.device, &self.grid, &mut [])?.swap_remove(0).into_vec();
+                let c = coefficient.run(&self.device, &self.grid.coordinates, &mut [])?.swap_remove(0).into_vec();
                 let g = lift(&orders)?;
                 fixed.iter_mut().zip(c.iter().zip(g)).for_each(|(sum, (c, g))| *sum += c * g);
             }
         }
-        let rest_lifts = problem.equation.rest.jets.iter().map(|index| lift(index)).collect::<Result<_>>()?;
-        Ok(Case { constants: problem.cases[case].clone(), lift: at_nodes, fixed, rest_lifts })
+        let buffer = |values: Vec<f64>| Ok::<_, Error>(Buffer::from_vec(&self.device, values)?);
+        let rest_lifts = problem.equation.rest.jets.iter().map(|index| buffer(lift(index)?)).collect::<Result<_>>()?;
+        Ok(Case { constants: problem.cases[case].clone(), lift: buffer(at_nodes)?, fixed: buffer(fixed)?, rest_lifts })
     }
 
     fn check_regular(&mut self) -> Result<()> {
@@ -225,8 +230,9 @@ impl Solver {
     /// # Errors
     /// Where the device or another rank fails.
     pub fn coefficients(&mut self, u: &[f64]) -> Result<Buffer<f64>> {
-        let w = u.iter().zip(&self.cases[self.case].lift).map(|(u, g)| u - g).collect();
-        self.transforms.analyse(&self.nodes, Buffer::from_vec(&self.device, w)?)
+        let mut w = Buffer::from_vec(&self.device, u.to_vec())?;
+        add(&self.device, -1.0, &mut self.cases[self.case].lift, &mut w)?;
+        self.transforms.analyse(&self.nodes, w)
     }
 
     /// `w + G` at the nodes that are here.
@@ -234,8 +240,9 @@ impl Solver {
     /// # Errors
     /// Where the device or another rank fails.
     pub fn field(&mut self, y: &mut Buffer<f64>) -> Result<Vec<f64>> {
-        let w = self.transforms.synthesize(&mut self.nodes, &[], y)?.into_vec();
-        Ok(w.iter().zip(&self.cases[self.case].lift).map(|(w, g)| w + g).collect())
+        let mut w = self.transforms.synthesize(&mut self.nodes, &[], y)?;
+        add(&self.device, 1.0, &mut self.cases[self.case].lift, &mut w)?;
+        Ok(w.into_vec())
     }
 
     /// The solution where the equation is separable.
@@ -243,25 +250,32 @@ impl Solver {
     /// # Errors
     /// Where the device or another rank fails.
     pub fn direct(&mut self, equation: &Equation) -> Result<Buffer<f64>> {
-        let mut y = self.minus_remainder(equation, &mut [])?;
+        let mut y = self.remainder(equation, &mut [])?;
         self.separable.solve(&self.device, 0.0, &mut y)?;
+        scale(&self.device, -1.0, &mut y)?;
         Ok(y)
     }
 
-    /// `−Uᵀ (S G + N)`, given the derivatives that `N` reads.
-    fn minus_remainder(&mut self, equation: &Equation, jets: &mut [Buffer<f64>]) -> Result<Buffer<f64>> {
-        let case = &self.cases[self.case];
-        let run = |jets: &mut [Buffer<f64>]| equation.rest.run_with(&self.device, &self.grid, jets, &case.constants);
-        let mut rest = run(jets)?.swap_remove(0);
+    /// `Uᵀ (S G + N)`, given the derivatives that `N` reads.
+    fn remainder(&mut self, equation: &Equation, jets: &mut [Buffer<f64>]) -> Result<Buffer<f64>> {
+        let (case, device) = (&mut self.cases[self.case], &self.device);
+        let mut run = |jets: &mut [Buffer<f64>]| {
+            let mut jets: Vec<&mut Buffer<f64>> = jets.iter_mut().collect();
+            Ok::<_, Error>(equation.rest.run_on(device, &mut self.grid, &mut jets, &case.constants)?.swap_remove(0))
+        };
+        let mut rest = run(jets)?;
         if self.share < 1.0 {
             let mut none: Vec<Buffer<f64>> =
-                jets.iter().map(|j| Buffer::zeros(&self.device, j.len())).collect::<std::result::Result<_, _>>()?;
-            let mut alone = run(&mut none)?.swap_remove(0);
-            let parts = rest.host_mut().iter_mut().zip(alone.host());
-            parts.for_each(|(n, alone)| *n = alone + self.share * (*n - alone));
+                jets.iter().map(|j| Buffer::zeros(device, j.len())).collect::<std::result::Result<_, _>>()?;
+            let mut alone = run(&mut none)?;
+            // n ← alone + share (n − alone)
+            add(device, -1.0, &mut alone, &mut rest)?;
+            scale(device, self.share, &mut rest)?;
+            add(device, 1.0, &mut alone, &mut rest)?;
         }
-        rest.host_mut().iter_mut().zip(&case.fixed).for_each(|(n, fixed)| *n = -(*n + fixed));
-        let finite = rest.host().iter().all(|v| v.is_finite());
+        add(device, 1.0, &mut case.fixed, &mut rest)?;
+        // Numbers above 1e154 have squares that are not finite: they are looked at one by one.
+        let finite = norm_squared(device, &mut rest)?.is_finite() || rest.host().iter().all(|v| v.is_finite());
         self.comm.agree(if finite {
             Ok(())
         } else {
@@ -273,27 +287,32 @@ impl Solver {
     /// Derivatives of `w + G` at the nodes, for each index that `N` reads.
     fn jets(&mut self, equation: &Equation, y: &mut Buffer<f64>) -> Result<Vec<Buffer<f64>>> {
         let mut jets = Vec::new();
-        for (index, g) in equation.rest.jets.iter().zip(&self.cases[self.case].rest_lifts) {
+        for (index, g) in equation.rest.jets.iter().zip(&mut self.cases[self.case].rest_lifts) {
             let mut jet = self.transforms.synthesize(&mut self.nodes, index, y)?;
-            jet.host_mut().iter_mut().zip(g).for_each(|(w, g)| *w += g);
+            add(&self.device, 1.0, g, &mut jet)?;
             jets.push(jet);
         }
         Ok(jets)
     }
 
-    /// `y + (S + σ)⁻¹ (Uᵀ(S G + N) − σ y)`: zero at the solution.
-    fn residual(&mut self, equation: &Equation, sigma: f64, y: &mut Buffer<f64>) -> Result<Buffer<f64>> {
-        let mut jets = self.jets(equation, y)?;
-        let mut r = self.minus_remainder(equation, &mut jets)?;
-        r.host_mut().iter_mut().zip(y.host()).for_each(|(b, y)| *b = -(*b + sigma * y));
+    /// `y + (S + σ)⁻¹ (Uᵀ(S G + N) − σ y)`: zero at the solution. `jets` are those at `y`.
+    fn residual(
+        &mut self,
+        equation: &Equation,
+        sigma: f64,
+        y: &mut Buffer<f64>,
+        mut jets: Vec<Buffer<f64>>,
+    ) -> Result<Buffer<f64>> {
+        let mut r = self.remainder(equation, &mut jets)?;
+        drop(jets);
+        add(&self.device, -sigma, y, &mut r)?;
         self.separable.solve(&self.device, sigma, &mut r)?;
-        add_combination(&self.device, &[1.0], std::slice::from_mut(y), &mut r)?;
+        add(&self.device, 1.0, y, &mut r)?;
         Ok(r)
     }
 
     fn norm(&self, x: &mut Buffer<f64>) -> Result<f64> {
-        let mut copy = [x.duplicate()?];
-        let mut sum = dots(&self.device, &mut copy, x)?;
+        let mut sum = [norm_squared(&self.device, x)?];
         self.comm.all_sum(&mut sum)?;
         Ok(sum[0].sqrt())
     }
@@ -304,44 +323,62 @@ impl Solver {
     /// Where the device or another rank fails.
     pub fn newton_step(&mut self, equation: &Equation, y: &mut Buffer<f64>) -> Result<NewtonStep> {
         let mut jets = self.jets(equation, y)?;
-        let jacobian_jets = reorder(&equation.rest.jets, &equation.jacobian.jets, &mut jets)?;
-        let mut jets = jacobian_jets;
-        let constants = &self.cases[self.case].constants;
-        let mut slopes = equation.jacobian.run_with(&self.device, &self.grid, &mut jets, constants)?;
-        if self.share < 1.0 {
-            slopes.iter_mut().for_each(|s| s.host_mut().iter_mut().for_each(|s| *s *= self.share));
-        }
-        drop(jets);
+        let mut slopes = self.slopes(equation, &mut jets)?;
         let sigma = self.mean_slope(equation, &mut slopes)?;
-        let mut r = self.residual(equation, sigma, y)?;
+        let mut r = self.residual(equation, sigma, y, jets)?;
         let before = self.norm(&mut r)?;
-        let scale = self.norm(y)?;
+        let size = self.norm(y)?;
         let mut system = Linearised { solver: self, equation, slopes, sigma };
         let (mut step, krylov_iterations) = gmres(&mut system, &mut r, FORCING)?;
         let mut length = 1.0;
         for _ in 0..HALVINGS {
             let mut trial = y.duplicate()?;
-            add_combination(&self.device, &[-length], std::slice::from_mut(&mut step), &mut trial)?;
-            let scale = scale.max(self.norm(&mut trial)?).max(f64::MIN_POSITIVE);
-            let trial_residual = self.residual(equation, sigma, &mut trial);
+            add(&self.device, -length, &mut step, &mut trial)?;
+            let size = size.max(self.norm(&mut trial)?).max(f64::MIN_POSITIVE);
+            let jets = self.jets(equation, &mut trial)?;
+            let trial_residual = self.residual(equation, sigma, &mut trial, jets);
             if let Ok(mut r) = trial_residual {
                 let after = self.norm(&mut r)?;
-                if after <= (1.0 - 0.1 * length) * before || after <= 1e-15 * scale {
+                if after <= (1.0 - 0.1 * length) * before || after <= 1e-15 * size {
                     *y = trial;
-                    return Ok(NewtonStep { residual: after / scale, krylov_iterations, improved: true });
+                    return Ok(NewtonStep { residual: after / size, krylov_iterations, improved: true });
                 }
             }
             length *= 0.5;
         }
-        let residual = before / scale.max(f64::MIN_POSITIVE);
+        let residual = before / size.max(f64::MIN_POSITIVE);
         Ok(NewtonStep { residual, krylov_iterations, improved: false })
     }
 
-    /// Mean over all nodes of ∂N/∂u.
+    /// The Jacobian of `N`, given the derivatives that `N` reads.
+    fn slopes(&mut self, equation: &Equation, jets: &mut [Buffer<f64>]) -> Result<Vec<Buffer<f64>>> {
+        let constants = &self.cases[self.case].constants;
+        let mut read: Vec<&mut Buffer<f64>> = Vec::new();
+        let mut left: Vec<_> = equation.rest.jets.iter().zip(jets).map(Some).collect();
+        for want in &equation.jacobian.jets {
+            let position = left.iter().position(|l| l.as_ref().is_some_and(|(have, _)| *have == want));
+            let (_, jet) = position.and_then(|p| left[p].take()).expect("the Jacobian reads what N reads");
+            read.push(jet);
+        }
+        let mut slopes = equation.jacobian.run_on(&self.device, &mut self.grid, &mut read, constants)?;
+        if self.share < 1.0 {
+            slopes.iter_mut().try_for_each(|s| scale(&self.device, self.share, s))?;
+        }
+        Ok(slopes)
+    }
+
+    /// Mean over all nodes of ∂N/∂u. Sums along the first axis are what leaves the device.
     fn mean_slope(&self, equation: &Equation, slopes: &mut [Buffer<f64>]) -> Result<f64> {
         let position = equation.jacobian_of.iter().position(|index| index.iter().all(|o| *o == 0));
         let mut sums = match position {
-            Some(p) => [slopes[p].host().iter().sum::<f64>(), slopes[p].len() as f64],
+            Some(p) => {
+                let (slope, rows) = (&mut slopes[p], self.grid.coordinates[0].len());
+                let columns = slope.len() / rows.max(1);
+                let mut ones = Matrix::new(&self.device, 1, rows, vec![1.0; rows])?;
+                let mut along = Buffer::zeros(&self.device, columns)?;
+                mode_product(&self.device, &mut ones, (1, columns), slope, &mut along, false)?;
+                [along.host().iter().sum::<f64>(), slope.len() as f64]
+            }
             None => [0.0, 1.0],
         };
         self.comm.all_sum(&mut sums)?;
@@ -358,7 +395,8 @@ impl Solver {
         let indices: Vec<MultiIndex> = equation.residual.jets.clone();
         let (grid, mut jets) = self.evaluate(problem, points, &indices, y)?;
         let mut parts = equation.residual.run_with(&self.device, &grid, &mut jets, &problem.cases[self.case])?;
-        let mut sums: Vec<f64> = parts.iter_mut().map(|p| p.host().iter().map(|v| v * v).sum()).collect();
+        let sums = parts.iter_mut().map(|p| norm_squared(&self.device, p));
+        let mut sums: Vec<f64> = sums.collect::<std::result::Result<_, _>>()?;
         self.comm.all_sum(&mut sums)?;
         let largest = sums[1..].iter().fold(f64::MIN_POSITIVE, |m, s| m.max(*s));
         Ok((sums[0] / largest).sqrt())
@@ -389,7 +427,7 @@ impl Solver {
         for index in indices {
             let mut jet = self.transforms.synthesize(&mut set, index, y)?;
             let g = problem.faces[self.case].lift(&self.bases(), &here, index)?;
-            jet.host_mut().iter_mut().zip(g).for_each(|(w, g)| *w += g);
+            add(&self.device, 1.0, &mut Buffer::from_vec(&self.device, g)?, &mut jet)?;
             jets.push(jet);
         }
         Ok((problem.coordinates(&local), jets))
@@ -442,17 +480,19 @@ impl Krylov for Linearised<'_> {
         let mut sum: Option<Buffer<f64>> = None;
         for (index, slope) in equation.jacobian_of.iter().zip(slopes.iter_mut()) {
             let mut jet = solver.transforms.synthesize(&mut solver.nodes, index, v)?;
-            jet.host_mut().iter_mut().zip(slope.host()).for_each(|(d, q)| *d *= q);
             match &mut sum {
-                Some(sum) => add_combination(&solver.device, &[1.0], std::slice::from_mut(&mut jet), sum)?,
-                None => sum = Some(jet),
+                Some(sum) => add_product(&solver.device, slope, &mut jet, sum)?,
+                None => {
+                    multiply(&solver.device, slope, &mut jet)?;
+                    sum = Some(jet);
+                }
             }
         }
         let Some(sum) = sum else { return Ok(v.duplicate()?) };
         let mut image = solver.transforms.analyse(&solver.nodes, sum)?;
-        add_combination(&solver.device, &[-*sigma], std::slice::from_mut(v), &mut image)?;
+        add(&solver.device, -*sigma, v, &mut image)?;
         solver.separable.solve(&solver.device, *sigma, &mut image)?;
-        add_combination(&solver.device, &[1.0], std::slice::from_mut(v), &mut image)?;
+        add(&solver.device, 1.0, v, &mut image)?;
         Ok(image)
     }
 
@@ -465,14 +505,9 @@ impl Krylov for Linearised<'_> {
     }
 }
 
-/// The buffers of `have` in the order of `want`, which names a part of them.
-fn reorder(have: &[MultiIndex], want: &[MultiIndex], jets: &mut [Buffer<f64>]) -> Result<Vec<Buffer<f64>>> {
-    let mut ordered = Vec::new();
-    for index in want {
-        let position = have.iter().position(|h| h == index).expect("the Jacobian reads what N reads");
-        ordered.push(jets[position].duplicate()?);
-    }
-    Ok(ordered)
+/// y += c x
+fn add(device: &Device, c: f64, x: &mut Buffer<f64>, y: &mut Buffer<f64>) -> Result<()> {
+    Ok(add_combination(device, &[c], std::slice::from_mut(x), y)?)
 }
 
 /// All axes at once, each on one rank. Collective.

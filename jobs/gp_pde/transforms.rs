@@ -176,7 +176,7 @@ impl Transforms {
             },
             &mut |k| Ok(product(device, &mut first[k], (1, columns[slab]), y)?.into_vec()),
             &mut |k, received| {
-                let x = Buffer::from_vec(device, interleave(received, last, &ranges))?;
+                let x = interleave(device, received, last, &ranges)?;
                 let x = self.way().spread(others, &order, rows(k, slab), x)?.into_vec();
                 if chunks == 1 {
                     out = x;
@@ -227,8 +227,8 @@ impl Transforms {
                     Buffer::from_vec(device, field.host()[done * row..(done + shape[0]) * row].to_vec())?
                 };
                 done += shape[0];
-                let x = way.collect(others, shape, x)?.into_vec();
-                Ok(deal(x, all.extents[all.last()], &ranges))
+                let x = way.collect(others, shape, x)?;
+                deal(device, x, all.extents[all.last()], &ranges)
             },
             &mut |k, received| {
                 let mut x = Buffer::from_vec(device, received)?;
