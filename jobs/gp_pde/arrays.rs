@@ -134,7 +134,7 @@ fn interpolation(n: usize, axis: &ArrayAxis, points: &[f64]) -> Mat<f64> {
             // Henrici 1979: odd and even numbers of points differ.
             Rule::Periodic => {
                 let angle = PI * (x - node(k)) / length;
-                weights[k] / if n % 2 == 0 { angle.tan() } else { angle.sin() }
+                weights[k] / if n.is_multiple_of(2) { angle.tan() } else { angle.sin() }
             }
             _ => weights[k] / (x - node(k)),
         };

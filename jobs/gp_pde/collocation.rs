@@ -247,9 +247,7 @@ impl Collocation {
             if direct { self.solve_directly(&problem, &mut solver)? } else { self.newton(ctx, &problem, &mut solver)? };
         self.started = 1;
         let mut done = false;
-        if !solved.settled {
-            self.put(problem, Some(solver));
-        } else if self.must_continue(ctx, &problem, &mut solver, &solved)? {
+        if !solved.settled || self.must_continue(ctx, &problem, &mut solver, &solved)? {
             self.put(problem, Some(solver));
         } else {
             (self.newton, self.newton_residual) = (0, f64::MAX);

@@ -106,7 +106,7 @@ impl JetProgram {
         jets: &mut [&mut Buffer<f64>],
         constants: &[f64],
     ) -> Result<Vec<Buffer<f64>>> {
-        let n = grid.len();
+        let n = grid.n_points();
         let (mut inputs, arrays) = grid.inputs(device, &self.arrays)?;
         inputs.extend(jets.iter_mut().map(|jet| Input::Field(jet)));
         inputs.extend(self.constants.iter().map(|i| Input::Scalar(constants[*i])));

@@ -30,7 +30,7 @@ impl Grid {
     }
 
     /// Number of points.
-    pub fn len(&self) -> usize {
+    pub fn n_points(&self) -> usize {
         self.coordinates.iter().map(Vec::len).product()
     }
 
