@@ -24,6 +24,7 @@ mod output;
 pub mod pencil;
 mod plan;
 mod posterior;
+mod reader;
 pub mod separable;
 pub mod share;
 pub mod solve;
