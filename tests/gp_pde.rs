@@ -5,7 +5,7 @@ mod common;
 
 use std::path::Path;
 
-use common::scratch;
+use common::{doubles, figure, run_on_threads, scratch, told, write_arrays};
 use convoke::registry;
 use convoke_cluster::comm::run_threads;
 use convoke_cluster::driver::{Options, Source};
@@ -24,21 +24,12 @@ fn shipped(name: &str) -> &'static str {
 }
 
 fn run(text: &str, ranks: usize, dir: &Path) {
-    let entry = registry::find("gp-pde").expect("the workload is registered");
-    let source = Source::New { text: job(text), dir: dir.to_owned() };
-    let options = Options { verbosity: Verbosity::Quiet, threads: 1, ..Options::default() };
-    for outcome in run_threads(ranks, |comm| (entry.run)(&comm, &source, &options)) {
-        outcome.expect("the job runs");
-    }
-}
-
-fn figure(dir: &Path, name: &str) -> f64 {
-    let reader = Reader::open(dir.join("result.h5")).expect("a result");
-    reader.attribute("/result", name).expect("a group").expect("a figure").as_f64().expect("a number")
+    let outcomes = run_on_threads("gp-pde", job(text), ranks, dir);
+    outcomes.into_iter().for_each(|outcome| drop(outcome.expect("the job runs")));
 }
 
 fn solution(dir: &Path) -> Vec<f64> {
-    Reader::open(dir.join("result.h5")).expect("a result").read("/result/solution").expect("a solution")
+    doubles(dir, "solution")
 }
 
 /// The error of a shipped job.
@@ -199,11 +190,9 @@ fn an_undetermined_constant_is_refused() {
     let text = "schema = 1\nname = \"a\"\nworkload = \"gp-pde\"\n[problem]\nequation = \"u_xx = \
                 cos(6*x)\"\n[[problem.axes]]\nname = \"x\"\nto = 1.0\npoints = 40\n[[problem.conditions]]\nat = \
                 \"boundary\"\nequation = \"u_x = 0\"\n";
-    let entry = registry::find("gp-pde").expect("the workload is registered");
     let scratch = scratch();
-    let source = Source::New { text: job(text), dir: scratch.path().join("run") };
-    let options = Options { verbosity: Verbosity::Quiet, threads: 1, ..Options::default() };
-    let error = run_threads(1, |comm| (entry.run)(&comm, &source, &options)).swap_remove(0).expect_err("singular");
+    let outcomes = run_on_threads("gp-pde", job(text), 1, &scratch.path().join("run"));
+    let error = outcomes.into_iter().next().expect("one rank").expect_err("singular");
     assert!(matches!(error, Error::Workload { .. } | Error::Agreed(_)), "{error}");
     assert!(error.to_string().contains("singular"), "{error}");
 }
@@ -214,13 +203,10 @@ fn without_convergence_the_last_iterate_is_kept() {
     let text = "schema = 1\nname = \"a\"\nworkload = \"gp-pde\"\n[problem]\nequation = \"u_xx + 100*exp(u) = \
                 0\"\n[[problem.axes]]\nname = \"x\"\nto = 1.0\npoints = 30\n[[problem.conditions]]\nat = \
                 \"boundary\"\nequation = \"u = 0\"\n";
-    let entry = registry::find("gp-pde").expect("the workload is registered");
     for ranks in [1, 2] {
         let scratch = scratch();
         let dir = scratch.path().join("run");
-        let source = Source::New { text: job(text), dir: dir.clone() };
-        let options = Options { verbosity: Verbosity::Quiet, threads: 1, ..Options::default() };
-        for outcome in run_threads(ranks, |comm| (entry.run)(&comm, &source, &options)) {
+        for outcome in run_on_threads("gp-pde", job(text), ranks, &dir) {
             let error = outcome.expect_err("there is no solution");
             assert!(error.to_string().contains("Newton's method stopped"), "{error}");
             assert_eq!(error.exit(), 1);
@@ -235,29 +221,19 @@ fn without_convergence_the_last_iterate_is_kept() {
 #[test]
 fn derivatives_and_own_points() {
     let scratch = scratch();
-    let mut writer = convoke_data::store::Writer::create(scratch.path().join("at.h5")).expect("a file");
     let points = [0.11f64, 0.93, 0.52, 0.5, 1.0, 0.0];
-    writer.dataset::<f64>("/points", &[3, 2], convoke_data::store::Layout::Contiguous).expect("a dataset");
-    writer.write("/points", &[0, 0], &[3, 2], &points).expect("points");
-    writer.commit_replace().expect("written");
+    write_arrays(&scratch.path().join("at.h5"), &[("/points", &[3, 2], &points)]);
     let text = "schema = 1\nname = \"a\"\nworkload = \"gp-pde\"\n[problem]\nequation = \"u_xx + u_yy\"\nmanufactured = \
                 \"sin(9*x)*cos(7*y)\"\n[[problem.axes]]\nname = \"x\"\nto = 1.0\npoints = 40\n[[problem.axes]]\nname = \
                 \"y\"\nto = 1.0\npoints = 40\n[[problem.conditions]]\nat = \"boundary\"\nequation = \
                 \"u\"\n[problem.output]\nderivatives = [\"u_xy\"]\npoints = [7, 5]\n[problem.output.at]\nfile = \
                 \"at.h5\"\n";
-    let entry = registry::find("gp-pde").expect("the workload is registered");
     let exact = |x: f64, y: f64| -63.0 * (9.0 * x).cos() * (7.0 * y).sin();
     for ranks in [1, 3] {
         let dir = scratch.path().join(format!("run-{ranks}"));
         let text = JobText { path: scratch.path().join("job.toml"), text: text.to_owned() };
-        let source = Source::New { text, dir: dir.clone() };
-        let options = Options { verbosity: Verbosity::Quiet, threads: 1, ..Options::default() };
-        for outcome in run_threads(ranks, |comm| (entry.run)(&comm, &source, &options)) {
-            outcome.expect("the job runs");
-        }
-        let read = |name: &str| -> Vec<f64> {
-            Reader::open(dir.join("result.h5")).expect("a result").read(&format!("/result/{name}")).expect(name)
-        };
+        run_on_threads("gp-pde", text, ranks, &dir).into_iter().for_each(|o| drop(o.expect("the job runs")));
+        let read = |name: &str| doubles(&dir, name);
         for (i, got) in read("u_xy").iter().enumerate() {
             let (x, y) = ((i / 5) as f64 / 6.0, (i % 5) as f64 / 4.0);
             // Each derivative costs up to the square of the number of points at the ends (Markov's inequality).
@@ -269,4 +245,36 @@ fn derivatives_and_own_points() {
             assert!((read("u_xy_at_points")[i] - exact(at[0], at[1])).abs() < 1e-6);
         }
     }
+}
+
+/// Lines between bins are reported where they are, from the solution alone.
+#[test]
+fn frequencies_off_every_bin_are_reported() {
+    let scratch = scratch();
+    let dir = scratch.path().join("run");
+    run(shipped("off-bin-sparse-2d"), 1, &dir);
+    for (axis, exact) in [("x", [87.31, 41.53]), ("y", [64.87, 93.19])] {
+        let found = doubles(&dir, &format!("frequency_{axis}"));
+        for exact in exact.map(|w: f64| w / std::f64::consts::TAU) {
+            let off = found.iter().map(|f| (f - exact).abs()).fold(f64::MAX, f64::min);
+            assert!(off < 1e-6, "{exact} along {axis}: {off:e}");
+        }
+    }
+}
+
+/// π² is an eigenvalue; 9.8697 differs from it by 10⁻⁵ of itself: solved, and said.
+#[test]
+fn closeness_to_resonance_is_told() {
+    let scratch = scratch();
+    let text = "schema = 1\nname = \"a\"\nworkload = \"gp-pde\"\n[problem]\nequation = \"u_xx + 9.8697*u = \
+                sin(20*x)\"\n[[problem.axes]]\nname = \"x\"\nto = 1.0\npoints = 60\n[[problem.conditions]]\nat = \
+                \"boundary\"\nequation = \"u = 0\"\n";
+    let tell = |text: &str, name: &str| {
+        let job = common::job(scratch.path(), &format!("{name}.toml"), text);
+        let (code, out, err) = told(&common::run(&["run", &job, "--dir", &common::below(scratch.path(), name)]));
+        assert_eq!(code, 0, "{err}");
+        format!("{out}{err}")
+    };
+    assert!(tell(text, "near").contains("close to resonance: its eigenvalue nearest to zero is 9.7e-6"));
+    assert!(!tell(&text.replace("9.8697", "9.0"), "far").contains("resonance"));
 }

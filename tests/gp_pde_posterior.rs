@@ -5,42 +5,15 @@ mod common;
 
 use std::path::Path;
 
-use common::scratch;
+use common::{doubles, figure, run_on_threads, scratch, write_arrays};
 use convoke::registry;
 use convoke_cluster::JobText;
-use convoke_cluster::comm::run_threads;
-use convoke_cluster::driver::{Options, Source};
-use convoke_cluster::progress::Verbosity;
 use convoke_cluster::workload::Inputs;
-use convoke_data::store::{Layout, Reader, Writer};
 use convoke_kernels::Philox;
 
 fn run(text: &str, base: &Path, ranks: usize, dir: &Path) {
-    let entry = registry::find("gp-pde").expect("the workload is registered");
     let text = JobText { path: base.join("job.toml"), text: text.to_owned() };
-    let source = Source::New { text, dir: dir.to_owned() };
-    let options = Options { verbosity: Verbosity::Quiet, threads: 1, ..Options::default() };
-    for outcome in run_threads(ranks, |comm| (entry.run)(&comm, &source, &options)) {
-        outcome.expect("the job runs");
-    }
-}
-
-fn figure(dir: &Path, name: &str) -> f64 {
-    let reader = Reader::open(dir.join("result.h5")).expect("a result");
-    reader.attribute("/result", name).expect("a group").expect("a figure").as_f64().expect("a number")
-}
-
-fn series(dir: &Path, name: &str) -> Vec<f64> {
-    Reader::open(dir.join("result.h5")).expect("a result").read(&format!("/result/{name}")).expect("a series")
-}
-
-fn write(path: &Path, arrays: &[(&str, &[usize], &[f64])]) {
-    let mut writer = Writer::create(path).expect("a file");
-    for (name, shape, values) in arrays {
-        writer.dataset::<f64>(name, shape, Layout::Contiguous).expect("a dataset");
-        writer.write(name, &vec![0; shape.len()], shape, values).expect("values");
-    }
-    writer.commit_replace().expect("written");
+    run_on_threads("gp-pde", text, ranks, dir).into_iter().for_each(|outcome| drop(outcome.expect("the job runs")));
 }
 
 /// Derivative of order 0, 2 or 4 of exp(−z²/2ℓ²) cos mz: with q = −z²/2ℓ² + imz it is Re eᵠ times a polynomial in q′ and q″.
@@ -103,7 +76,7 @@ fn intervals_hold_draws_from_the_prior() {
     );
     let scratch = scratch();
     let base = scratch.path();
-    write(&base.join("at.h5"), &[("/points", &[5, 1], &tested)]);
+    write_arrays(&base.join("at.h5"), &[("/points", &[5, 1], &tested)]);
     let (mut inside, mut squares) = (0, 0.0);
     for draw in 0..draws {
         let random = Philox::new(11, draw);
@@ -113,12 +86,12 @@ fn intervals_hold_draws_from_the_prior() {
             let errors = Philox::new(seed, draw);
             (0..n).map(|i| u[first + i] + noise * errors.normal(i as u64)).collect()
         };
-        write(&base.join("f.h5"), &[("/f", &[40], &noisy(12, 40, equation_deviation, 12))]);
+        write_arrays(&base.join("f.h5"), &[("/f", &[40], &noisy(12, 40, equation_deviation, 12))]);
         let measured = noisy(1, 6, deviation, 13);
-        write(&base.join("u.h5"), &[("/points", &[6, 1], &sensors), ("/values", &[6], &measured)]);
+        write_arrays(&base.join("u.h5"), &[("/points", &[6, 1], &sensors), ("/values", &[6], &measured)]);
         let dir = base.join(format!("run-{draw}"));
         run(&job.replace("START", &u[0].to_string()), base, 1, &dir);
-        let (mean, sd) = (series(&dir, "solution_at_points"), series(&dir, "solution_deviation_at_points"));
+        let (mean, sd) = (doubles(&dir, "solution_at_points"), doubles(&dir, "solution_deviation_at_points"));
         for (i, truth) in u[7..12].iter().enumerate() {
             let z = (mean[i] - truth) / sd[i];
             inside += usize::from(z.abs() <= 1.96);
@@ -170,7 +143,7 @@ fn arrays_from_files_are_as_good_as_expressions() {
         .map(|k| (at(k / n), at(k % n)))
         .map(|(x, y)| -(20.0f64.powi(2) + 15.0f64.powi(2)) * (20.0 * x).sin() * (15.0 * y).cos())
         .collect();
-    write(&scratch.path().join("f.h5"), &[("/f", &[n, n], &values)]);
+    write_arrays(&scratch.path().join("f.h5"), &[("/f", &[n, n], &values)]);
     let job = "schema = 1\nname = \"a\"\nworkload = \"gp-pde\"\n[problem]\nequation = \"u_xx + u_yy = f\"\nmanufactured = \
                \"sin(20*x)*cos(15*y)\"\n[[problem.arrays]]\nname = \"f\"\nfile = \"f.h5\"\ndataset = \"/f\"\nnodes = \
                \"chebyshev\"\n[[problem.axes]]\nname = \"x\"\nto = 1.0\npoints = 60\n[[problem.axes]]\nname = \"y\"\nto = \
@@ -188,9 +161,9 @@ fn arrays_from_files_are_as_good_as_expressions() {
 fn wrong_files_are_refused() {
     let scratch = scratch();
     let base = scratch.path();
-    write(&base.join("f.h5"), &[("/f", &[5], &[1.0, 2.0, f64::NAN, 4.0, 5.0]), ("/g", &[2, 2], &[0.0; 4])]);
-    write(&base.join("u.h5"), &[("/points", &[2, 1], &[0.5, 1.5]), ("/values", &[2], &[0.0; 2])]);
-    write(&base.join("v.h5"), &[("/points", &[1, 1], &[0.5]), ("/values", &[2], &[0.0; 2])]);
+    write_arrays(&base.join("f.h5"), &[("/f", &[5], &[1.0, 2.0, f64::NAN, 4.0, 5.0]), ("/g", &[2, 2], &[0.0; 4])]);
+    write_arrays(&base.join("u.h5"), &[("/points", &[2, 1], &[0.5, 1.5]), ("/values", &[2], &[0.0; 2])]);
+    write_arrays(&base.join("v.h5"), &[("/points", &[1, 1], &[0.5]), ("/values", &[2], &[0.0; 2])]);
     let head = "schema = 1\nname = \"a\"\nworkload = \"gp-pde\"\n[problem]\nequation = \"u_xx = EQUATION\"\n[[problem.axes]]\n\
                 name = \"x\"\nto = 1.0\npoints = 40\n[[problem.conditions]]\nat = \"boundary\"\nequation = \"u = 0\"\n";
     let array = |dataset: &str| format!("[[problem.arrays]]\nname = \"f\"\nfile = \"f.h5\"\ndataset = \"{dataset}\"\n");

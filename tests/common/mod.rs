@@ -5,7 +5,12 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use convoke_data::store::Reader;
+use convoke::registry;
+use convoke_cluster::comm::run_threads;
+use convoke_cluster::driver::{Options, Outcome, Source};
+use convoke_cluster::progress::Verbosity;
+use convoke_cluster::{Error, JobText};
+use convoke_data::store::{Layout, Reader, Writer};
 
 /// The program under test.
 pub fn convoke() -> Command {
@@ -104,4 +109,33 @@ pub fn small(size: usize, rows: usize, angles: usize, method: &str) -> String {
          kind = \"ellipsoids\"\nparts = 6\nsize = {size}\nrows = {rows}\nangles = {angles}\nphotons = 1e4\n\
          [problem.method]\n{method}\n"
     )
+}
+
+/// Runs a job of `workload` on ranks that are threads of this process; `dir` is the run directory to make.
+pub fn run_on_threads(workload: &str, text: JobText, ranks: usize, dir: &Path) -> Vec<Result<Outcome, Error>> {
+    let entry = registry::find(workload).expect("the workload is registered");
+    let source = Source::New { text, dir: dir.to_owned() };
+    let options = Options { verbosity: Verbosity::Quiet, threads: 1, ..Options::default() };
+    run_threads(ranks, |comm| (entry.run)(&comm, &source, &options))
+}
+
+/// A figure of a result.
+pub fn figure(dir: &Path, name: &str) -> f64 {
+    let reader = Reader::open(dir.join("result.h5")).expect("a result");
+    reader.attribute("/result", name).expect("a group").expect("a figure").as_f64().expect("a number")
+}
+
+/// An array of a result in double precision.
+pub fn doubles(dir: &Path, name: &str) -> Vec<f64> {
+    Reader::open(dir.join("result.h5")).expect("a result").read(&format!("/result/{name}")).expect("an array")
+}
+
+/// Writes an HDF5 file of arrays.
+pub fn write_arrays(path: &Path, arrays: &[(&str, &[usize], &[f64])]) {
+    let mut writer = Writer::create(path).expect("a file");
+    for (name, shape, values) in arrays {
+        writer.dataset::<f64>(name, shape, Layout::Contiguous).expect("a dataset");
+        writer.write(name, &vec![0; shape.len()], shape, values).expect("values");
+    }
+    writer.commit_replace().expect("written");
 }
