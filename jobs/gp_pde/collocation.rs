@@ -577,3 +577,6 @@ pub fn priors(spec: &Spec, statement: &Statement, nodes: &[Nodes], ceilings: &[f
     let factor = spec.prior.ceiling_factor.unwrap_or(LADDER[rung.min(LADDER.len() - 1)]);
     (0..nodes.len()).map(|a| super::axis_prior(spec, statement, a, nodes[a], ceilings[a], factor)).collect()
 }
+
+#[cfg(test)]
+mod tests;
