@@ -3,32 +3,10 @@
 
 #![allow(clippy::unwrap_used)]
 
-use convoke_kernels::gpu::emulation::compile_emulation;
+mod common;
+
+use common::devices;
 use convoke_kernels::*;
-use std::sync::OnceLock;
-
-/// The CPU, and the devices that must agree with it: the emulation, and a GPU where this machine has one.
-fn devices() -> Vec<Device> {
-    static EMULATION: OnceLock<Option<Device>> = OnceLock::new();
-    let emulation = EMULATION.get_or_init(|| {
-        if std::process::Command::new("g++").arg("--version").output().is_err() {
-            eprint("skipped: no g++ to compile the emulation with");
-            return None;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let library = compile_emulation(dir.path()).unwrap();
-        Some(Device::emulated(&library).unwrap())
-    });
-    let cuda = Device::cuda(0);
-    // Set where a GPU must be tested: without one the test then fails instead of passing unseen.
-    assert!(cuda.is_ok() || std::env::var_os("CONVOKE_REQUIRE_GPU").is_none(), "a GPU is required: {cuda:?}");
-    emulation.iter().cloned().chain(cuda).collect()
-}
-
-#[allow(clippy::print_stderr)]
-fn eprint(line: &str) {
-    eprintln!("{line}");
-}
 
 fn random(device: &Device, len: usize, stream: u64) -> Buffer<f32> {
     let p = Philox::new(4, stream);
