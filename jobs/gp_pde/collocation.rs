@@ -156,8 +156,9 @@ impl Collocation {
     ///
     /// # Errors
     /// Where conditions contradict each other or the operator is singular.
-    pub fn new(spec: &Spec, ctx: &Ctx, whole: Statement) -> Result<Self> {
-        let (ceilings, nodes): (Vec<f64>, Vec<Nodes>) = super::ceilings_and_nodes(spec, &whole)?.into_iter().unzip();
+    pub fn new(spec: &Spec, ctx: &Ctx, whole: Statement, seen: &[Option<f64>]) -> Result<Self> {
+        let (ceilings, nodes): (Vec<f64>, Vec<Nodes>) =
+            super::ceilings_and_nodes(spec, &whole, seen)?.into_iter().unzip();
         let statement = whole.in_window(0);
         let first = priors(spec, &statement, &nodes, &ceilings, 0);
         let shape: Vec<usize> = statement.axes.iter().map(|a| a.points).collect();

@@ -68,22 +68,23 @@ impl Workload for GpPde {
     type Spec = Spec;
 
     fn plan(spec: &Spec, inputs: &Inputs, resources: &Resources) -> Result<Plan> {
-        let statement = read(spec, inputs)?;
+        let (statement, seen) = read(spec, inputs)?;
         observations::read(spec, &statement, inputs, 0)?;
         output::own_points(spec, &statement, inputs)?;
         if spec.is_uncertain() {
-            let functions = first_priors(spec, &statement)?.iter().map(|(_, _, prior)| prior.n_features()).collect();
+            let functions =
+                first_priors(spec, &statement, &seen)?.iter().map(|(_, _, prior)| prior.n_features()).collect();
             return plan::posterior(spec, &statement, functions, resources);
         }
-        plan::collocation(spec, &statement, resources)
+        plan::collocation(spec, &statement, &seen, resources)
     }
 
     fn new(spec: &Spec, ctx: &Ctx) -> Result<Self> {
-        let statement = read(spec, &ctx.inputs)?;
+        let (statement, seen) = read(spec, &ctx.inputs)?;
         Ok(if spec.is_uncertain() {
-            Self::Posterior(Box::new(Posterior::new(spec, ctx, statement)?))
+            Self::Posterior(Box::new(Posterior::new(spec, ctx, statement, &seen)?))
         } else {
-            Self::Collocation(Box::new(Collocation::new(spec, ctx, statement)?))
+            Self::Collocation(Box::new(Collocation::new(spec, ctx, statement, &seen)?))
         })
     }
 
@@ -117,26 +118,27 @@ impl Workload for GpPde {
     }
 }
 
-/// The job file, understood and checked against its grid.
-fn read(spec: &Spec, inputs: &Inputs) -> Result<Statement> {
+/// The job file, understood and checked against its grid; and the highest frequency that its data show along each axis.
+fn read(spec: &Spec, inputs: &Inputs) -> Result<(Statement, Vec<Option<f64>>)> {
     spec.check()?;
     let statement = Statement::read(spec, inputs)?;
-    spectrum::check_grid(&statement.in_window(0), &spectrum::ceilings(&statement)?)?;
-    Ok(statement)
+    let seen = spectrum::ceilings(&statement)?;
+    spectrum::check_grid(&statement.in_window(0), &seen)?;
+    Ok((statement, seen))
 }
 
 /// Ceilings of the frequencies and kind of nodes, by axis.
-fn ceilings_and_nodes(spec: &Spec, statement: &Statement) -> Result<Vec<(f64, Nodes)>> {
-    let ceilings = given_or_seen(spec, statement, &spectrum::ceilings(statement)?)?;
+fn ceilings_and_nodes(spec: &Spec, statement: &Statement, seen: &[Option<f64>]) -> Result<Vec<(f64, Nodes)>> {
+    let ceilings = given_or_seen(spec, statement, seen)?;
     let boxes = statement.in_window(0).boxes;
     let nodes = statement.axes.iter().zip(&boxes).zip(&ceilings).map(choose_nodes);
     Ok(ceilings.iter().copied().zip(nodes).collect())
 }
 
 /// By axis: ceiling, kind of nodes, and the prior that a posterior starts with.
-fn first_priors(spec: &Spec, statement: &Statement) -> Result<Vec<(f64, Nodes, Prior)>> {
+fn first_priors(spec: &Spec, statement: &Statement, seen: &[Option<f64>]) -> Result<Vec<(f64, Nodes, Prior)>> {
     let factor = spec.prior.ceiling_factor.unwrap_or(posterior::CEILING_FACTOR);
-    let found = ceilings_and_nodes(spec, statement)?.into_iter().enumerate();
+    let found = ceilings_and_nodes(spec, statement, seen)?.into_iter().enumerate();
     Ok(found
         .map(|(axis, (ceiling, nodes))| (ceiling, nodes, axis_prior(spec, statement, axis, nodes, ceiling, factor)))
         .collect())

@@ -162,22 +162,12 @@ impl Model {
     fn equation(&self, data: &Data, x: &[f64]) -> Result<Vec<Buffer<f64>>> {
         let mut jets = Vec::new();
         for (index, lift) in data.equation.jets.iter().zip(&self.lifts) {
-            let mut u = self.field(&self.here, index, x)?;
+            let functions: Vec<&Mat<f64>> = self.here.iter().zip(index).map(|(at, o)| &at.functions[*o]).collect();
+            let mut u = along_all(&functions, x)?;
             u.iter_mut().zip(lift).for_each(|(u, g)| *u += g);
             jets.push(Buffer::from_vec(&Device::cpu(), u)?);
         }
         data.equation.program.run_with(&Device::cpu(), &self.grid, &mut jets, &self.constants(data, x))
-    }
-
-    /// A derivative of `u` without its lift, on a tensor grid.
-    fn field(&self, at: &[AxisAt], index: &MultiIndex, x: &[f64]) -> Result<Vec<f64>> {
-        let host = Device::cpu();
-        let shape = self.bases.iter().map(|b| b.conditioned.rank()).collect();
-        let mut u = Tensor::new(&host, shape, x[..self.n_functions()].to_vec())?;
-        for (axis, (at, order)) in at.iter().zip(index).enumerate() {
-            u = u.times(&host, axis, &mut matrix(&host, &at.functions[*order])?)?;
-        }
-        Ok(u.values.into_vec())
     }
 
     /// Residuals of all data here at `x`, in units of their deviations.
@@ -273,30 +263,17 @@ impl Model {
         Ok(-equation - data.observations.iter().map(of_set).sum::<f64>())
     }
 
-    /// A derivative of the mean at the points of a tensor grid, measured from the axes' starts.
+    /// A derivative of `u` at the points of a tensor grid, measured from the axes' starts.
     ///
     /// # Errors
     /// Where the device fails.
-    pub fn on_grid(&self, problem: &Problem, points: &[Vec<f64>], index: &MultiIndex, x: &[f64]) -> Result<Vec<f64>> {
+    pub fn on_grid(&self, problem: &Problem, points: &[Vec<f64>], index: &MultiIndex) -> Result<OnGrid> {
         let at: Vec<AxisAt> = self.bases.iter().zip(points).zip(index).map(|((b, p), o)| b.at(p, *o)).collect();
         let bases: Vec<&Basis> = self.bases.iter().collect();
         let lift = problem.faces[0].lift(&bases, &at, index)?;
-        let at: Vec<AxisAt> = at.into_iter().zip(&self.bases).map(|(at, basis)| whitened(at, basis)).collect();
-        let mut u = self.field(&at, index, x)?;
-        u.iter_mut().zip(lift).for_each(|(u, g)| *u += g);
-        Ok(u)
-    }
-
-    /// Posterior deviations of a derivative of `u` at the points of a tensor grid, one plane of its first axis at a time.
-    pub fn deviations_on_grid(&self, fit: &Gaussian, points: &[Vec<f64>], index: &MultiIndex) -> Vec<f64> {
-        let at = self.bases.iter().zip(points).zip(index);
-        let functions: Vec<Mat<f64>> =
-            at.map(|((b, p), o)| whitened(b.at(p, *o), b).functions.swap_remove(*o)).collect();
-        let functions: Vec<&Mat<f64>> = functions.iter().collect();
-        let all: usize = points.iter().map(Vec::len).product();
-        let plane = (all / points[0].len().max(1)).max(PLANE);
-        let planes = (0..all).step_by(plane).map(|first| first..all.min(first + plane));
-        planes.flat_map(|range| fit.deviations(&widened(kron_rows(&functions, range, |_| 1.0), fit.len()))).collect()
+        let functions = at.into_iter().zip(&self.bases).zip(index);
+        let functions = functions.map(|((at, basis), o)| whitened(at, basis).functions.swap_remove(*o)).collect();
+        Ok(OnGrid { functions, lift })
     }
 
     /// A derivative of the mean at scattered points, and the rows for its deviations.
@@ -316,6 +293,46 @@ impl Model {
         let values = lift.iter().enumerate().map(|(i, g)| g + u[(i, 0)]).collect();
         Ok((values, widened(rows, x.len())))
     }
+}
+
+/// A derivative of `u` at the points of a tensor grid, as a function of the unknowns.
+#[derive(Debug)]
+pub struct OnGrid {
+    /// Whitened functions by axis, `points × rank`.
+    functions: Vec<Mat<f64>>,
+    lift: Vec<f64>,
+}
+
+impl OnGrid {
+    /// Its values for these unknowns.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn values(&self, x: &[f64]) -> Result<Vec<f64>> {
+        let mut u = along_all(&self.functions.iter().collect::<Vec<_>>(), x)?;
+        u.iter_mut().zip(&self.lift).for_each(|(u, g)| *u += g);
+        Ok(u)
+    }
+
+    /// Its posterior deviations, some planes of the first axis at a time.
+    pub fn deviations(&self, fit: &Gaussian) -> Vec<f64> {
+        let functions: Vec<&Mat<f64>> = self.functions.iter().collect();
+        let all = self.lift.len();
+        let plane = (all / self.functions[0].nrows().max(1)).max(PLANE);
+        let planes = (0..all).step_by(plane).map(|first| first..all.min(first + plane));
+        planes.flat_map(|range| fit.deviations(&widened(kron_rows(&functions, range, |_| 1.0), fit.len()))).collect()
+    }
+}
+
+/// The first unknowns as coefficients, times one matrix along each axis.
+fn along_all(functions: &[&Mat<f64>], x: &[f64]) -> Result<Vec<f64>> {
+    let host = Device::cpu();
+    let shape: Vec<usize> = functions.iter().map(|f| f.ncols()).collect();
+    let mut u = Tensor::new(&host, shape.clone(), x[..shape.iter().product()].to_vec())?;
+    for (axis, f) in functions.iter().enumerate() {
+        u = u.times(&host, axis, &mut matrix(&host, f)?)?;
+    }
+    Ok(u.values.into_vec())
 }
 
 /// Functions in units of their prior deviation.

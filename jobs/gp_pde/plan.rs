@@ -21,7 +21,7 @@ use super::posterior::check_size;
 use super::share;
 use super::spec::Spec;
 use super::statement::Statement;
-use super::{choose_nodes, given_or_seen, output, spectrum};
+use super::{choose_nodes, given_or_seen, output};
 
 /// The program itself with its libraries and buffers: measured, rounded up.
 const PROGRAM: u64 = 96 << 20;
@@ -66,9 +66,8 @@ fn ends(m: usize) -> usize {
 ///
 /// # Errors
 /// [`convoke_cluster::BadValue`] for ceilings that cannot be.
-pub fn collocation(spec: &Spec, whole: &Statement, resources: &Resources) -> Result<Plan> {
-    let seen = spectrum::ceilings(whole)?;
-    let case = Case::of(spec, &whole.in_window(0), &seen)?;
+pub fn collocation(spec: &Spec, whole: &Statement, seen: &[Option<f64>], resources: &Resources) -> Result<Plan> {
+    let case = Case::of(spec, &whole.in_window(0), seen)?;
     let mut plan = case.bill(resources.ranks);
     let (windows, cases) = (whole.windows as u64, whole.cases.len() as u64);
     let d = whole.axes.len();

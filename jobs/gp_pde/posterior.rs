@@ -75,8 +75,8 @@ impl Posterior {
     ///
     /// # Errors
     /// As [`observations::read`].
-    pub fn new(spec: &Spec, ctx: &Ctx, statement: Statement) -> Result<Self> {
-        let first = super::first_priors(spec, &statement)?;
+    pub fn new(spec: &Spec, ctx: &Ctx, statement: Statement, seen: &[Option<f64>]) -> Result<Self> {
+        let first = super::first_priors(spec, &statement, seen)?;
         let nodes: Vec<Nodes> = first.iter().map(|(_, nodes, _)| *nodes).collect();
         let priors: Vec<Prior> = first.into_iter().map(|(_, _, prior)| prior).collect();
         let problem = statement.problem(&nodes)?;
@@ -360,45 +360,54 @@ impl Posterior {
         let part = || (Region::rows(&shape, rows.clone()), true);
         for quantity in &self.statement.outputs {
             let (name, long_name) = output::label(quantity);
-            let mean = model.on_grid(&self.data.problem, &local, &quantity.index, x)?;
-            out.array(name, &shape, part(), &mean, &grid.meaning(&long_name))?;
-            let deviation = model.deviations_on_grid(fit, &local, &quantity.index);
+            let here = model.on_grid(&self.data.problem, &local, &quantity.index)?;
+            out.array(name, &shape, part(), &here.values(x)?, &grid.meaning(&long_name))?;
+            let deviation = here.deviations(fit);
             let long_name = format!("posterior standard deviation of {}", quantity.name);
             out.array(&format!("{name}_deviation"), &shape, part(), &deviation, &grid.meaning(&long_name))?;
         }
         if let [a, b, c] = shape[..] {
             out.image("solution", [a, b, c], &grid.meaning("solution u"))?;
         }
-        let samples = self.spec.posterior.as_ref().map_or(0, |p| p.samples);
-        if samples == 0 {
-            return Ok(());
+        match self.spec.posterior.as_ref().map_or(0, |p| p.samples) {
+            0 => Ok(()),
+            samples => self.write_samples(ctx, model, (fit, x), &grid, samples, out),
         }
-        let mine = ctx.comm.block(samples);
+    }
+
+    /// Draws of the solution on the whole grid, each on one rank. Perturbations are numbered by row and by feature: no basis
+    /// and no layout shows in a draw.
+    fn write_samples(
+        &self,
+        ctx: &Ctx,
+        model: &Model,
+        (fit, x): (&Gaussian, &[f64]),
+        grid: &Grid,
+        samples: usize,
+        out: &mut Results,
+    ) -> Result<()> {
+        let of = |s: usize, part: u64| Philox::new(ctx.seed, STREAM_SAMPLES + 2 * s as u64 + part);
         let rows = model.linearised(&self.data, x)?;
-        let zero = vec![0; shape.len()];
+        let errors: Vec<Vec<f64>> = (0..samples).map(|s| model.for_rows(&self.data, |i| of(s, 0).normal(i))).collect();
+        let errors = Mat::from_fn(rows.nrows(), samples, |i, s| errors[s][i]);
+        let of_rows = rows.subcols(0, x.len()).transpose() * errors;
+        let mut perturbations: Vec<f64> = (0..samples).flat_map(|s| of_rows.col(s).iter().copied()).collect();
+        ctx.comm.all_sum(&mut perturbations)?;
+        let whole = model.on_grid(&self.data.problem, &grid.points, &vec![0; grid.points.len()])?;
+        let mine = ctx.comm.block(samples);
         let mut values = Vec::new();
-        for s in 0..samples {
-            // Perturbations are numbered by row and by feature: no basis and no layout shows in a draw.
-            let of_rows = Philox::new(ctx.seed, STREAM_SAMPLES + 2 * s as u64);
-            let of_features = Philox::new(ctx.seed, STREAM_SAMPLES + 2 * s as u64 + 1);
-            let e = model.for_rows(&self.data, |i| of_rows.normal(i));
-            let mut perturbation: Vec<f64> =
-                (0..x.len()).map(|j| (0..e.len()).map(|i| rows[(i, j)] * e[i]).sum::<f64>()).collect();
-            ctx.comm.all_sum(&mut perturbation)?;
-            if !mine.contains(&s) {
-                continue;
-            }
-            let normal: Vec<f64> =
-                (0..(self.n_features() + self.constants.len()) as u64).map(|i| of_features.normal(i)).collect();
+        for s in mine.clone() {
+            let n = self.n_features() + self.constants.len();
+            let normal: Vec<f64> = (0..n as u64).map(|i| of(s, 1).normal(i)).collect();
             let (features, constants) = normal.split_at(self.n_features());
-            let of_prior = self.projected(model, features.to_vec(), constants)?;
-            perturbation.iter_mut().zip(of_prior).for_each(|(p, e)| *p += e);
+            let mut perturbation = self.projected(model, features.to_vec(), constants)?;
+            perturbation.iter_mut().zip(&perturbations[s * x.len()..]).for_each(|(p, e)| *p += e);
             // At the mode, which is the mean of the last fit up to the tolerance of the search.
             let draw = fit.sample(&perturbation);
             let draw: Vec<f64> = draw.iter().zip(&fit.mean).zip(x).map(|((s, m), x)| s - m + x).collect();
-            values.extend(model.on_grid(&self.data.problem, &grid.points, &zero, &draw)?);
+            values.extend(whole.values(&draw)?);
         }
-        let many: Vec<usize> = std::iter::once(samples).chain(shape.iter().copied()).collect();
+        let many: Vec<usize> = std::iter::once(samples).chain(grid.shape()).collect();
         let meaning = grid.meaning_of_many("sample", "draws from the posterior of u");
         out.array("samples", &many, (Region::rows(&many, mine), true), &values, &meaning)
     }
@@ -422,7 +431,7 @@ impl Posterior {
         let mut points = output::test_points(&self.statement, usize::MAX);
         let rows = ctx.comm.block(points[0].len());
         points[0] = points[0][rows].to_vec();
-        let mean = model.on_grid(&self.data.problem, &points, &zero, x)?;
+        let mean = model.on_grid(&self.data.problem, &points, &zero)?.values(x)?;
         let truth =
             exact.run(&Device::cpu(), &self.data.problem.coordinates(&points), &mut [])?.swap_remove(0).into_vec();
         let mut sums = [0.0, 0.0];
@@ -433,8 +442,8 @@ impl Posterior {
         ctx.comm.all_sum(&mut sums)?;
         out.figure("relative_error", (sums[0] / sums[1]).sqrt())?;
         let points = output::test_points(&self.statement, COVERED[zero.len() - 1]);
-        let mean = model.on_grid(&self.data.problem, &points, &zero, x)?;
-        let deviation = model.deviations_on_grid(fit, &points, &zero);
+        let tested = model.on_grid(&self.data.problem, &points, &zero)?;
+        let (mean, deviation) = (tested.values(x)?, tested.deviations(fit));
         let truth =
             exact.run(&Device::cpu(), &self.data.problem.coordinates(&points), &mut [])?.swap_remove(0).into_vec();
         let inside =

@@ -21,7 +21,8 @@ fn ctx() -> Ctx {
 /// The field at the nodes after the last step, and the number of steps.
 fn solved(spec: &Spec, statement: Statement) -> (Vec<f64>, u64) {
     let ctx = ctx();
-    let mut job = Collocation::new(spec, &ctx, statement).unwrap();
+    let seen = spectrum::ceilings(&statement).unwrap();
+    let mut job = Collocation::new(spec, &ctx, statement, &seen).unwrap();
     let mut steps = 1;
     while !job.step(&ctx).unwrap().done {
         steps += 1;

@@ -17,7 +17,7 @@ fn price(points: usize, ranks: usize) -> (Case, Plan) {
     let statement = Statement::read(&spec, &Inputs { base: ".".into() }).unwrap();
     let seen = spectrum::ceilings(&statement).unwrap();
     let resources = Resources { ranks, threads: 1, memory_per_rank: u64::MAX };
-    (Case::of(&spec, &statement, &seen).unwrap(), collocation(&spec, &statement, &resources).unwrap())
+    (Case::of(&spec, &statement, &seen).unwrap(), collocation(&spec, &statement, &seen, &resources).unwrap())
 }
 
 /// 1024³ on 64 ranks, against the formulas written out: the price needs no memory of the problem's size.
