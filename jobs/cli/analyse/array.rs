@@ -33,11 +33,21 @@ impl Axis {
     pub fn label(&self) -> String {
         with_unit(&self.name, &self.unit)
     }
+
+    /// What follows a coordinate: the unit after a space, or nothing.
+    pub fn unit_after(&self) -> String {
+        if is_pure(&self.unit) { String::new() } else { format!(" {}", self.unit) }
+    }
 }
 
-/// `name [unit]`, or the name alone; `1` is the unit of pure numbers.
+/// `name [unit]`, or the name alone.
 pub fn with_unit(name: &str, unit: &str) -> String {
-    if unit.is_empty() || unit == "1" { name.to_owned() } else { format!("{name} [{unit}]") }
+    if is_pure(unit) { name.to_owned() } else { format!("{name} [{unit}]") }
+}
+
+/// `1` is the unit of pure numbers.
+fn is_pure(unit: &str) -> bool {
+    unit.is_empty() || unit == "1"
 }
 
 /// An array of a file.

@@ -155,7 +155,7 @@ pub fn extents(array: &Array) -> String {
 /// `z −31.5 … 31.5 mm`.
 fn extent(axis: &Axis) -> String {
     let end = axis.at(axis.n.saturating_sub(1) as f64);
-    format!("{} {} … {} {}", axis.name, short(axis.origin), short(end), axis.unit).trim_end().to_owned()
+    format!("{} {} … {}{}", axis.name, short(axis.origin), short(end), axis.unit_after())
 }
 
 /// An array, cell by cell.

@@ -118,7 +118,7 @@ fn position(array: &Array, plane: &Plane) -> String {
     let said: Vec<String> = fixed
         .map(|(k, axis)| {
             let at = number::label(axis.at(plane.at[k] as f64));
-            let unit = if axis.unit.is_empty() { String::new() } else { format!(" {}", axis.unit) };
+            let unit = axis.unit_after();
             format!("{} = {at}{unit} (index {} of {})", axis.name, plane.at[k], axis.n)
         })
         .collect();
