@@ -22,7 +22,9 @@ pub enum SolverError {
     },
     /// Newton's method found no smaller residual.
     #[error(
-        "Newton's method stopped at a residual of {residual:.2e} of the right-hand side after {iterations} iterations"
+        "Newton's method stopped at a residual of {residual:.2e} of the right-hand side after {iterations} iterations, also with \
+         nonlinear terms taken in parts\n  help: perhaps there is no solution, or more points are needed; the last iterate is in \
+         last.h5 of the run directory"
     )]
     NoConvergence {
         /// Residual norm over that of the right-hand side.
