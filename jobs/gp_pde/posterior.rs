@@ -188,7 +188,7 @@ impl Posterior {
         let mut done = false;
         if converged || self.newton >= self.spec.solver.newton {
             if !converged && length > 1.0 {
-                let error = SolverError::NoConvergence { residual: length, iterations: self.newton };
+                let error = SolverError::NoMaximum { steps: self.newton, length };
                 return Err(Error::Agreed(Box::new(Error::workload(NAME, error))));
             }
             self.newton = 0;

@@ -32,6 +32,18 @@ pub enum SolverError {
         /// Iterations done.
         iterations: u64,
     },
+    /// Gauss-Newton did not come to the maximum of a posterior.
+    #[error(
+        "the search for the posterior's maximum stopped after {steps} steps, the last of {length:.2e} prior deviations\n  \
+         help: raise problem.solver.newton or problem.posterior.equation_deviation, or guess the unknowns better; the last \
+         iterate is in last.h5 of the run directory"
+    )]
+    NoMaximum {
+        /// Steps done.
+        steps: u64,
+        /// Length of the last.
+        length: f64,
+    },
     /// Nothing says how exactly the equation holds.
     #[error(
         "the equation and its conditions are all zero, so nothing says how exactly it holds\n  help: give \
