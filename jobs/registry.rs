@@ -1,6 +1,6 @@
 //! The workloads of this program: one line each.
 
-use convoke_cluster::driver::{self, Options, Outcome, Source};
+use convoke_cluster::driver::{self, Options, Outcome, Placement, Source};
 use convoke_cluster::workload::{Inputs, Workload};
 use convoke_cluster::{Comm, JobText, Plan, Resources, Result};
 
@@ -18,14 +18,14 @@ pub struct Entry {
     pub jobs: &'static [(&'static str, &'static str)],
     /// Runs a job. Collective.
     pub run: fn(&Comm, &Source, &Options) -> Result<Outcome>,
-    /// Prices a job on `(ranks, ranks on this host, threads)`.
+    /// Prices a job.
     pub price: Price,
     /// Number of ranks that a job asks for.
     pub ranks: fn(&JobText) -> Result<usize>,
 }
 
-/// Prices a job on `(ranks, ranks on this host, threads)`.
-pub type Price = fn(&JobText, &Inputs, (usize, usize, usize)) -> Result<Quote>;
+/// Prices a job on ranks that are placed so.
+pub type Price = fn(&JobText, &Inputs, &Placement) -> Result<Quote>;
 
 /// The price of a job.
 #[derive(Debug, Clone)]
@@ -36,6 +36,8 @@ pub struct Quote {
     pub plan: Plan,
     /// What it may use.
     pub resources: Resources,
+    /// The job with all defaults filled in.
+    pub resolved: serde_json::Value,
 }
 
 impl Entry {
@@ -46,9 +48,10 @@ impl Entry {
             summary: W::SUMMARY,
             jobs: W::JOBS,
             run: driver::run::<W>,
-            price: |text, inputs, (ranks, here, threads)| {
-                let priced = driver::price::<W>(text, inputs, ranks, here, threads)?;
-                Ok(Quote { name: priced.job.name, plan: priced.plan, resources: priced.resources })
+            price: |text, inputs, placement| {
+                let priced = driver::price::<W>(text, inputs, placement)?;
+                let resolved = serde_json::to_value(&priced.job).unwrap_or_default();
+                Ok(Quote { name: priced.job.name, plan: priced.plan, resources: priced.resources, resolved })
             },
             ranks: |text| Ok(text.parse::<W::Spec>()?.run.ranks),
         }

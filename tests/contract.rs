@@ -8,7 +8,7 @@ use std::path::Path;
 use common::{relative_difference, scratch};
 use convoke::registry::{Entry, REGISTRY};
 use convoke_cluster::comm::run_threads;
-use convoke_cluster::driver::{Fault, Options, Outcome, Source};
+use convoke_cluster::driver::{Fault, Options, Outcome, Placement, Source};
 use convoke_cluster::progress::Verbosity;
 use convoke_cluster::workload::Inputs;
 use convoke_cluster::{Error, Exit, JobText};
@@ -36,7 +36,7 @@ fn cases() -> Vec<Case> {
         for (name, text) in entry.jobs {
             let label = format!("{}/{name}", entry.name);
             let text = JobText { path: data.join(format!("{name}.toml")), text: (*text).to_owned() };
-            match (entry.price)(&text, &Inputs { base: text.dir() }, (1, 1, 1)) {
+            match (entry.price)(&text, &Inputs { base: text.dir() }, &Placement::here(1, 1)) {
                 Ok(_) => cases.push(Case { entry, text, label }),
                 Err(error) => common_skip(&label, &error),
             }
@@ -147,7 +147,8 @@ fn a_typo_names_the_key_its_line_and_the_nearest_key() {
             let text: Vec<String> =
                 lines.map(|(i, l)| if i == number { format!("{typo} ={value}") } else { l.to_owned() }).collect();
             let text = JobText { text: text.join("\n"), ..case.text.clone() };
-            let error = (case.entry.price)(&text, &Inputs { base: text.dir() }, (1, 1, 1)).expect_err("a typo");
+            let error =
+                (case.entry.price)(&text, &Inputs { base: text.dir() }, &Placement::here(1, 1)).expect_err("a typo");
             let Error::Job(job) = &error else { panic!("{error}") };
             assert_eq!(error.exit(), 2);
             let place = format!("{}:{}:", text.path.display(), number + 1);

@@ -8,7 +8,7 @@ use std::path::Path;
 use common::{doubles, figure, run_on_threads, scratch, told, write_arrays};
 use convoke::registry;
 use convoke_cluster::comm::run_threads;
-use convoke_cluster::driver::{Options, Source};
+use convoke_cluster::driver::{Options, Placement, Source};
 use convoke_cluster::progress::Verbosity;
 use convoke_cluster::workload::Inputs;
 use convoke_cluster::{Error, JobText};
@@ -178,7 +178,7 @@ fn what_cannot_be_solved_is_refused() {
     ];
     for (equation, place, words) in cases {
         let text = job(&base.replace("EQUATION", equation).replace("PLACE", place));
-        let error = (entry.price)(&text, &Inputs { base: ".".into() }, (1, 1, 1)).expect_err(equation);
+        let error = (entry.price)(&text, &Inputs { base: ".".into() }, &Placement::here(1, 1)).expect_err(equation);
         assert_eq!(error.exit(), 2, "{equation}");
         assert!(error.to_string().contains(words), "{equation}: {error}");
     }

@@ -8,6 +8,7 @@ use std::path::Path;
 use common::{doubles, figure, run_on_threads, scratch, write_arrays};
 use convoke::registry;
 use convoke_cluster::JobText;
+use convoke_cluster::driver::Placement;
 use convoke_cluster::workload::Inputs;
 use convoke_kernels::Philox;
 
@@ -187,7 +188,7 @@ fn wrong_files_are_refused() {
     for (equation, rest, words) in cases {
         let text = format!("{}{rest}", head.replace("EQUATION", equation));
         let text = JobText { path: base.join("job.toml"), text };
-        let error = (entry.price)(&text, &Inputs { base: base.to_owned() }, (1, 1, 1)).expect_err(words);
+        let error = (entry.price)(&text, &Inputs { base: base.to_owned() }, &Placement::here(1, 1)).expect_err(words);
         assert_eq!(error.exit(), 2, "{error}");
         assert!(error.to_string().contains(words), "{words}: {error}");
     }

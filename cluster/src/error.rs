@@ -6,6 +6,7 @@ use convoke_data::DataError;
 use convoke_kernels::KernelError;
 use serde::{Deserialize, Serialize};
 
+use crate::batch::BatchError;
 use crate::comm::CommError;
 use crate::job::{BadValue, JobError};
 
@@ -50,6 +51,9 @@ pub struct Failure {
     pub code: u8,
     /// What the user is told.
     pub message: String,
+    /// Whether another attempt would meet it again.
+    #[serde(default)]
+    pub lasting: bool,
 }
 
 /// Everything that ends a run early.
@@ -70,6 +74,9 @@ pub enum Error {
     /// A kernel or the device.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// The batch system.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
     /// Another rank is gone.
     #[error(transparent)]
     Comm(#[from] CommError),
@@ -251,6 +258,7 @@ impl Error {
             Self::WouldNotFit { .. } => Exit::WouldNotFit,
             Self::Mismatch { .. } => Exit::Mismatch,
             Self::NoCheckpoint { .. } => Exit::NoCheckpoint,
+            Self::Batch(_) => Exit::Refused,
             Self::Locked { .. } | Self::Fenced { .. } => Exit::Locked,
             Self::Restore { .. } => Exit::Corrupt,
             Self::Data(_)
@@ -269,7 +277,17 @@ impl Error {
 
     /// The form that travels between ranks.
     pub fn failure(&self) -> Failure {
-        Failure { code: self.exit(), message: self.to_string() }
+        Failure { code: self.exit(), message: self.to_string(), lasting: self.is_lasting() }
+    }
+
+    /// Whether another attempt would meet it again: mathematics and input do not change, machines do.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            Self::OnRank { failure, .. } | Self::Comm(CommError::PeerFailed { failure, .. }) => failure.lasting,
+            Self::Agreed(error) => error.is_lasting(),
+            Self::Workload { .. } | Self::NotFinite { .. } => true,
+            _ => self.exit() != Exit::Failed as u8,
+        }
     }
 
     /// Whether every rank already knows of it, so that all can leave in order.

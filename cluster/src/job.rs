@@ -19,6 +19,8 @@ use miette::{Diagnostic, NamedSource, SourceSpan};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::batch::Slurm;
+
 /// The version of the job file that this program reads.
 pub const SCHEMA: u32 = 1;
 /// Longest job file that is read, in bytes.
@@ -43,6 +45,9 @@ pub struct Job<P> {
     /// When to write checkpoints.
     #[serde(default)]
     pub checkpoint: Checkpoint,
+    /// What to ask of the batch system, for `convoke submit`.
+    #[serde(default)]
+    pub slurm: Slurm,
     /// What to compute: the workload's own keys.
     pub problem: P,
 }
@@ -59,13 +64,31 @@ pub struct Run {
     pub device: DeviceChoice,
     /// Memory that one rank may use, such as "8GiB"; absent: its share of what the machine has.
     pub memory_per_rank: Option<Bytes>,
-    /// Wall-clock budget, such as "4h": a checkpoint is written and the run stops before it ends.
+    /// Wall-clock budget of one attempt, such as "4h": a checkpoint is written and the run stops before it ends.
     pub walltime: Option<Span>,
+    /// Wall-clock budget of all attempts together.
+    pub total_walltime: Option<Span>,
+    /// How often the run is started at most, when a supervisor keeps it going.
+    pub max_attempts: u32,
+    /// How many attempts in a row may end without a new checkpoint.
+    pub max_attempts_without_progress: u32,
+    /// A run that completes no step for this long is stalled: it is ended and started again.
+    pub stall_timeout: Span,
 }
 
 impl Default for Run {
     fn default() -> Self {
-        Self { ranks: 1, threads: None, device: DeviceChoice::Auto, memory_per_rank: None, walltime: None }
+        Self {
+            ranks: 1,
+            threads: None,
+            device: DeviceChoice::Auto,
+            memory_per_rank: None,
+            walltime: None,
+            total_walltime: None,
+            max_attempts: 50,
+            max_attempts_without_progress: 3,
+            stall_timeout: Span(Duration::from_secs(600)),
+        }
     }
 }
 
@@ -106,9 +129,15 @@ impl Default for Checkpoint {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span(pub Duration);
 
+impl std::fmt::Display for Span {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        humantime::format_duration(self.0).fmt(f)
+    }
+}
+
 impl Serialize for Span {
     fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(&humantime::format_duration(self.0))
+        s.collect_str(self)
     }
 }
 
@@ -262,6 +291,22 @@ impl JobText {
         }
     }
 
+    /// The text as a typed table: for files that are TOML but no jobs.
+    ///
+    /// # Errors
+    /// [`JobError`] with line and column.
+    pub fn read_toml<T: DeserializeOwned>(&self) -> Result<T, JobError> {
+        toml::from_str(&self.text).map_err(|e| self.syntax(&e))
+    }
+
+    /// The frame's tables alone, whatever the workload.
+    ///
+    /// # Errors
+    /// As [`JobText::parse`], except for what `[problem]` says.
+    pub fn frame(&self) -> Result<Job<toml::Table>, JobError> {
+        self.parse()
+    }
+
     /// The registry name of the workload, before anything else is understood.
     ///
     /// # Errors
@@ -332,7 +377,15 @@ impl JobText {
         if job.checkpoint.every_steps == Some(0) {
             return Err(BadValue::new("checkpoint.every_steps", 0, "at least 1"));
         }
-        Ok(())
+        for (key, count) in [
+            ("run.max_attempts", job.run.max_attempts),
+            ("run.max_attempts_without_progress", job.run.max_attempts_without_progress),
+        ] {
+            if !(1..=1000).contains(&count) {
+                return Err(BadValue::new(key, count, "1 to 1000"));
+            }
+        }
+        job.slurm.check(job.run.ranks)
     }
 
     /// Turns a wrong value into an error that points at its line.

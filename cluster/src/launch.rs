@@ -62,3 +62,43 @@ impl Mpirun {
         command
     }
 }
+
+/// What starts the ranks of a run.
+#[derive(Debug, Clone)]
+pub enum Launcher {
+    /// Nothing: one process.
+    Alone,
+    /// An MPI's own launcher.
+    Mpirun(Mpirun),
+    /// Slurm's, inside an allocation.
+    Srun {
+        /// Its `--mpi=`.
+        mpi: Option<String>,
+        /// Whether ranks are bound to cores.
+        bind: bool,
+    },
+}
+
+impl Launcher {
+    /// The command that starts `ranks` ranks of the program that is appended to it.
+    pub fn command(&self, ranks: usize, scratch: &Path) -> Command {
+        match self {
+            // A program that does nothing but become the one named after it.
+            Self::Alone => Command::new("env"),
+            Self::Mpirun(mpirun) => mpirun.command(ranks, scratch),
+            Self::Srun { mpi, bind } => {
+                let mut command = Command::new("srun");
+                // One rank that dies must end the step: by default the others would wait for it until the time limit.
+                command.args(["--kill-on-bad-exit=1", "--export=ALL", "--label"]);
+                command.arg(format!("--ntasks={ranks}"));
+                command.args(mpi.iter().map(|mpi| format!("--mpi={mpi}")));
+                if *bind {
+                    command.arg("--cpu-bind=cores");
+                }
+                // srun inherits the script's request, and complains where both name memory.
+                command.env_remove("SLURM_MEM_PER_NODE");
+                command
+            }
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! Ranks, sharding, the driver and checkpoints: everything between a job file and a workload's
 //! mathematics. See `docs/ARCHITECTURE.md` for the arrows and invariants.
 
+pub mod batch;
 pub mod checkpoint;
 pub mod comm;
 pub mod driver;
@@ -15,6 +16,7 @@ pub mod results;
 pub mod run_dir;
 pub mod shard;
 pub mod signals;
+pub mod supervisor;
 pub mod workload;
 
 pub use comm::{Comm, CommError};

@@ -41,6 +41,22 @@ pub struct Owner {
     pub since: String,
     /// Batch job, if any.
     pub slurm_job: Option<String>,
+    /// How often that job had been requeued.
+    #[serde(default)]
+    pub slurm_restart: u32,
+}
+
+/// What a run was handed to the batch system as; kept beside it, so that it is never submitted twice.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submission {
+    /// The job; nothing while the hand-over is under way.
+    pub job: Option<u64>,
+    /// When.
+    pub since: String,
+    /// Jobs before it, oldest first.
+    pub earlier: Vec<u64>,
+    /// Nodes that are not to be used again.
+    pub excluded: Vec<String>,
 }
 
 /// What the run was started with, kept beside the exact text.
@@ -161,12 +177,21 @@ impl RunDir {
     /// # Errors
     /// [`Error::Locked`] while another live process owns it.
     pub fn claim(&self) -> Result<Claim> {
+        self.claim_after(0)
+    }
+
+    /// As [`RunDir::claim`], where attempts up to `gone` are known to have ended: their hosts cannot be asked.
+    ///
+    /// # Errors
+    /// As [`RunDir::claim`].
+    pub fn claim_after(&self, gone: u32) -> Result<Claim> {
         let folder = self.path.join("owner");
         fs::create_dir_all(&folder).map_err(|e| io(&folder, e))?;
         loop {
             // One look decides both: the owner that must be gone and the number that follows it.
             let newest = self.newest_epoch();
             if let Some(owner) = self.owner_of(newest)
+                && owner.epoch > gone
                 && self.is_alive(&owner)
             {
                 return Err(self.locked(&owner));
@@ -179,6 +204,7 @@ impl RunDir {
                 started_ticks: started_ticks(std::process::id()).unwrap_or(0),
                 since: jiff::Zoned::now().strftime("%Y-%m-%d %H:%M:%S %Z").to_string(),
                 slurm_job: std::env::var("SLURM_JOB_ID").ok(),
+                slurm_restart: std::env::var("SLURM_RESTART_COUNT").ok().and_then(|n| n.parse().ok()).unwrap_or(0),
             };
             let serial = DRAFTS.fetch_add(1, Ordering::Relaxed);
             let draft = folder.join(format!("draft-{}-{}-{serial}", host_name(), std::process::id()));
@@ -231,8 +257,13 @@ impl RunDir {
         if owner.host == host_name() {
             return started_ticks(owner.pid) == Some(owner.started_ticks);
         }
-        let beat = fs::metadata(self.path.join("heartbeat")).and_then(|m| m.modified());
-        beat.is_ok_and(|t| t.elapsed().unwrap_or_default() < SILENCE)
+        self.last_beat(owner.epoch).is_some_and(|t| t.elapsed().unwrap_or_default() < SILENCE)
+    }
+
+    /// When attempt `epoch` was last heard of.
+    pub fn last_beat(&self, epoch: u32) -> Option<SystemTime> {
+        let heard = |file: String| fs::metadata(self.path.join(file)).and_then(|m| m.modified()).ok();
+        heard(format!("owner/e{epoch:05}.beat")).max(heard(format!("owner/e{epoch:05}.json")))
     }
 
     fn locked(&self, owner: &Owner) -> Error {
@@ -262,6 +293,55 @@ impl RunDir {
     pub fn events(&self) -> Vec<serde_json::Value> {
         let text = fs::read_to_string(self.path.join("events.jsonl")).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// The newest attempt, whether or not it gave the directory back.
+    pub fn newest_attempt(&self) -> Option<Owner> {
+        let text = fs::read_to_string(self.path.join(format!("owner/e{:05}.json", self.newest_epoch()))).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    /// What the run was submitted as, if it was.
+    pub fn submission(&self) -> Option<Submission> {
+        serde_json::from_str(&fs::read_to_string(self.path.join("submission.json")).ok()?).ok()
+    }
+
+    /// Records a submission.
+    ///
+    /// # Errors
+    /// Data errors of the file system.
+    pub fn submit_as(&self, submission: &Submission) -> Result<()> {
+        let json = serde_json::to_vec_pretty(submission).expect("a submission is plain data");
+        Ok(write_atomic(self.path.join("submission.json"), &json)?)
+    }
+
+    /// Asks whoever works on the run to stop, wherever that is.
+    ///
+    /// # Errors
+    /// Data errors of the file system.
+    pub fn ask_to_stop(&self) -> Result<()> {
+        Ok(write_atomic(self.stop_file(), jiff::Timestamp::now().to_string().as_bytes())?)
+    }
+
+    /// Whether somebody asked for a stop since the run was last begun by hand.
+    pub fn is_asked_to_stop(&self) -> bool {
+        self.stop_file().exists()
+    }
+
+    /// Takes a request to stop back: the run is wanted again.
+    pub fn forget_stop(&self) {
+        let _ = fs::remove_file(self.stop_file());
+    }
+
+    fn stop_file(&self) -> PathBuf {
+        self.path.join("stop")
+    }
+
+    /// The result as the newest `finished` event recorded it, if the file is still that.
+    pub fn is_complete(&self) -> bool {
+        let recorded = self.events().iter().rev().find(|e| e["event"] == "finished").map(|e| e["result"].clone());
+        let digest = convoke_data::store::digest_file(self.result());
+        digest.is_ok_and(|d| recorded.is_some_and(|r| r == d.xxh3_128.as_str()))
     }
 
     /// Where checkpoints lie.
@@ -305,9 +385,9 @@ impl Claim {
         Ok(write_atomic(self.dir.path.join(format!("owner/e{:05}.base", self.epoch)), base.to_string().as_bytes())?)
     }
 
-    /// Tells other hosts that this attempt is alive.
-    pub fn beat(&self) {
-        let _ = fs::write(self.dir.path.join("heartbeat"), format!("{}\n", self.epoch));
+    /// Tells other hosts, and the supervisor, that this attempt has come to `step`.
+    pub fn beat(&self, step: u64) {
+        let _ = fs::write(self.dir.path.join(format!("owner/e{:05}.beat", self.epoch)), format!("{step}\n"));
     }
 }
 

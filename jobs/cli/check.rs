@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use convoke_cluster::driver::Placement;
 use convoke_cluster::workload::Inputs;
 use convoke_cluster::{Exit, JobText, machine};
 use serde_json::json;
@@ -32,7 +33,11 @@ pub(super) fn check(args: &CheckArgs) -> Done {
     let ranks = args.ranks.map_or_else(|| (entry.ranks)(&text), Ok)?.max(1);
     let here = args.ranks_per_host.unwrap_or(ranks).clamp(1, ranks);
     let threads = (machine::cores() / here).max(1);
-    let quote = (entry.price)(&text, &Inputs { base: text.dir() }, (ranks, here, threads))?;
+    let quote = (entry.price)(
+        &text,
+        &Inputs { base: text.dir() },
+        &Placement { ranks, ranks_here: here, threads, memory_here: None },
+    )?;
     if args.json {
         say::json(&json!({
             "job": quote.name, "workload": entry.name, "ranks": ranks,

@@ -7,11 +7,18 @@ use clap::{CommandFactory, Parser, Subcommand};
 use convoke_cluster::{Error, Exit};
 
 mod analyse;
+mod cancel;
 mod catalogue;
 mod check;
 mod doctor;
+mod gc;
+mod logs;
 mod run;
 pub mod say;
+mod status;
+mod submit;
+mod supervise;
+mod verify;
 
 use say::{error_line, line};
 
@@ -28,9 +35,11 @@ const EXAMPLES: &str = "Examples:
   convoke check job.toml                 validate it and see what it costs
   convoke run job.toml -n 4              run it on four ranks
   convoke resume runs/shepp-logan-1a2b   go on after a stop or a crash
+  convoke submit job.toml                hand it to Slurm, which keeps it going to its end
+  convoke status                         where all runs stand
   convoke analyse runs/shepp-logan-1a2b  figures and pictures of the result
 
-Exit codes: 0 complete, 1 failed, 2 bad input, 3 would not fit, 5 other job in the run directory,
+Exit codes: 0 complete, 1 failed, 2 bad input, 3 would not fit, 4 the batch system refused, 5 other job in the run directory,
 6 no valid checkpoint, 7 run directory is owned, 8 comparison found differences, 9 damaged file,
 75 stopped with a checkpoint (worth requeueing).";
 
@@ -40,6 +49,21 @@ enum Command {
     Run(run::RunArgs),
     /// Go on with a run from its newest valid checkpoint, on any number of ranks.
     Resume(run::ResumeArgs),
+    /// Hand a job to the batch system, which keeps it going to its end.
+    Submit(submit::SubmitArgs),
+    /// Show where runs stand.
+    Status(status::StatusArgs),
+    /// Show what a submitted run has said, or what happened to any run.
+    Logs(logs::LogsArgs),
+    /// Stop a run with a checkpoint, wherever it works.
+    Cancel(cancel::CancelArgs),
+    /// Check every byte of a run against what was recorded of it.
+    Verify(verify::VerifyArgs),
+    /// Remove what runs no longer need and what killed launchers left.
+    Gc(gc::GcArgs),
+    /// The batch process of a submitted run.
+    #[command(name = "_supervise", hide = true)]
+    Supervise(supervise::SuperviseArgs),
     /// Validate a job file and price it: memory, bytes sent, steps, disk. No side effects.
     Check(check::CheckArgs),
     /// Show the workloads and the job files that come with them.
@@ -74,6 +98,13 @@ pub fn main() -> ExitCode {
     let done = match args.command {
         Command::Run(args) => return run::run(&args),
         Command::Resume(args) => return run::resume(&args),
+        Command::Submit(args) => submit::submit(&args),
+        Command::Status(args) => status::status(&args),
+        Command::Logs(args) => logs::logs(&args),
+        Command::Cancel(args) => cancel::cancel(&args),
+        Command::Verify(args) => verify::verify(&args),
+        Command::Gc(args) => gc::gc(&args),
+        Command::Supervise(args) => return supervise::supervise(&args),
         Command::Check(args) => check::check(&args),
         Command::List(args) => catalogue::list(&args),
         Command::New(args) => catalogue::new(&args),

@@ -1,29 +1,24 @@
 //! `convoke run` and `convoke resume`: as one process, as the launcher of several, or as one rank.
 
-use std::io::IsTerminal;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitCode};
-use std::time::{Duration, Instant};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use convoke_cluster::comm::MpiSession;
-use convoke_cluster::driver::{Fault, Options, Outcome, Source};
-use convoke_cluster::launch::Mpirun;
+use convoke_cluster::driver::{Fault, Options, Outcome, Placement, Source};
+use convoke_cluster::launch::{Launcher, Mpirun};
 use convoke_cluster::progress::Verbosity;
 use convoke_cluster::run_dir::RunDir;
 use convoke_cluster::signals::StopSignals;
+use convoke_cluster::supervisor::{self, DEADLINE, Rules, SUCCEEDS, Supervisor};
 use convoke_cluster::workload::Inputs;
-use convoke_cluster::{Comm, Error, Exit, JobError, JobText, checkpoint, machine};
-use rustix::process::{Pid, Signal};
+use convoke_cluster::{Comm, Error, Exit, JobError, JobText, machine};
 use serde_json::json;
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 
 use super::{end, or_default, provenance, say, show};
 use crate::registry::{self, Entry};
-
-/// How long ranks may outlive the first of them that ended.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Options of `convoke run`.
 #[derive(Debug, Args)]
@@ -57,6 +52,9 @@ struct CommonArgs {
     /// Threads of each rank [default: cores of the host / ranks on it].
     #[arg(long)]
     threads: Option<usize>,
+    /// How often a run that is killed, hangs or loses a rank is started again, at most, counting the first start.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    attempts: u32,
     /// Stop with a checkpoint (exit code 75) after this many steps.
     #[arg(long, value_name = "STEPS")]
     stop_after: Option<u64>,
@@ -73,12 +71,7 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
         let text = JobText::read(&args.job)?;
         let name = text.parse_name().unwrap_or_else(|| "run".to_owned());
         let dir = or_default(args.dir.as_ref(), || default_dir(&name));
-        if dir.to_string_lossy().contains(['%', '\n']) {
-            let help = "batch systems expand '%' in paths: choose a directory without it";
-            return Err(
-                JobError::command_line(format!("--dir {} has a '%' or a line break", dir.display()), help).into()
-            );
-        }
+        new_dir(&dir)?;
         Ok((text.clone(), Source::New { text, dir }))
     })
 }
@@ -90,7 +83,18 @@ pub(super) fn resume(args: &ResumeArgs) -> ExitCode {
     })
 }
 
-fn default_dir(name: &str) -> PathBuf {
+/// Whether a directory of that name can be a run directory.
+pub(super) fn new_dir(dir: &Path) -> Result<(), Error> {
+    let whole = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+    if whole.to_string_lossy().contains(['%', '\n']) {
+        let help = "batch systems expand '%' in paths: choose a directory without it";
+        return Err(JobError::command_line(format!("--dir {} has a '%' or a line break", dir.display()), help).into());
+    }
+    Ok(())
+}
+
+/// `runs/NAME-DATE-TIME`
+pub(super) fn default_dir(name: &str) -> PathBuf {
     let now = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S").to_string();
     let first = PathBuf::from(format!("runs/{name}-{now}"));
     let more = (2..).map(|i| PathBuf::from(format!("runs/{name}-{now}-{i}")));
@@ -115,13 +119,23 @@ fn alone(args: &CommonArgs, source: Result<(JobText, Source), Error>) -> Result<
     if !(1..=4096).contains(&ranks) {
         return Err(JobError::command_line(format!("-n {ranks}: expected 1 to 4096 ranks"), "start fewer ranks").into());
     }
-    if ranks == 1 {
+    if let (Source::Resume { dir, .. }, false) = (&source, is_supervised()) {
+        let dir = RunDir { path: dir.clone() };
+        dir.forget_stop();
+        dir.event("begun", json!({ "epoch": dir.newest_epoch() }));
+    }
+    if ranks == 1 && (args.attempts == 1 || is_supervised()) {
         return Ok(as_rank(args, &Comm::solo(), Ok((text, source))));
     }
     // Everything that can be refused is refused here, by one process and with one message.
     let inputs = Inputs { base: base_of(&source, &text)? };
-    (entry.price)(&text, &inputs, (ranks, ranks, args.threads.unwrap_or(1)))?;
-    launch(args, ranks, &source)
+    (entry.price)(&text, &inputs, &Placement::here(ranks, args.threads.unwrap_or(1)))?;
+    supervise(args, ranks, &source, &text)
+}
+
+/// Whether a supervisor of ours started this process.
+fn is_supervised() -> bool {
+    std::env::var_os(SUCCEEDS).is_some()
 }
 
 fn base_of(source: &Source, text: &JobText) -> Result<PathBuf, Error> {
@@ -172,9 +186,16 @@ fn work(args: &CommonArgs, comm: &Comm, source: Result<(JobText, Source), Error>
         device: None,
         provenance: provenance(),
         signals: StopSignals::listen()?,
+        deadline: number(DEADLINE).map(|s| SystemTime::UNIX_EPOCH + Duration::from_secs(s)),
+        succeeds: number(SUCCEEDS).and_then(|n| n.try_into().ok()).unwrap_or(0),
         fault: fault(),
     };
     (entry.run)(comm, &source, &options)
+}
+
+/// A number that the supervisor left in the environment.
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
 }
 
 /// `CONVOKE_FAULT=RANK:STEP`
@@ -196,152 +217,51 @@ fn summary(outcome: &Outcome) -> serde_json::Value {
     })
 }
 
-/// Starts the ranks with mpirun and stays until they end.
-fn launch(args: &CommonArgs, ranks: usize, source: &Source) -> Result<ExitCode, Error> {
+/// Starts the ranks and keeps them going.
+fn supervise(args: &CommonArgs, ranks: usize, source: &Source, text: &JobText) -> Result<ExitCode, Error> {
+    let launcher = if ranks == 1 { Launcher::Alone } else { Launcher::Mpirun(mpirun(ranks)?) };
+    let job = text.frame()?;
+    let (first, dir) = match source {
+        Source::New { text, dir } => (vec!["run".into(), text.path.clone().into(), "--dir".into(), dir.into()], dir),
+        Source::Resume { dir, restart } => {
+            let restart = restart.then(|| "--restart".into());
+            (["resume".into(), dir.into()].into_iter().chain(restart).collect::<Vec<OsString>>(), dir)
+        }
+    };
+    let program = std::env::current_exe().map_err(|e| Error::Io { path: "the program itself".into(), source: e })?;
+    let whole = |words: Vec<OsString>| [vec![program.clone().into()], words, passed_on(args, ranks)].concat();
+    let supervisor = Supervisor {
+        dir: RunDir { path: dir.clone() },
+        launcher,
+        ranks,
+        command: [whole(first), whole(vec!["resume".into(), dir.into()])],
+        rules: Rules { attempts: args.attempts, ..supervisor::rules(&job.run, false) },
+        stall_timeout: job.run.stall_timeout.0,
+        batch: None,
+        say: say::error_line,
+    };
+    Ok(ExitCode::from(supervisor.supervise()?))
+}
+
+/// The launcher of an MPI that is inside this program.
+pub(super) fn mpirun(ranks: usize) -> Result<Mpirun, Error> {
     if convoke_cluster::comm::mpi_library().is_none() {
         return Err(Error::BuiltWithoutMpi { ranks });
     }
-    let mpirun = Mpirun::find().ok_or_else(|| Error::Program {
+    Mpirun::find().ok_or_else(|| Error::Program {
         program: "mpirun".into(),
         problem: "not found on the PATH".into(),
         help: "install an MPI (`cargo xtask quickstart --print` shows how), or use -n 1".into(),
-    })?;
-    let scratch = std::env::temp_dir().join(format!("convoke-{}", std::process::id()));
-    let fail = |problem: std::io::Error| Error::Program {
-        program: mpirun.program.display().to_string(),
-        problem: problem.to_string(),
-        help: "`convoke doctor` checks the launcher".into(),
-    };
-    std::fs::create_dir_all(&scratch).map_err(fail)?;
-    let mut command = mpirun.command(ranks, &scratch);
-    command.arg(std::env::current_exe().map_err(fail)?);
-    let dir = match source {
-        Source::New { text, dir } => {
-            command.arg("run").arg(&text.path).arg("--dir").arg(dir);
-            dir
-        }
-        Source::Resume { dir, restart } => {
-            command.arg("resume").arg(dir);
-            if *restart {
-                command.arg("--restart");
-            }
-            dir
-        }
-    };
-    pass_on(args, &mut command);
-    // Its own process group: Ctrl-C reaches this process alone, which asks for a checkpoint.
-    let child = command.stdin(std::process::Stdio::null()).process_group(0).spawn().map_err(fail)?;
-    let code = attend(child, ranks, dir).map_err(fail);
-    let _ = std::fs::remove_dir_all(&scratch);
-    code
-}
-
-fn pass_on(args: &CommonArgs, command: &mut std::process::Command) {
-    if let Some(threads) = args.threads {
-        command.arg("--threads").arg(threads.to_string());
-    }
-    if let Some(steps) = args.stop_after {
-        command.arg("--stop-after").arg(steps.to_string());
-    }
-    if args.quiet {
-        command.arg("--quiet");
-    }
-    if args.json {
-        command.arg("--json");
-    }
-    if std::io::stderr().is_terminal() {
-        command.env("CONVOKE_TERMINAL", std::env::var("COLUMNS").unwrap_or_else(|_| "100".to_owned()));
-    }
-}
-
-/// Waits for the ranks; the first signal asks them for a checkpoint, the second ends them.
-fn attend(mut child: Child, ranks: usize, dir: &Path) -> std::io::Result<ExitCode> {
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGUSR1])?;
-    let pid = Pid::from_child(&child);
-    let mut asked = false;
-    let mut watch = Watch::of(ranks);
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-        if watch.sees_a_hang(pid) {
-            for rank in children(pid) {
-                let _ = rustix::process::kill_process(rank, Signal::KILL);
-            }
-            child.kill()?;
-            child.wait()?;
-            let what = format!("a rank ended and the others did not within {} s", PATIENCE.as_secs());
-            say::error_line(&format!("convoke: error: {what}; all were ended ({})", last_state(dir)));
-            return Ok(ExitCode::from(Exit::Failed as u8));
-        }
-        for signal in signals.pending() {
-            let send = if asked && signal != SIGUSR1 { Signal::TERM } else { Signal::USR1 };
-            asked = true;
-            let _ = rustix::process::kill_process(pid, send);
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    };
-    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-    // Codes below 128 come from our own ranks, which have spoken.
-    if code >= 128 {
-        say::error_line(&format!("convoke: error: a rank was killed by signal {} ({})", code - 128, last_state(dir)));
-        return Ok(ExitCode::from(Exit::Failed as u8));
-    }
-    Ok(ExitCode::from(u8::try_from(code).unwrap_or(Exit::Failed as u8)))
-}
-
-/// Notices a launcher that does not end after one of its ranks is gone: seen once with Open MPI 4.1
-/// in about a hundred kills; why is not known.
-struct Watch {
-    ranks: usize,
-    looked: Instant,
-    /// Whether the launcher has started a rank.
-    begun: bool,
-    fewer_since: Option<Instant>,
-}
-
-impl Watch {
-    fn of(ranks: usize) -> Self {
-        Self { ranks, looked: Instant::now(), begun: false, fewer_since: None }
-    }
-
-    fn sees_a_hang(&mut self, launcher: Pid) -> bool {
-        if self.looked.elapsed() < Duration::from_millis(200) {
-            return false;
-        }
-        self.looked = Instant::now();
-        let alive = children(launcher).len();
-        self.begun |= alive > 0;
-        if alive >= self.ranks || !self.begun {
-            self.fewer_since = None;
-        } else {
-            self.fewer_since.get_or_insert_with(Instant::now);
-        }
-        self.fewer_since.is_some_and(|since| since.elapsed() > PATIENCE)
-    }
-}
-
-/// Living processes that `parent` started.
-fn children(parent: Pid) -> Vec<Pid> {
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = processes.filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter_map(|pid| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let mut fields = stat[stat.rfind(')')? + 2..].split(' ');
-        let (state, its_parent) = (fields.next()?, fields.next()?);
-        let lives = state != "Z" && state != "X" && its_parent == parent.as_raw_nonzero().to_string();
-        if lives { Pid::from_raw(pid) } else { None }
     })
-    .collect()
 }
 
-/// What a run that ended badly has left.
-fn last_state(dir: &Path) -> String {
-    let newest = checkpoint::list(&dir.join("ckpt")).into_iter().max();
-    match newest {
-        Some(name) => {
-            format!("the checkpoint of step {} is intact; continue with `convoke resume {}`", name.step, dir.display())
-        }
-        None => format!("no checkpoint was written yet; begin again with `convoke resume {}`", dir.display()),
+/// The options that every attempt gets.
+fn passed_on(args: &CommonArgs, ranks: usize) -> Vec<OsString> {
+    let mut words: Vec<OsString> = if ranks == 1 { vec!["-n".into(), "1".into()] } else { Vec::new() };
+    for (name, value) in [("--threads", args.threads.map(|n| n as u64)), ("--stop-after", args.stop_after)] {
+        words.extend(value.into_iter().flat_map(|v| [name.into(), v.to_string().into()]));
     }
+    let flags = [("--quiet", args.quiet), ("--json", args.json)];
+    words.extend(flags.iter().filter(|(_, on)| *on).map(|(name, _)| (*name).into()));
+    words
 }

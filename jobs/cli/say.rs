@@ -10,6 +10,11 @@ pub fn line(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
+/// An empty terminal.
+pub fn clear() {
+    let _ = write!(std::io::stdout(), "\x1b[2J\x1b[H");
+}
+
 /// A line on standard error.
 pub fn error_line(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");

@@ -6,7 +6,7 @@
 mod setup;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use convoke_data::store::Digest;
 use serde_json::json;
@@ -23,7 +23,7 @@ use crate::run_dir::{Claim, RunDir};
 use crate::signals::StopSignals;
 use crate::workload::{Ctx, Plan, Progress, Workload};
 
-pub use setup::{Priced, price};
+pub use setup::{Placement, Priced, disk, price};
 
 /// What to run.
 #[derive(Debug, Clone)]
@@ -59,6 +59,10 @@ pub struct Options {
     pub provenance: Vec<(&'static str, String)>,
     /// Signals that ask to stop.
     pub signals: StopSignals,
+    /// When the batch system ends this process.
+    pub deadline: Option<SystemTime>,
+    /// Attempts up to this one have ended, as whoever started this one knows.
+    pub succeeds: u32,
     /// A failure to inject, for tests of what a failure does.
     pub fault: Option<Fault>,
 }
@@ -100,6 +104,11 @@ const SIGNAL: u64 = 1;
 const CHECKPOINT: u64 = 2;
 const WALLTIME: u64 = 4;
 const LIMIT: u64 = 8;
+const OVERTAKEN: u64 = 16;
+const ASKED: u64 = 32;
+
+/// How often an attempt says that it is alive and looks for a successor or a request to stop, at most.
+const BEAT: Duration = Duration::from_secs(10);
 
 /// Three failures in a row end the run (cluster.md, 3.7: a full disk does not heal by itself).
 const FAILURES: u32 = 3;
@@ -114,7 +123,10 @@ pub fn run<W: Workload>(comm: &Comm, source: &Source, options: &Options) -> Resu
     let outcome = attempt.run(options);
     attempt.reporter.end();
     if let Err(error) = &outcome {
-        attempt.event("failed", json!({ "error": error.to_string(), "code": error.exit() }));
+        attempt.event(
+            "failed",
+            json!({ "error": error.to_string(), "code": error.exit(), "lasting": error.is_lasting() }),
+        );
         if !error.is_agreed() && !matches!(error, Error::Comm(CommError::PeerFailed { .. })) {
             comm.fail(&error.failure());
         }
@@ -141,6 +153,7 @@ struct Attempt<W> {
     started: Instant,
     last_save: Instant,
     last_beat: Instant,
+    beat_every: Duration,
     save_seconds: Vec<f64>,
     failures: u32,
     traffic: Traffic,
@@ -171,6 +184,7 @@ impl<W: Workload> Attempt<W> {
             started: Instant::now(),
             last_save: Instant::now(),
             last_beat: Instant::now(),
+            beat_every: BEAT.min(job.stall_timeout / 4),
             save_seconds: Vec::new(),
             failures: 0,
             traffic: Traffic::default(),
@@ -229,6 +243,9 @@ impl<W: Workload> Attempt<W> {
                 "base": self.base, "host": comm.host(), "device": self.ctx.device.describe(), "plan": self.plan,
             }),
         );
+        if let Some(claim) = &self.claim {
+            claim.beat(self.step);
+        }
         let first = self.step;
         self.tell();
         self.reporter.start(0.0);
@@ -291,13 +308,19 @@ impl<W: Workload> Attempt<W> {
         }
         self.fraction = progress.fraction;
         self.reporter.step(self.step, progress.fraction, progress.work, &progress.metrics);
-        if self.last_beat.elapsed() > Duration::from_secs(10) {
-            self.last_beat = Instant::now();
-            if let Some(claim) = &self.claim {
-                claim.beat();
-            }
-            self.event("progress", json!({ "step": self.step, "fraction": progress.fraction }));
+    }
+
+    /// Says that this attempt is alive, and looks whether it should be: flags for all ranks.
+    fn beat(&mut self) -> u64 {
+        let Some(claim) = &self.claim else { return 0 };
+        if self.last_beat.elapsed() < self.beat_every {
+            return 0;
         }
+        self.last_beat = Instant::now();
+        claim.beat(self.step);
+        self.event("progress", json!({ "step": self.step, "fraction": self.fraction }));
+        let overtaken = if claim.check().is_err() { OVERTAKEN } else { 0 };
+        overtaken | if self.dir.is_asked_to_stop() { ASKED } else { 0 }
     }
 
     /// Gathers the flags of all ranks and acts on them; a reason to stop, if there is one.
@@ -307,11 +330,16 @@ impl<W: Workload> Attempt<W> {
             mine |= SIGNAL;
         }
         if self.ctx.comm.is_root() {
+            mine |= self.beat();
             mine |= if self.checkpoint_is_due() { CHECKPOINT } else { 0 };
-            mine |= if self.walltime_is_over() { WALLTIME } else { 0 };
+            mine |= if self.walltime_is_over(options) { WALLTIME } else { 0 };
             mine |= if options.stop_after.is_some_and(|n| self.step - first >= n) { LIMIT } else { 0 };
         }
         let flags = self.ctx.comm.all_gather(&[mine])?.iter().fold(0, |all, f| all | f[0]);
+        if flags & OVERTAKEN != 0 {
+            let (dir, mine, newest) = (self.dir.path.clone(), self.epoch, self.dir.newest_epoch());
+            return Err(Error::Agreed(Box::new(Error::Fenced { dir, mine, newest })));
+        }
         if self.done || flags == 0 {
             return Ok(None);
         }
@@ -323,6 +351,7 @@ impl<W: Workload> Attempt<W> {
             () if flags & SIGNAL != 0 => {
                 format!("asked by {}", options.signals.pending().unwrap_or("a signal on another rank"))
             }
+            () if flags & ASKED != 0 => "asked by `convoke cancel`".to_owned(),
             () if flags & WALLTIME != 0 => "the wall time is nearly over".to_owned(),
             () => "the number of steps asked for is done".to_owned(),
         }))
@@ -346,10 +375,12 @@ impl<W: Workload> Attempt<W> {
 
     /// Leaves time for three checkpoints as slow as the slowest, and a tenth of the budget or a
     /// minute, whichever is less.
-    fn walltime_is_over(&self) -> bool {
-        let Some(budget) = self.walltime else { return false };
-        let reserve = 3.0 * self.slowest_save() + (budget.as_secs_f64() / 10.0).min(60.0);
-        self.started.elapsed().as_secs_f64() + reserve >= budget.as_secs_f64()
+    fn walltime_is_over(&self, options: &Options) -> bool {
+        let used = self.started.elapsed().as_secs_f64();
+        let left = options.deadline.map(|d| d.duration_since(SystemTime::now()).map_or(0.0, |d| d.as_secs_f64()));
+        let budgets = self.walltime.map(|w| w.as_secs_f64()).into_iter().chain(left.map(|left| used + left));
+        let Some(budget) = budgets.reduce(f64::min) else { return false };
+        used + 3.0 * self.slowest_save() + (budget / 10.0).min(60.0) >= budget
     }
 
     /// Writes a checkpoint; a failure is reported and survived until it happens three times.

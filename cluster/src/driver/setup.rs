@@ -29,10 +29,31 @@ pub struct Priced<W: Workload> {
     pub resources: Resources,
 }
 
+/// Where ranks would run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placement {
+    /// Number of ranks.
+    pub ranks: usize,
+    /// How many of them share one host.
+    pub ranks_here: usize,
+    /// Threads of each.
+    pub threads: usize,
+    /// Memory of that host in bytes; absent: what is free on this one.
+    pub memory_here: Option<u64>,
+}
+
+impl Placement {
+    /// All ranks on this host.
+    pub fn here(ranks: usize, threads: usize) -> Self {
+        Self { ranks, ranks_here: ranks, threads, memory_here: None }
+    }
+}
+
 /// The parts of a job that the loop needs.
 pub(super) struct Rules {
     pub checkpoint: crate::job::Checkpoint,
     pub walltime: Option<Duration>,
+    pub stall_timeout: Duration,
 }
 
 pub(super) struct Prepared<W> {
@@ -47,21 +68,15 @@ pub(super) struct Prepared<W> {
     pub text: JobText,
 }
 
-/// Parses a job and prices it for `ranks` ranks, `ranks_here` of them on this host. No side
-/// effect: this is `convoke check`.
+/// Parses a job and prices it. No side effect: this is `convoke check`.
 ///
 /// # Errors
 /// Job and data errors; [`Error::WouldNotFit`] with the figures.
-pub fn price<W: Workload>(
-    text: &JobText,
-    inputs: &Inputs,
-    ranks: usize,
-    ranks_here: usize,
-    threads: usize,
-) -> Result<Priced<W>> {
+pub fn price<W: Workload>(text: &JobText, inputs: &Inputs, placement: &Placement) -> Result<Priced<W>> {
     let job: Job<W::Spec> = text.parse()?;
+    let &Placement { ranks, ranks_here, threads, .. } = placement;
     let limit = job.run.memory_per_rank.map(|b| b.0);
-    let share = machine::available_memory() / ranks_here as u64;
+    let share = placement.memory_here.unwrap_or_else(machine::available_memory) / ranks_here as u64;
     let resources = Resources { ranks, threads, memory_per_rank: limit.unwrap_or(share) };
     let plan = W::plan(&job.problem, inputs, &resources).map_err(|e| locate(e, text))?;
     let per_rank = plan.memory_per_rank();
@@ -69,7 +84,7 @@ pub fn price<W: Workload>(
         let help = "use more ranks on more hosts, a smaller problem, or raise run.memory_per_rank if it is set too low";
         return Err(Error::WouldNotFit {
             what: "memory",
-            host: machine::host_name(),
+            host: placement.memory_here.map_or_else(machine::host_name, |_| "a node of the partition".into()),
             ranks: ranks_here,
             per_rank: human_bytes(per_rank),
             needed: human_bytes(per_rank * ranks_here as u64),
@@ -97,7 +112,8 @@ pub(super) fn prepare<W: Workload>(comm: &Comm, source: &Source, options: &Optio
     let (inputs, dir) = (Inputs { base }, RunDir { path: dir });
     let hosts = comm.all_gather(comm.host().as_bytes())?;
     let ranks_here = hosts.iter().filter(|h| h.as_slice() == comm.host().as_bytes()).count();
-    let priced = price::<W>(&text, &inputs, comm.size(), ranks_here, options.threads);
+    let placement = Placement { ranks: comm.size(), ranks_here, threads: options.threads, memory_here: None };
+    let priced = price::<W>(&text, &inputs, &placement);
     let Priced { job, plan, resources } = comm.agree(priced)?;
     comm.agree(if comm.is_root() { disk(&dir, &plan, job.checkpoint.keep) } else { Ok(()) })?;
     let device = comm.agree(choose_device(job.run.device, options))?;
@@ -106,13 +122,21 @@ pub(super) fn prepare<W: Workload>(comm: &Comm, source: &Source, options: &Optio
     let workload = W::new(&job.problem, &ctx).map_err(|e| locate(e, &text));
     let workload = comm.agree(workload)?;
     let resolved = serde_json::to_value(&job).unwrap_or(json!(null));
-    let claim = comm.agree(if comm.is_root() { claim(source, &dir, &text, resolved).map(Some) } else { Ok(None) })?;
+    let claim = comm.agree(if comm.is_root() {
+        claim(source, &dir, &text, resolved, options.succeeds).map(Some)
+    } else {
+        Ok(None)
+    })?;
     let epoch = comm.all_max(claim.as_ref().map_or(0, |c| u64::from(c.epoch)))? as u32;
     let restored = match source {
         Source::Resume { restart: false, .. } => restore(&dir, comm)?,
         _ => None,
     };
-    let rules = Rules { checkpoint: job.checkpoint, walltime: job.run.walltime.map(|w| w.0) };
+    let rules = Rules {
+        checkpoint: job.checkpoint,
+        walltime: job.run.walltime.map(|w| w.0),
+        stall_timeout: job.run.stall_timeout.0,
+    };
     Ok(Prepared { workload, ctx, plan, job: rules, dir, claim, epoch, restored, text })
 }
 
@@ -177,7 +201,11 @@ fn share(comm: &Comm, opened: Option<Opened>) -> Result<Opened> {
     Ok(serde_json::from_slice(&json).expect("rank 0 sent its text"))
 }
 
-fn disk(dir: &RunDir, plan: &Plan, keep: usize) -> Result<()> {
+/// Whether results and checkpoints fit onto the disk.
+///
+/// # Errors
+/// [`Error::WouldNotFit`] with the figures.
+pub fn disk(dir: &RunDir, plan: &Plan, keep: usize) -> Result<()> {
     // One more than is kept: the newest is written before the oldest goes.
     let needed = plan.checkpoint_bytes * (keep as u64 + 1) + plan.result_bytes;
     let free = machine::free_disk(&dir.path);
@@ -215,11 +243,11 @@ fn choose_device(choice: DeviceChoice, options: &Options) -> Result<Device> {
     }
 }
 
-fn claim(source: &Source, dir: &RunDir, text: &JobText, resolved: serde_json::Value) -> Result<Claim> {
+fn claim(source: &Source, dir: &RunDir, text: &JobText, resolved: serde_json::Value, gone: u32) -> Result<Claim> {
     if let Source::New { .. } = source {
         RunDir::create(&dir.path, text, resolved)?;
     }
-    dir.claim()
+    dir.claim_after(gone)
 }
 
 /// Identity of the run, from its lock file.

@@ -3,7 +3,7 @@
 
 mod apart;
 mod array;
-mod attempts;
+pub(super) mod attempts;
 mod diff;
 mod export;
 mod facts;

@@ -1,0 +1,137 @@
+//! The batch job around a supervisor: its time limit, and how the run goes on in another one.
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::json;
+
+use crate::batch::{BatchError, Scheduler};
+use crate::error::{Error, Exit, Result};
+use crate::machine::host_name;
+use crate::run_dir::{RunDir, Submission};
+
+/// How long the controller may be silent before the run is left to be continued by hand.
+const SILENCE: Duration = Duration::from_secs(300);
+
+/// The batch job that this process is the script of.
+#[derive(Debug, Clone)]
+pub struct BatchJob {
+    /// Its number.
+    pub id: String,
+    /// How often it was requeued before.
+    pub restart: u32,
+    /// Identity of the run.
+    pub run_id: String,
+    /// The node of each rank, as Slurm deals them: in blocks.
+    pub nodes: Vec<String>,
+}
+
+impl BatchJob {
+    /// From the environment.
+    pub fn here(run_id: &str) -> Option<Self> {
+        let id = std::env::var("SLURM_JOB_ID").ok()?;
+        let restart = std::env::var("SLURM_RESTART_COUNT").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
+        let names = Scheduler.host_names(&std::env::var("SLURM_JOB_NODELIST").unwrap_or_default());
+        let nodes = nodes_of_ranks(&names, &std::env::var("SLURM_TASKS_PER_NODE").unwrap_or_default());
+        Some(Self { id, restart, run_id: run_id.to_owned(), nodes })
+    }
+
+    /// When the time limit ends the job.
+    pub(super) fn deadline(&self) -> Option<SystemTime> {
+        Some(SystemTime::now() + Duration::from_secs(Scheduler.seconds_left(&self.id)?))
+    }
+
+    /// Whether another job has left the queue.
+    pub(super) fn has_ended(&self, job: &str) -> Result<bool> {
+        let live = Scheduler.queue()?.into_iter().any(|e| e.is_live() && e.job.to_string() == job);
+        Ok(!live)
+    }
+
+    pub(super) fn kill_steps(&self) {
+        // Where the controller is silent, srun is killed after this all the same.
+        let _ = Scheduler.kill_steps(&self.id);
+    }
+
+    /// Puts this job back into the queue; a new job where nodes are to be left out (which a requeued one would meet
+    /// again, with the sockets that it left there) or requeueing is not allowed.
+    pub(super) fn go_on_elsewhere(&self, dir: &RunDir, exclude: &[String], say: fn(&str)) -> Result<u8> {
+        if !self.is_current()? {
+            return Ok(Exit::Locked as u8);
+        }
+        if exclude.is_empty() {
+            dir.event("requeued", json!({ "job": self.id, "restart": self.restart + 1 }));
+            match Scheduler.requeue(&self.id) {
+                Ok(()) => {
+                    say(&format!("convoke: job {} goes back into the queue", self.id));
+                    return Ok(Exit::Stopped as u8);
+                }
+                Err(error) => say(&format!("convoke: {error}; a new job follows")),
+            }
+        }
+        let mut submission = dir.submission().unwrap_or_default();
+        for node in exclude {
+            if !submission.excluded.contains(node) {
+                submission.excluded.push(node.clone());
+            }
+        }
+        let job = self.succeed(dir, &mut submission)?;
+        let without = if exclude.is_empty() { String::new() } else { format!(" without {}", exclude.join(", ")) };
+        say(&format!("convoke: job {job} goes on{without}"));
+        Ok(Exit::Stopped as u8)
+    }
+
+    /// Submits the job that follows this one.
+    fn succeed(&self, dir: &RunDir, submission: &mut Submission) -> Result<u64> {
+        submission.earlier.extend(submission.job.take());
+        submission.since = jiff::Timestamp::now().to_string();
+        let mut more = vec![format!("--dependency=afterany:{}", self.id)];
+        if !submission.excluded.is_empty() {
+            more.push(format!("--exclude={}", submission.excluded.join(",")));
+        }
+        let job = Scheduler.submit_after(&dir.path, &self.run_id, &more, &self.id)?;
+        submission.job = Some(job);
+        dir.submit_as(submission)?;
+        dir.event("submitted", json!({ "job": job, "after": self.id, "excluded": submission.excluded }));
+        Ok(job)
+    }
+
+    /// Whether the controller still holds this life of the job for the living one. A node that lost its network may
+    /// come back long after the job was begun again elsewhere: requeueing then would end the better one.
+    fn is_current(&self) -> Result<bool> {
+        let begun = SystemTime::now();
+        loop {
+            match Scheduler.ask(&self.id) {
+                Ok(asked) => {
+                    let host = host_name();
+                    let here = asked.batch_host.is_empty() || host.starts_with(&asked.batch_host);
+                    return Ok(asked.state == "RUNNING" && asked.restarts == self.restart && here);
+                }
+                Err(BatchError::Silent { .. }) if begun.elapsed().unwrap_or(SILENCE) < SILENCE => {
+                    std::thread::sleep(Duration::from_secs(5));
+                }
+                Err(error) => return Err(Error::Batch(error)),
+            }
+        }
+    }
+}
+
+/// The node of each rank, from `SLURM_TASKS_PER_NODE`, such as `2(x3),1`.
+fn nodes_of_ranks(names: &[String], tasks: &str) -> Vec<String> {
+    let counts = tasks.split(',').flat_map(|part| {
+        let (count, times) = part.trim_end_matches(')').split_once("(x").unwrap_or((part, "1"));
+        std::iter::repeat_n(count.parse().unwrap_or(0), times.parse().unwrap_or(0))
+    });
+    names.iter().zip(counts).flat_map(|(name, count): (_, usize)| std::iter::repeat_n(name.clone(), count)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_are_dealt_to_nodes_in_blocks() {
+        let names = ["a", "b", "c", "d"].map(str::to_owned);
+        assert_eq!(nodes_of_ranks(&names, "2(x3),1").join(""), "aabbccd");
+        assert_eq!(nodes_of_ranks(&names, "4").join(""), "aaaa");
+        assert!(nodes_of_ranks(&names, "").is_empty());
+    }
+}

@@ -1,0 +1,229 @@
+//! Keeps a run going until its result is there, or until a person must decide: starts the ranks, passes signals on,
+//! notices ranks that hang, and decides from files what to do next. The same on a laptop and as a batch job.
+
+mod attempt;
+mod batch;
+mod leaks;
+mod story;
+mod verdict;
+
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::time::{Duration, SystemTime};
+
+use serde_json::json;
+
+use crate::checkpoint;
+use crate::error::{Error, Exit, Result};
+use crate::job::Run;
+use crate::launch::Launcher;
+use crate::run_dir::{Owner, RunDir};
+
+use attempt::{Ended, attend};
+pub use batch::BatchJob;
+pub use leaks::sweep;
+pub use story::Story;
+pub use verdict::{Evidence, Rules, Verdict, verdict};
+
+/// Environment of the ranks: the attempt up to which all are known to have ended.
+pub const SUCCEEDS: &str = "CONVOKE_SUCCEEDS";
+/// Environment of the ranks: when the batch system ends them, in seconds since 1970.
+pub const DEADLINE: &str = "CONVOKE_DEADLINE";
+/// Environment of the ranks: the width of the terminal that their launcher hides from them.
+const TERMINAL: &str = "CONVOKE_TERMINAL";
+
+/// A pause before the next attempt, so that a failure that comes at once does not burn attempts within a second.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Keeps one run going.
+#[derive(Debug)]
+pub struct Supervisor {
+    /// The run; its directory may not exist before the first attempt.
+    pub dir: RunDir,
+    /// What starts the ranks.
+    pub launcher: Launcher,
+    /// Number of ranks.
+    pub ranks: usize,
+    /// The program and its arguments, for the first attempt and for those after it.
+    pub command: [Vec<OsString>; 2],
+    /// Budgets and limits.
+    pub rules: Rules,
+    /// How long the run may go without completing a step.
+    pub stall_timeout: Duration,
+    /// The batch job that this is, if it is one.
+    pub batch: Option<BatchJob>,
+    /// Says a line to the user.
+    pub say: fn(&str),
+}
+
+/// The limits that a job file sets.
+pub fn rules(run: &Run, batch: bool) -> Rules {
+    Rules {
+        attempts: run.max_attempts,
+        fruitless: run.max_attempts_without_progress,
+        seconds: run.total_walltime.map(|s| s.0.as_secs()),
+        batch,
+    }
+}
+
+impl Supervisor {
+    /// Works until there is nothing more to do here; the exit code.
+    ///
+    /// # Errors
+    /// Where ranks cannot be started at all.
+    pub fn supervise(&self) -> Result<u8> {
+        sweep();
+        for number in 0.. {
+            let before = self.dir.newest_epoch();
+            let gone = self.gone()?;
+            let deadline = self.batch.as_ref().and_then(BatchJob::deadline);
+            let ended = self.attempt(number, gone, deadline)?;
+            let seen = self.evidence(&ended, before);
+            let verdict = verdict(&seen, self.rules);
+            self.record(&ended, &seen, &verdict, before);
+            match verdict {
+                Verdict::Complete => return Ok(Exit::Complete as u8),
+                Verdict::Overtaken => return Ok(Exit::Locked as u8),
+                Verdict::End { exit, why } => {
+                    self.explain(&ended, &seen, &why);
+                    return Ok(exit);
+                }
+                Verdict::Again => {
+                    (self.say)(&format!("convoke: {}; starting again ({})", ended.words(), self.last_state()));
+                    std::thread::sleep(PAUSE);
+                }
+                Verdict::Elsewhere { exclude } => {
+                    let Some(batch) = &self.batch else { return Ok(Exit::Stopped as u8) };
+                    return batch.go_on_elsewhere(&self.dir, &exclude, self.say);
+                }
+            }
+        }
+        unreachable!("attempts are counted without end")
+    }
+
+    /// The newest attempt that is known to have ended although its own host cannot be asked: an earlier life of this
+    /// batch job, or a job that has left the queue.
+    fn gone(&self) -> Result<u32> {
+        let Some(owner) = self.dir.newest_attempt() else { return Ok(0) };
+        let ended = match (&self.batch, &owner.slurm_job) {
+            (Some(mine), Some(job)) if *job == mine.id => owner.slurm_restart < mine.restart,
+            (Some(mine), Some(job)) => mine.has_ended(job)?,
+            _ => false,
+        };
+        Ok(if ended { owner.epoch } else { 0 })
+    }
+
+    fn attempt(&self, number: u32, gone: u32, deadline: Option<SystemTime>) -> Result<Ended> {
+        let words = &self.command[usize::from(number > 0 || self.dir.path.join("spec.lock.json").exists())];
+        let fail = |problem: std::io::Error| Error::Program {
+            program: words[0].to_string_lossy().into_owned(),
+            problem: problem.to_string(),
+            help: "`convoke doctor` checks the launcher".into(),
+        };
+        let scratch = leaks::Scratch::new().map_err(fail)?;
+        let mut command = self.launcher.command(self.ranks, scratch.path());
+        command.args(words);
+        command.env(SUCCEEDS, gone.to_string());
+        if std::io::stderr().is_terminal() {
+            command.env(TERMINAL, std::env::var("COLUMNS").unwrap_or_else(|_| "100".to_owned()));
+        }
+        if let Some(deadline) = deadline {
+            let seconds = deadline.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+            command.env(DEADLINE, seconds.to_string());
+        }
+        attend(self, command).map_err(fail)
+    }
+
+    fn evidence(&self, ended: &Ended, before: u32) -> Evidence {
+        let newest = self.dir.newest_epoch();
+        if newest == before && !ended.stop_was_sent {
+            // It never came to own the directory, so it left no event of its own.
+            self.event("not-started", json!({ "words": ended.words() }));
+        }
+        let failed = self.dir.events().into_iter().rev().take_while(|e| e["event"] != "started");
+        let failed = failed.into_iter().find(|e| e["event"] == "failed" && newest > before);
+        let code = ended.code.or(failed.as_ref().and_then(|e| u8::try_from(e["code"].as_u64()?).ok()));
+        // Ranks that refuse their input before they own the directory leave their exit code only.
+        let refused = newest == before && code.is_some_and(|c| (2..=9).contains(&c));
+        let story = Story::of(&self.dir);
+        Evidence {
+            complete: self.dir.is_complete(),
+            code,
+            signal: ended.signal,
+            began: newest > before,
+            overtaken: self.owner_is_another(newest, before),
+            asked: self.dir.is_asked_to_stop() || (ended.stop_was_sent && self.batch.is_none()),
+            warned: ended.stop_was_sent && self.batch.is_some(),
+            lasting: refused || failed.is_some_and(|e| e["lasting"] == true),
+            stalled: ended.stalled.is_some(),
+            out_of_memory: ended.out_of_memory,
+            attempts: story.attempts,
+            fruitless: story.fruitless,
+            seconds: story.seconds,
+            // Ranks that stopped in order are no sign of a bad node.
+            suspects: if code == Some(Exit::Stopped as u8) { Vec::new() } else { ended.suspects.clone() },
+        }
+    }
+
+    /// Whether the newest attempt is none of ours: another process, or a later life of this batch job, owns the run.
+    fn owner_is_another(&self, newest: u32, before: u32) -> bool {
+        let Some(batch) = &self.batch else { return newest > before + 1 };
+        let mine = |o: &Owner| o.slurm_job.as_deref() == Some(&batch.id) && o.slurm_restart == batch.restart;
+        newest > before && self.dir.newest_attempt().is_some_and(|owner| !mine(&owner))
+    }
+
+    fn record(&self, ended: &Ended, seen: &Evidence, verdict: &Verdict, before: u32) {
+        let what = match verdict {
+            Verdict::Complete => "complete",
+            Verdict::Overtaken => "overtaken",
+            Verdict::End { .. } => "end",
+            Verdict::Again => "again",
+            Verdict::Elsewhere { .. } => "elsewhere",
+        };
+        // A run that a newer attempt owns is not ours to write into.
+        if self.dir.path.exists() && !seen.overtaken {
+            let words = ended.words();
+            self.event(
+                "attempt-ended",
+                json!({
+                    "epoch": before + 1, "how": words, "verdict": what, "stalled": ended.stalled,
+                    "fruitless": seen.fruitless, "suspects": seen.suspects,
+                }),
+            );
+        }
+    }
+
+    /// The last word to the user, where the ranks have not spoken it.
+    fn explain(&self, ended: &Ended, seen: &Evidence, why: &str) {
+        let spoken = ended.code.is_some() && ended.stalled.is_none() && !seen.out_of_memory && seen.attempts <= 1;
+        if spoken {
+            return;
+        }
+        let first = if self.rules.attempts == 1 { String::new() } else { format!("; {why}") };
+        let memory = if seen.out_of_memory { format!("; {why}") } else { first };
+        (self.say)(&format!("convoke: error: {}{memory} ({})", ended.words(), self.last_state()));
+    }
+
+    /// What a run that ended badly has left.
+    fn last_state(&self) -> String {
+        let dir = self.dir.path.display();
+        match checkpoint::list(&self.dir.checkpoints()).into_iter().max() {
+            Some(name) => {
+                format!("the checkpoint of step {} is intact; continue with `convoke resume {dir}`", name.step)
+            }
+            None => format!("no checkpoint was written yet; begin again with `convoke resume {dir}`"),
+        }
+    }
+
+    /// When the newest attempt after `before` was last heard of.
+    fn last_beat(&self, before: u32) -> Option<SystemTime> {
+        let newest = self.dir.newest_epoch();
+        if newest > before { self.dir.last_beat(newest) } else { None }
+    }
+
+    fn event(&self, kind: &str, detail: serde_json::Value) {
+        if self.dir.path.join("spec.lock.json").exists() {
+            self.dir.event(kind, detail);
+        }
+    }
+}

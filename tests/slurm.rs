@@ -1,0 +1,354 @@
+//! Convoke on a real Slurm of several hosts on this machine (`xtask/slurm-lab.sh`): hosts lose power and network, time limits
+//! end attempts, and nobody lends a hand.
+//!
+//! Scenarios run at the same time, each on hosts of its own. `CONVOKE_SLURM=NAME` runs only those whose name contains it.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use common::{assert_same_bits, below, job, run, scratch, small, told, volume};
+use convoke_cluster::checkpoint;
+
+const HOSTS: usize = 17;
+
+/// The cluster; ended with the test.
+struct Lab {
+    folder: tempfile::TempDir,
+}
+
+impl Lab {
+    fn script(&self) -> Command {
+        let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("xtask/slurm-lab.sh"));
+        // Sockets must have short paths, so the cluster does not lie below target/.
+        command.env("SLURM_LAB", self.folder.path().join("lab")).env("LAB_NODES", HOSTS.to_string());
+        // Apart from a cluster that somebody has up.
+        command.env("LAB_NET", format!("10.79.{}", std::process::id() % 200));
+        command
+    }
+
+    /// A cluster, or why there is none.
+    fn up() -> Result<Self, String> {
+        let lab = Self { folder: tempfile::Builder::new().prefix("cvlab").tempdir().expect("a folder") };
+        let missing = lab.script().arg("missing").output().map_err(|e| e.to_string())?;
+        let missing = String::from_utf8_lossy(&missing.stdout).trim().to_owned();
+        if !missing.is_empty() {
+            return Err(format!("no Slurm cluster can be made here: missing {missing}"));
+        }
+        lab.tell(&["up"]);
+        Ok(lab)
+    }
+
+    fn tell(&self, words: &[&str]) {
+        let output = self.script().args(words).output().expect("the script starts");
+        assert!(output.status.success(), "{words:?}: {}", told(&output).2);
+    }
+
+    /// Runs a command on the login host.
+    fn login(&self, words: &[&str]) -> Output {
+        let mut command = self.script();
+        command.args(["exec", "login"]).args(words).env("CONVOKE_SITE", "local");
+        command.output().expect("the script starts")
+    }
+
+    fn convoke(&self, words: &[&str]) -> (i32, String, String) {
+        told(&self.login(&[&[env!("CARGO_BIN_EXE_convoke")], words].concat()))
+    }
+
+    fn queue(&self) -> String {
+        told(&self.login(&["squeue", "--noheader", "--format=%i %T %N %r %k"])).1
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let _ = self.script().arg("down").output();
+    }
+}
+
+/// One scenario's surroundings.
+struct Scene<'a> {
+    lab: &'a Lab,
+    dir: PathBuf,
+    /// Its hosts: a range of numbers.
+    hosts: std::ops::RangeInclusive<usize>,
+    reference: &'a [f32],
+}
+
+const STEPS: u64 = 1200;
+
+fn text(more: &str) -> String {
+    let text = small(64, 24, 60, &format!("algorithm = \"sirt\"\niterations = {STEPS}"));
+    text.replace("[problem.phantom]", &format!("{more}\n[problem.phantom]"))
+}
+
+impl Scene<'_> {
+    /// A job of two ranks on two hosts of this scenario's own.
+    fn job(&self, run: &str, slurm: &str) -> String {
+        let others: Vec<String> =
+            (1..=HOSTS).filter(|n| !self.hosts.contains(n)).map(|n| format!("\"n{n}\"")).collect();
+        let frame = format!(
+            "[run]\nranks = 2\nthreads = 1\nwalltime = \"10min\"\n{run}\n[checkpoint]\nevery_steps = 100\n\
+             [slurm]\nranks_per_node = 1\nexclude = [{}]\n{slurm}",
+            others.join(", ")
+        );
+        job(
+            &self.dir,
+            "job.toml",
+            &text(&if run.contains("walltime") { frame.replace("walltime = \"10min\"\n", "") } else { frame }),
+        )
+    }
+
+    fn run(&self) -> PathBuf {
+        self.dir.join("run")
+    }
+
+    fn submit(&self, spec: &str) {
+        let (code, _, err) = self.lab.convoke(&["submit", spec, "--dir", &below(&self.dir, "run")]);
+        assert_eq!(code, 0, "{err}");
+    }
+
+    fn until(&self, what: &str, seconds: u64, mut is: impl FnMut() -> bool) {
+        let begun = Instant::now();
+        while !is() {
+            assert!(begun.elapsed() < Duration::from_secs(seconds), "{what}: not within {seconds} s\n{}", self.tell());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn until_checkpoint(&self) {
+        self.until("a checkpoint", 60, || !checkpoint::list(&self.run().join("ckpt")).is_empty());
+    }
+
+    /// Waits for the result and compares it.
+    fn until_finished(&self, seconds: u64) {
+        self.until("the result", seconds, || {
+            self.run().join("result.h5").exists() && !self.events("finished").is_empty()
+        });
+        assert_same_bits(self.reference, &volume(&self.run()), "the result");
+        let (code, _, err) = self.lab.convoke(&["verify", &below(&self.dir, "run")]);
+        assert_eq!(code, 0, "{err}");
+    }
+
+    fn events(&self, kind: &str) -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(self.run().join("events.jsonl")).unwrap_or_default();
+        let events = text.lines().filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok());
+        events.filter(|e| e["event"] == kind).collect()
+    }
+
+    /// Host of rank 0 of the newest attempt.
+    fn host(&self) -> String {
+        self.events("started").last().and_then(|e| e["host"].as_str().map(str::to_owned)).unwrap_or_default()
+    }
+
+    /// Everything that may explain a failure.
+    fn tell(&self) -> String {
+        let (_, events, _) = told(&run(&["logs", &below(&self.dir, "run"), "--events"]));
+        let (_, log, _) = told(&run(&["logs", &below(&self.dir, "run")]));
+        format!("{}\n{events}\n{log}", self.lab.queue())
+    }
+}
+
+/// A job goes through and can be followed; a second submission does nothing.
+fn submit(scene: &Scene<'_>) {
+    let spec = scene.job("", "");
+    let (code, script, _) = scene.lab.convoke(&["submit", &spec, "--dry-run", "--dir", &below(&scene.dir, "run")]);
+    assert!(code == 0 && script.starts_with("#!/bin/bash") && !scene.run().exists());
+    scene.submit(&spec);
+    let dir = below(&scene.dir, "run");
+    let (code, out, err) = scene.lab.convoke(&["submit", &dir]);
+    assert!(code == 0 && out.contains("nothing was submitted"), "{out}{err}");
+    let (_, status, _) = scene.lab.convoke(&["status", &dir, "--json"]);
+    let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+    assert!(["queued", "running"].contains(&status[0]["state"].as_str().unwrap_or_default()), "{status}");
+    scene.until_finished(120);
+    let script = std::fs::read_to_string(scene.run().join("job.sbatch")).expect("a script");
+    assert!(
+        !script.contains(&dir) && script.trim_end().lines().last().is_some_and(|l| l.starts_with("exec ./convoke "))
+    );
+    let (code, out, _) = scene.lab.convoke(&["submit", &dir]);
+    assert!(code == 0 && out.contains("is complete: nothing to submit"), "{out}");
+}
+
+/// What cannot run is refused before anything is in the queue or on the disk.
+fn refusals(scene: &Scene<'_>) {
+    let gpu = "at most 0 (GPUs of a node) for 1 ranks on a node";
+    for (run, slurm, code, words) in [
+        ("", "partition = \"nowhere\"", 4, "there is no partition nowhere\n  help: known partitions: main, short"),
+        (
+            "",
+            "memory_per_rank = \"100GiB\"",
+            3,
+            "memory needs 100.0 GiB on a node of the partition (1 ranks of 100.0 GiB), and 3.9 GiB is there",
+        ),
+        ("", "constraint = [\"gold\"]", 4, "sbatch refused: "),
+        ("walltime = \"2h\"", "", 2, "run.walltime = 2h: expected at most 1h, the partition's limit"),
+        ("", "gpus_per_rank = 1", 2, gpu),
+        ("", "account = \"a b\"", 2, "is no name that a batch system takes"),
+        ("", "qos = \"x\\n#SBATCH --output=/evil\"", 2, "is no name that a batch system takes"),
+    ] {
+        let spec = scene.job(run, slurm);
+        let (found, _, err) = scene.lab.convoke(&["submit", &spec, "--dir", &below(&scene.dir, "run")]);
+        assert!(found == code && err.contains(words), "{run} {slurm}: {found} {err}");
+        assert!(!scene.run().exists(), "{slurm}");
+    }
+    let spec = scene.job("", "");
+    let crowded = std::fs::read_to_string(&spec)
+        .expect("it")
+        .replace("ranks_per_node = 1", "ranks_per_node = 2")
+        .replace("threads = 1", "threads = 3");
+    let spec = job(&scene.dir, "crowded.toml", &crowded);
+    let (code, _, err) = scene.lab.convoke(&["submit", &spec, "--dir", &below(&scene.dir, "run")]);
+    assert!(
+        code == 2
+            && err.contains("slurm.ranks_per_node = 2: expected at most 1 (ranks of 3 threads on nodes of 4 cores)"),
+        "{err}"
+    );
+    assert!(!scene.run().exists() && scene.events("begun").is_empty());
+}
+
+/// A user stops a run and later goes on with it.
+fn cancel(scene: &Scene<'_>) {
+    scene.submit(&scene.job("", ""));
+    scene.until_checkpoint();
+    let dir = below(&scene.dir, "run");
+    let (code, out, err) = scene.lab.convoke(&["cancel", &dir]);
+    assert!(code == 0 && out.contains("has stopped; the checkpoint of step"), "{out}{err}");
+    assert_eq!(scene.events("requeued").len() + scene.events("finished").len(), 0, "{}", scene.tell());
+    let (code, _, err) = scene.lab.convoke(&["submit", &dir]);
+    assert_eq!(code, 0, "{err}");
+    scene.until_finished(120);
+    assert_eq!(scene.events("started").len(), 2);
+}
+
+/// Attempts end at their time limit, and the run goes on until it is complete.
+fn wall_limit(scene: &Scene<'_>) {
+    let spec = scene.job("walltime = \"6s\"", "");
+    // Slow enough for several attempts.
+    let slow = std::fs::read_to_string(&spec).expect("it").replace("\"small\"", "\"limit\"");
+    scene.submit(&job(&scene.dir, "job.toml", &slow));
+    scene.until_finished(240);
+    let (attempts, requeued) = (scene.events("started").len(), scene.events("requeued").len());
+    assert!(attempts >= 2 && requeued + 1 == attempts, "{attempts} attempts, {requeued} requeued");
+}
+
+/// A host loses its power.
+fn power_cut(scene: &Scene<'_>) {
+    scene.submit(&scene.job("", ""));
+    scene.until_checkpoint();
+    let victim = format!("n{}", scene.hosts.start() + 1);
+    scene.lab.tell(&["kill", &victim]);
+    scene.until_finished(180);
+    assert!(scene.events("started").len() >= 2, "{}", scene.tell());
+    scene.lab.tell(&["start", &victim]);
+}
+
+/// The host of rank 0 loses its network, the run goes on elsewhere, the host comes back: its ranks must not touch the run.
+fn cable_cut(scene: &Scene<'_>) {
+    scene.submit(&scene.job("", ""));
+    scene.until_checkpoint();
+    let host = scene.host();
+    scene.lab.tell(&["cut", &host]);
+    scene.until("a second attempt", 120, || scene.events("started").len() >= 2);
+    scene.lab.tell(&["join", &host]);
+    scene.until_finished(180);
+    assert_ne!(scene.host(), host);
+    assert_eq!(scene.events("finished").len(), 1, "{}", scene.tell());
+}
+
+/// A host reboots so fast that Slurm does not notice: the ranks wait for ever, and its PMIx socket of the job blocks the job.
+fn stale_socket(scene: &Scene<'_>) {
+    scene.submit(&scene.job("stall_timeout = \"8s\"", ""));
+    scene.until_checkpoint();
+    let victim = format!("n{}", scene.hosts.start() + 1);
+    scene.lab.tell(&["kill", &victim]);
+    let mut start = scene.lab.script();
+    assert!(start.args(["start", &victim]).env("KEEP_SOCKETS", "1").status().expect("it starts").success());
+    scene.until_finished(240);
+}
+
+/// The controller dies while it is asked, and comes back.
+fn controller(scene: &Scene<'_>) {
+    scene.submit(&scene.job("", ""));
+    scene.until_checkpoint();
+    let dir = below(&scene.dir, "run");
+    let lab = scene.lab.folder.path().join("lab");
+    told(&scene.lab.login(&["pkill", "-KILL", "slurmctld"]));
+    let (code, out, err) = scene.lab.convoke(&["status", &dir, "--json"]);
+    assert_eq!(code, 0, "{err}");
+    let known = out.contains("\"complete\"") || (out.contains("\"unknown\"") && out.contains("scheduler down"));
+    assert!(known, "{out}{err}");
+    let (code, _, err) = scene.lab.convoke(&["submit", &scene.job("", ""), "--dir", &below(&scene.dir, "second")]);
+    assert!(code == 4 && err.contains("nothing was lost: try again later"), "{code} {err}");
+    assert!(!scene.dir.join("second").exists());
+    told(&scene.lab.login(&["setsid", "slurmctld", "-f", &lab.join("slurm.conf").display().to_string()]));
+    scene.until_finished(180);
+}
+
+type Scenario = (&'static str, usize, fn(&Scene<'_>));
+
+/// Name, hosts that it needs, what happens.
+const SCENARIOS: [Scenario; 7] = [
+    ("submit", 2, submit),
+    ("refusals", 2, refusals),
+    ("cancel", 2, cancel),
+    ("wall_limit", 2, wall_limit),
+    ("power_cut", 3, power_cut),
+    ("cable_cut", 3, cable_cut),
+    ("stale_socket", 3, stale_socket),
+];
+
+#[allow(clippy::print_stderr, reason = "what was skipped, and how long each took, is said")]
+#[test]
+fn on_a_real_cluster() {
+    if !common::has_mpirun() {
+        return;
+    }
+    let lab = match Lab::up() {
+        Ok(lab) => lab,
+        Err(why) => return eprintln!("SKIPPED: {why}"),
+    };
+    let scratch = scratch();
+    let spec = job(scratch.path(), "reference.toml", &text(""));
+    let reference = below(scratch.path(), "reference");
+    assert_eq!(told(&run(&["run", &spec, "--dir", &reference, "-q"])).0, 0);
+    let reference = volume(reference.as_ref());
+    let only = std::env::var("CONVOKE_SLURM").unwrap_or_default();
+    let mut next = 1;
+    let scenes: Vec<(Scenario, Scene<'_>)> = SCENARIOS
+        .into_iter()
+        .filter(|(name, ..)| name.contains(&only))
+        .map(|scenario| {
+            let (name, hosts, _) = scenario;
+            // A directory that would do harm if a path ever reached a shell.
+            let dir = scratch.path().join(format!("{name} it's $(touch pwned) here"));
+            std::fs::create_dir(&dir).expect("made");
+            let scene = Scene { lab: &lab, dir, hosts: next..=next + hosts - 1, reference: &reference };
+            next += hosts;
+            (scenario, scene)
+        })
+        .collect();
+    let failed: Vec<&str> = std::thread::scope(|threads| {
+        let running: Vec<_> = scenes
+            .iter()
+            .map(|((name, _, act), scene)| {
+                let begun = Instant::now();
+                (
+                    *name,
+                    threads.spawn(move || (act(scene), eprintln!("{name}: {:.1} s", begun.elapsed().as_secs_f64()))),
+                )
+            })
+            .collect();
+        running.into_iter().filter_map(|(name, thread)| thread.join().is_err().then_some(name)).collect()
+    });
+    assert!(failed.is_empty(), "failed: {failed:?}");
+    if only.is_empty() || "controller".contains(&only) {
+        let dir = scratch.path().join("controller");
+        std::fs::create_dir(&dir).expect("made");
+        // Alone: the others need the controller.
+        controller(&Scene { lab: &lab, dir, hosts: 1..=2, reference: &reference });
+    }
+    assert!(!scratch.path().join("pwned").exists());
+}
