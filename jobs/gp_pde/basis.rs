@@ -1,7 +1,8 @@
 //! One axis: nodes, the prior conditioned on the axis's conditions, an orthonormal basis of it, and lifts.
 //!
 //! Conditions are linear functionals `Bⱼ u`. The prior splits into functions that make all of them zero (the basis)
-//! and one cardinal function for each (the lift: `Bᵢ lⱼ = δᵢⱼ`, of least norm, which is the conditional mean).
+//! and one cardinal function for each (the lift: `Bᵢ lⱼ = δᵢⱼ`, of least norm, which is the conditional mean). Even and
+//! odd functions of a symmetric axis are found apart (see `symmetry`).
 
 use std::ops::Range;
 
@@ -230,7 +231,10 @@ impl Basis {
                     Some(range) if order == 0 => self.conditioned.values.subrows(range.start, phi.nrows()).to_owned(),
                     _ => phi * &self.conditioned.coefficients,
                 };
-                combinations.map_or_else(|| f.clone(), |m| &f * m)
+                match combinations {
+                    Some(m) => f * m,
+                    None => f,
+                }
             }));
             lifts.push(at(&None, &|phi| phi * &self.lifts));
             free.push(at(&free_odd, &|phi| phi * &self.free.coefficients));
