@@ -17,7 +17,7 @@ use super::solve::{Problem, Solver};
 use super::solver_error::SolverError;
 use super::spec::{Nodes, Spec};
 use super::statement::Statement;
-use super::{factor, plan, spectrum, workload};
+use super::{axis, plan, spectrum, workload};
 
 /// Factors of the data's highest frequency that the prior's ceiling tries, one after the other.
 pub const LADDER: [f64; 6] = [1.1, 1.3, 1.7, 2.3, 3.2, 4.5];
@@ -565,7 +565,7 @@ impl Collocation {
 /// Points between the collocation points.
 fn held_out_points(problem: &Problem) -> Vec<Vec<f64>> {
     let most = HELD_OUT[problem.axes.len() - 1];
-    let between = |axis: &factor::Axis| {
+    let between = |axis: &axis::Axis| {
         let middles: Vec<f64> = axis.nodes.windows(2).map(|pair| 0.5 * (pair[0] + pair[1])).collect();
         let n = middles.len().min(most);
         (0..n).map(|i| middles[i * middles.len() / n]).collect()

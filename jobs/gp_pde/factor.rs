@@ -1,11 +1,15 @@
 //! One axis ready for solving: its basis, its operator decomposed, and everything evaluated at points.
 
+use std::ops::Range;
+
 use faer::Mat;
 
-use super::basis::{AxisAt, Basis, Functional};
+use super::axis::Axis;
+use super::basis::{AxisAt, Basis};
 use super::features::Prior;
 use super::separable::{AxisOperator, Diagonal, Mode};
 use super::solver_error::SolverError;
+use super::symmetry::{Points, parities};
 
 /// Smallest relative deviation of a basis function that is kept, to begin with.
 const TOLERANCE: f64 = 1e-12;
@@ -19,45 +23,6 @@ const MAX_CONDITION: f64 = 1e13;
 const MAX_FILL: f64 = 0.85;
 /// Eigenvalues on the wrong side of zero, relative to the largest, that are rounding.
 const SPURIOUS: f64 = 1e-6;
-
-/// The fixed part of an axis: what the job file says of it.
-#[derive(Debug, Clone)]
-pub struct Axis {
-    /// Collocation points, measured from the start of the axis.
-    pub nodes: Vec<f64>,
-    /// Length.
-    pub length: f64,
-    /// Whether functions repeat after `length`.
-    pub periodic: bool,
-    /// Conditions at its ends.
-    pub conditions: Vec<Functional>,
-    /// The separable part of the equation along this axis: order, and the coefficient at every node.
-    pub terms: Vec<(usize, Vec<f64>)>,
-}
-
-impl Axis {
-    /// Whether eigenvectors are worth trying: conditions at both ends, and the highest order even.
-    fn is_elliptic(&self) -> bool {
-        let ends = [0.0, self.length];
-        let both = ends.iter().all(|end| self.conditions.iter().any(|c| c.at == *end));
-        let highest = self.terms.iter().map(|t| t.0).max().unwrap_or(0);
-        (both || self.periodic) && highest % 2 == 0
-    }
-
-    /// Whether nodes lie closer together at the ends.
-    fn is_clustered(&self) -> bool {
-        let n = self.nodes.len();
-        n > 2 && (self.nodes[1] - self.nodes[0]) < 0.5 * (self.nodes[n / 2 + 1] - self.nodes[n / 2])
-    }
-
-    /// The sign that eigenvalues of the highest even order have, if its coefficient has one sign.
-    fn sign(&self) -> Option<f64> {
-        let (order, c) = self.terms.iter().max_by_key(|t| t.0).filter(|t| t.0 > 0 && t.0 % 2 == 0)?;
-        let sign = if order % 4 == 0 { 1.0 } else { -1.0 };
-        let first = c.first()?.signum();
-        c.iter().all(|c| c.signum() == first).then_some(sign * first)
-    }
-}
 
 /// An axis with its prior: all that a solve needs of it.
 #[derive(Debug, Clone)]
@@ -77,9 +42,10 @@ impl AxisFactor {
     /// # Errors
     /// Where conditions depend on each other or a decomposition does not converge.
     pub fn new(axis: &Axis, prior: &Prior) -> Result<Self, SolverError> {
-        let mut basis = Basis::new(&axis.nodes, prior.clone(), &axis.conditions, TOLERANCE)?;
+        let mut basis = Basis::new(axis, prior.clone(), TOLERANCE)?;
         let a = operator(axis, &basis);
         if axis.is_elliptic() {
+            let parities = basis.conditioned.parities().filter(|_| axis.keeps_parity());
             let mut best: Option<(Diagonal, bool)> = None;
             let (mut tolerance, mut tried) = (TOLERANCE, 0);
             let most = if axis.is_clustered() { (MAX_FILL * axis.nodes.len() as f64) as usize } else { usize::MAX };
@@ -91,7 +57,12 @@ impl AxisFactor {
                 }
                 tried = rank;
                 // Functions are in falling order, so a smaller basis has a leading block as its operator.
-                let Some(vectors) = Diagonal::of(&a.submatrix(0, 0, rank, rank).to_owned())? else { continue };
+                let block = a.submatrix(0, 0, rank, rank);
+                let apart: Vec<Vec<usize>> = match &parities {
+                    Some(odd) => [false, true].map(|p| (0..rank).filter(|j| odd[*j] == p).collect()).into(),
+                    None => vec![(0..rank).collect()],
+                };
+                let Some(vectors) = Diagonal::of_blocks(block, &apart)? else { continue };
                 let largest = vectors.lambda.iter().fold(0.0f64, |m, l| m.max(l.abs()));
                 let sign = axis.sign();
                 let right = vectors.lambda.iter().all(|l| sign.is_none_or(|s| l * s > -SPURIOUS * largest));
@@ -127,7 +98,7 @@ impl AxisFactor {
     /// # Errors
     /// As [`AxisFactor::new`].
     pub fn alone(axis: &Axis, prior: &Prior) -> Result<Self, SolverError> {
-        let mut basis = Basis::new(&axis.nodes, prior.clone(), &axis.conditions, TOLERANCE)?;
+        let mut basis = Basis::new(axis, prior.clone(), TOLERANCE)?;
         if axis.is_clustered() {
             let most = (MAX_FILL * axis.nodes.len() as f64) as usize;
             basis.conditioned.truncate(basis.conditioned.rank().min(most));
@@ -142,27 +113,28 @@ impl AxisFactor {
     }
 
     /// From values at the nodes to the solver's coefficients: `rank × nodes`.
-    pub fn analysis(&self) -> Mat<f64> {
-        let u = self.basis.conditioned.values.transpose();
-        self.vectors.as_ref().map_or_else(|| u.to_owned(), |d| &d.v_inverse * u)
+    pub fn analysis(&self, axis: &Axis) -> Mat<f64> {
+        let (u, points) = (&self.basis.conditioned.values, Points::new(&axis.nodes, self.basis.middle));
+        let Some(vectors) = &self.vectors else { return u.transpose().to_owned() };
+        let odd = self.basis.conditioned.parities().and_then(|odd| parities(&vectors.v, |i| odd[i]));
+        match odd {
+            Some(odd) => {
+                let first = u.subrows(0, points.first.len()) * vectors.v_inverse.transpose();
+                points.mirrored(first, |j| odd[j]).transpose().to_owned()
+            }
+            None => &vectors.v_inverse * u.transpose(),
+        }
     }
 
     /// Everything about points of this axis, measured from its start, up to derivatives of `max_order`.
     pub fn at(&self, points: &[f64], max_order: usize) -> AxisAt {
-        self.rotated(self.basis.at(points, max_order))
+        self.basis.combined_at(points, None, max_order, self.vectors.as_ref().map(|d| &d.v))
     }
 
     /// As [`AxisFactor::at`], for some of the nodes, where values need no interpolation.
-    pub fn at_nodes(&self, axis: &Axis, range: std::ops::Range<usize>, max_order: usize) -> AxisAt {
-        self.rotated(self.basis.at_nodes(&axis.nodes, range, max_order))
-    }
-
-    /// From basis functions to eigenvectors, where there are some.
-    fn rotated(&self, mut at: AxisAt) -> AxisAt {
-        if let Some(vectors) = &self.vectors {
-            at.functions.iter_mut().for_each(|f| *f = &*f * &vectors.v);
-        }
-        at
+    pub fn at_nodes(&self, axis: &Axis, range: Range<usize>, max_order: usize) -> AxisAt {
+        let vectors = self.vectors.as_ref().map(|d| &d.v);
+        self.basis.combined_at(&axis.nodes[range.clone()], Some(range), max_order, vectors)
     }
 }
 
@@ -171,7 +143,7 @@ fn operator(axis: &Axis, basis: &Basis) -> Mat<f64> {
     let rank = basis.conditioned.rank();
     let mut a = Mat::zeros(rank, rank);
     for (order, c) in &axis.terms {
-        let mut image = basis.prior.features(&axis.nodes, *order) * &basis.conditioned.coefficients;
+        let mut image = basis.derivative(&axis.nodes, *order);
         for (i, c) in c.iter().enumerate() {
             image.row_mut(i).iter_mut().for_each(|v| *v *= c);
         }

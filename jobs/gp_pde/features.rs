@@ -28,7 +28,7 @@ impl Prior {
         2 * self.frequencies.len()
     }
 
-    /// The features' derivative of `order` at `points` (measured from the start of the axis): `points × features`.
+    /// The features' derivative of `order` at `points` (measured from the middle of the axis: then cosines are its even functions): `points × features`.
     pub fn features(&self, points: &[f64], order: usize) -> Mat<f64> {
         let m = self.frequencies.len();
         let mut phi = Mat::zeros(points.len(), 2 * m);

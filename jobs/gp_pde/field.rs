@@ -59,13 +59,13 @@ impl Tensor {
     }
 }
 
-/// A faer matrix on a device.
+/// A faer matrix on a device, split where it is even and odd about the middle of its rows or columns.
 ///
 /// # Errors
 /// Where the device has no room.
 pub fn matrix(device: &Device, m: &Mat<f64>) -> Result<Matrix> {
     let values = (0..m.nrows()).flat_map(|i| m.row(i).iter().copied().collect::<Vec<_>>()).collect();
-    Ok(Matrix::new(device, m.nrows(), m.ncols(), values)?)
+    Ok(Matrix::with_parity(device, m.nrows(), m.ncols(), values)?)
 }
 
 /// The part of a field of global `shape` that is here, dealt out anew so that one mode is whole. Collective.

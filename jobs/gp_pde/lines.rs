@@ -10,7 +10,7 @@ use std::f64::consts::TAU;
 use convoke_cluster::{Comm, Result};
 use faer::{Mat, Side};
 
-use super::factor::Axis;
+use super::axis::Axis;
 use super::features::Prior;
 use super::field::Tensor;
 

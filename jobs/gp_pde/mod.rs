@@ -1,6 +1,7 @@
 //! Kronecker-structured Gaussian-process solvers for partial differential equations. See `README.md` beside this file.
 
 pub mod arrays;
+pub mod axis;
 pub mod basis;
 pub mod bytes;
 mod collocation;
@@ -32,6 +33,7 @@ pub mod solver_error;
 pub mod spec;
 pub mod spectrum;
 pub mod statement;
+pub mod symmetry;
 pub mod transforms;
 
 use convoke_cluster::workload::{Inputs, Resources};

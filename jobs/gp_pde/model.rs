@@ -92,9 +92,7 @@ impl Model {
             .par_iter()
             .zip(priors)
             .zip(&orders)
-            .map(|((axis, prior), order)| {
-                Basis::with_derivatives(&axis.nodes, prior.clone(), &axis.conditions, (TOLERANCE, *order))
-            })
+            .map(|((axis, prior), order)| Basis::with_derivatives(axis, prior.clone(), (TOLERANCE, *order)))
             .collect::<std::result::Result<_, SolverError>>()
             .map_err(super::workload)?;
         let refs: Vec<&Basis> = bases.iter().collect();

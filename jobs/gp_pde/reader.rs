@@ -7,7 +7,7 @@ use convoke_cluster::workload::Inputs;
 use convoke_cluster::{BadValue, Result};
 
 use super::arrays::{ArrayAxis, GridFunction, Rule};
-use super::basis::Functional;
+use super::axis::Functional;
 use super::equation::{JetProgram, MultiIndex, Symbols};
 use super::spec::{AxisSpec, ConditionSpec, Nodes, Number, Spec, UnknownSpec};
 use super::statement::{Condition, Quantity};

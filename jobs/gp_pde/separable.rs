@@ -97,6 +97,31 @@ impl Diagonal {
     }
 }
 
+impl Diagonal {
+    /// As [`Diagonal::of`], of a matrix that is zero but for rounding outside the blocks of these rows and columns.
+    ///
+    /// # Errors
+    /// Where a decomposition does not converge.
+    pub fn of_blocks(a: MatRef<'_, f64>, blocks: &[Vec<usize>]) -> Result<Option<Self>, SolverError> {
+        let n = a.nrows();
+        let (mut lambda, mut v, mut v_inverse) = (Vec::new(), Mat::zeros(n, n), Mat::zeros(n, n));
+        for block in blocks {
+            let part = Mat::from_fn(block.len(), block.len(), |i, j| a[(block[i], block[j])]);
+            let Some(of_block) = Self::of(&part)? else { return Ok(None) };
+            for (k, l) in of_block.lambda.iter().enumerate() {
+                let column = lambda.len();
+                lambda.push(*l);
+                for (i, row) in block.iter().enumerate() {
+                    v[(*row, column)] = of_block.v[(i, k)];
+                    v_inverse[(column, *row)] = of_block.v_inverse[(k, i)];
+                }
+            }
+        }
+        let condition = v.norm_l2() * v_inverse.norm_l2() / n.max(1) as f64;
+        Ok(Some(Self { lambda, v, v_inverse, condition }))
+    }
+}
+
 impl Triangular {
     /// The Schur form, by the QZ algorithm of the pair (A, 1).
     ///

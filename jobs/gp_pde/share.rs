@@ -35,7 +35,7 @@ pub fn share(
 pub fn length(n: usize, p: usize, (r, free): (usize, usize), c: usize, is_diagonal: bool) -> usize {
     let span = |r: usize| 2 + n * r + 2 + p * r + 1 + r;
     let mode = if is_diagonal { 1 + r + 2 * (2 + r * r) + 1 } else { 2 * (2 + 2 * r * r) };
-    span(r) + span(free) + 3 * (2 + p * c) + 1 + mode
+    1 + span(r) + span(free) + 3 * (2 + p * c) + 1 + mode
 }
 
 /// What a factor is made of, one number after the other.
@@ -62,7 +62,8 @@ impl Numbers {
     }
 
     fn put_factor(&mut self, factor: &AxisFactor) {
-        let Basis { conditioned, free, lifts, functionals, determined, prior: _ } = &factor.basis;
+        let Basis { conditioned, free, lifts, functionals, determined, middle, prior: _ } = &factor.basis;
+        self.values.push(*middle);
         for span in [conditioned, free] {
             self.put_matrix(&span.values);
             self.put_matrix(&span.coefficients);
@@ -119,9 +120,10 @@ impl Numbers {
     }
 
     fn factor(&mut self, prior: Prior) -> AxisFactor {
+        let middle = self.next(1)[0];
         let (conditioned, free) = (self.span(), self.span());
         let (lifts, functionals, determined) = (self.matrix(), self.matrix(), self.matrix());
-        let basis = Basis { prior, conditioned, free, lifts, functionals, determined };
+        let basis = Basis { prior, middle, conditioned, free, lifts, functionals, determined };
         let kind = self.next(1)[0];
         if kind == 2.0 {
             return AxisFactor { basis, mode: Mode::Full(self.matrix()), vectors: None };
@@ -141,8 +143,7 @@ mod tests {
     use convoke_cluster::comm::run_threads;
 
     use super::*;
-    use crate::gp_pde::basis::Functional;
-    use crate::gp_pde::factor::Axis;
+    use crate::gp_pde::axis::{Axis, Functional};
 
     /// Axes with eigenvectors, with a Schur form, and without conditions: the same bits on every rank, and the bytes of
     /// the formula.

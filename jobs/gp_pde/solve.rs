@@ -12,9 +12,10 @@ use convoke_kernels::kronecker::{Matrix, add_combination, add_product, mode_prod
 use convoke_kernels::{Buffer, Device};
 use faer::Mat;
 
+use super::axis::Axis;
 use super::basis::{AxisAt, Basis};
 use super::equation::{Coordinates, Equation, MultiIndex};
-use super::factor::{Axis, AxisFactor};
+use super::factor::AxisFactor;
 use super::features::Prior;
 use super::grid::Grid;
 use super::krylov::{Krylov, gmres};
@@ -114,7 +115,7 @@ impl Solver {
         let comm = &layout.comm;
         let factors: Vec<AxisFactor> = factorise(comm, &problem.axes, priors)?;
         let orders = problem.equation.max_orders();
-        let analysis: Vec<Mat<f64>> = factors.iter().map(AxisFactor::analysis).collect();
+        let analysis: Vec<Mat<f64>> = factors.iter().zip(&problem.axes).map(|(f, axis)| f.analysis(axis)).collect();
         let whole = factors.iter().map(|f| matches!(f.mode, Mode::Triangular(_))).collect();
         let transforms = Transforms::new(device, layout, &analysis, whole)?;
         let mut modes: Vec<Mode> = factors.iter().map(|f| f.mode.clone()).collect();

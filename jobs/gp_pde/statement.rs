@@ -6,9 +6,8 @@ use convoke_cluster::workload::Inputs;
 use convoke_cluster::{BadValue, Result};
 use convoke_kernels::Device;
 
-use super::basis::Functional;
+use super::axis::{Axis, Functional};
 use super::equation::{Coordinates, Equation, JetProgram, Linearisation, MultiIndex};
-use super::factor::Axis;
 use super::lift::Faces;
 use super::reader::Reader;
 use super::solve::Problem;
