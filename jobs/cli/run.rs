@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use convoke_cluster::comm::MpiSession;
-use convoke_cluster::driver::{Fault, Options, Outcome, Source};
+use convoke_cluster::driver::{Options, Outcome, Source};
 use convoke_cluster::launch::Mpirun;
 use convoke_cluster::progress::Verbosity;
 use convoke_cluster::run_dir::RunDir;
 use convoke_cluster::signals::StopSignals;
 use convoke_cluster::workload::Inputs;
-use convoke_cluster::{Comm, Error, Exit, JobError, JobText, checkpoint, machine};
+use convoke_cluster::{Comm, Error, Exit, JobError, JobText, checkpoint, failpoint, machine};
 use rustix::process::{Pid, Signal};
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
@@ -152,6 +152,7 @@ fn as_rank(args: &CommonArgs, comm: &Comm, source: Result<(JobText, Source), Err
 
 fn work(args: &CommonArgs, comm: &Comm, source: Result<(JobText, Source), Error>) -> Result<Outcome, Error> {
     let (text, source) = comm.agree(source)?;
+    comm.agree(failpoint::arm_from_environment(comm.rank()))?;
     let entry: &Entry = comm.agree(registry::of(&text))?;
     if let Some(asked) = args.ranks
         && asked != comm.size()
@@ -172,16 +173,9 @@ fn work(args: &CommonArgs, comm: &Comm, source: Result<(JobText, Source), Error>
         device: None,
         provenance: provenance(),
         signals: StopSignals::listen()?,
-        fault: fault(),
+        fault: None,
     };
     (entry.run)(comm, &source, &options)
-}
-
-/// `CONVOKE_FAULT=RANK:STEP`
-fn fault() -> Option<Fault> {
-    let text = std::env::var("CONVOKE_FAULT").ok()?;
-    let (rank, step) = text.split_once(':')?;
-    Some(Fault { rank: rank.parse().ok()?, step: step.parse().ok()? })
 }
 
 fn summary(outcome: &Outcome) -> serde_json::Value {
@@ -191,7 +185,7 @@ fn summary(outcome: &Outcome) -> serde_json::Value {
         "state": if outcome.exit == Exit::Complete { "complete" } else { "stopped" },
         "dir": outcome.dir, "steps": outcome.steps, "seconds": outcome.seconds, "reason": outcome.reason,
         "figures": figures, "bytes_sent": outcome.traffic.bytes, "plan": outcome.plan,
-        "checkpoints": outcome.checkpoints.0, "checkpoint_seconds": outcome.checkpoints.1,
+        "checkpoints": outcome.overhead.checkpoints, "checkpoint_overhead": outcome.overhead,
         "peak_memory": machine::peak_memory(),
     })
 }

@@ -32,6 +32,8 @@ pub struct Priced<W: Workload> {
 /// The parts of a job that the loop needs.
 pub(super) struct Rules {
     pub checkpoint: crate::job::Checkpoint,
+    /// Hosts that the ranks run on.
+    pub nodes: usize,
     pub walltime: Option<Duration>,
 }
 
@@ -63,7 +65,7 @@ pub fn price<W: Workload>(
     let limit = job.run.memory_per_rank.map(|b| b.0);
     let share = machine::available_memory() / ranks_here as u64;
     let resources = Resources { ranks, threads, memory_per_rank: limit.unwrap_or(share) };
-    let plan = W::plan(&job.problem, inputs, &resources).map_err(|e| locate(e, text))?;
+    let mut plan = W::plan(&job.problem, inputs, &resources).map_err(|e| locate(e, text))?;
     let per_rank = plan.memory_per_rank();
     if per_rank > resources.memory_per_rank {
         let help = "use more ranks on more hosts, a smaller problem, or raise run.memory_per_rank if it is set too low";
@@ -80,6 +82,7 @@ pub fn price<W: Workload>(
             help: help.into(),
         });
     }
+    plan.add_second_buffer(&resources);
     Ok(Priced { job, plan, resources })
 }
 
@@ -97,6 +100,7 @@ pub(super) fn prepare<W: Workload>(comm: &Comm, source: &Source, options: &Optio
     let (inputs, dir) = (Inputs { base }, RunDir { path: dir });
     let hosts = comm.all_gather(comm.host().as_bytes())?;
     let ranks_here = hosts.iter().filter(|h| h.as_slice() == comm.host().as_bytes()).count();
+    let nodes = hosts.iter().collect::<std::collections::HashSet<_>>().len();
     let priced = price::<W>(&text, &inputs, comm.size(), ranks_here, options.threads);
     let Priced { job, plan, resources } = comm.agree(priced)?;
     comm.agree(if comm.is_root() { disk(&dir, &plan, job.checkpoint.keep) } else { Ok(()) })?;
@@ -112,7 +116,7 @@ pub(super) fn prepare<W: Workload>(comm: &Comm, source: &Source, options: &Optio
         Source::Resume { restart: false, .. } => restore(&dir, comm)?,
         _ => None,
     };
-    let rules = Rules { checkpoint: job.checkpoint, walltime: job.run.walltime.map(|w| w.0) };
+    let rules = Rules { checkpoint: job.checkpoint, nodes, walltime: job.run.walltime.map(|w| w.0) };
     Ok(Prepared { workload, ctx, plan, job: rules, dir, claim, epoch, restored, text })
 }
 
