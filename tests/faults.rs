@@ -128,7 +128,7 @@ fn a_system_call_that_fails_costs_a_checkpoint_and_not_the_run() {
         let warning = err.lines().find(|l| l.contains("warning: checkpoint at step")).unwrap_or_default();
         assert!(warning.contains(words) || err.contains(words), "{fault}: {err}");
         assert_eq!(events(dir.as_ref(), "checkpoint-failed").len(), 1, "{fault}");
-        assert!(events(dir.as_ref(), "checkpoint").len() > 15, "{fault}: the others were written");
+        assert!(events(dir.as_ref(), "checkpoint").len() >= 10, "{fault}: the others were written");
         assert_same_bits(&expected, &volume(dir.as_ref()), fault);
         fs::remove_dir_all(&dir).expect("removed");
     }

@@ -20,7 +20,7 @@ use kind::{Kind, Signal};
 pub use tally::{Outcome, Tally};
 
 /// Steps of the job; a checkpoint each 7.
-const STEPS: u64 = 160;
+const STEPS: u64 = 84;
 /// No attempt takes this long, however loaded the machine.
 const HANG: Duration = Duration::from_secs(120);
 /// Owners that outlive what started them (ranks of a killed launcher) are gone after this long.
