@@ -106,7 +106,8 @@ impl Costs {
 
     /// Predicted and seen, `elapsed` seconds after the loop began.
     pub fn overhead(&self, elapsed: f64) -> Overhead {
-        let sum = |part: fn(&Cost) -> f64| self.costs.iter().map(part).sum::<f64>();
+        // An empty sum is -0.
+        let sum = |part: fn(&Cost) -> f64| self.costs.iter().map(part).sum::<f64>() + 0.0;
         Overhead {
             checkpoints: self.costs.len() as u64,
             held_seconds: sum(|c| c.held),

@@ -74,5 +74,12 @@ pub(crate) fn retain(run: &RunDir, keep: usize, committed: Name) {
     }
 }
 
+/// Bytes of the committed checkpoints.
+pub(crate) fn bytes_on_disk(run: &RunDir) -> u64 {
+    let dir = run.checkpoints();
+    let manifests = list(&dir).into_iter().filter_map(|name| Manifest::read(&dir.join(name.to_string())).ok());
+    manifests.flat_map(|manifest| manifest.shards).map(|shard| shard.bytes).sum()
+}
+
 #[cfg(test)]
 mod tests;

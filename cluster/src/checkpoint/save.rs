@@ -70,8 +70,12 @@ pub struct Begun {
 /// This rank's share of the work.
 #[derive(Debug)]
 enum Share {
-    Written(Result<Entry>, Option<Snapshot>),
+    Written(Box<(Result<Entry>, Option<Snapshot>)>),
     Writing(Option<JoinHandle<(Result<Entry>, Snapshot)>>),
+}
+
+fn written(entry: Result<Entry>, buffer: Option<Snapshot>) -> Share {
+    Share::Written(Box::new((entry, buffer)))
 }
 
 /// What a rank reports of its shard.
@@ -124,8 +128,8 @@ impl Begun {
                 buffer.fill(&content);
                 in_thread(path.clone(), place, label.name, buffer)
             }
-            Mode::Beside { buffer, .. } => Share::Written(write(&path, place, label.name, &content), Some(buffer)),
-            Mode::Wait => Share::Written(write(&path, place, label.name, &content), None),
+            Mode::Beside { buffer, .. } => written(write(&path, place, label.name, &content), Some(buffer)),
+            Mode::Wait => written(write(&path, place, label.name, &content), None),
         };
         Ok(Self { path, label, history: columns, part })
     }
@@ -154,7 +158,7 @@ impl Begun {
     pub fn commit(mut self, comm: &Comm, claim: Option<&Claim>) -> (Result<Committed>, Option<Snapshot>) {
         let waiting = Share::Writing(None);
         let (entry, buffer) = match std::mem::replace(&mut self.part, waiting) {
-            Share::Written(entry, buffer) => (entry, buffer),
+            Share::Written(done) => *done,
             Share::Writing(Some(thread)) => match thread.join() {
                 Ok((entry, buffer)) => (entry, Some(buffer)),
                 Err(panic) => (Err(panicked(&*panic)), None),
@@ -283,9 +287,7 @@ fn in_thread(path: PathBuf, place: (usize, usize), name: Name, buffer: Snapshot)
     };
     match std::thread::Builder::new().name("checkpoint".into()).spawn(body) {
         Ok(thread) => Share::Writing(Some(thread)),
-        Err(source) => {
-            Share::Written(Err(Error::Io { path: PathBuf::from("a thread for the checkpoint"), source }), None)
-        }
+        Err(source) => written(Err(Error::Io { path: PathBuf::from("a thread for the checkpoint"), source }), None),
     }
 }
 

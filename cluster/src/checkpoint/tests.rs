@@ -53,7 +53,9 @@ fn run_dir(path: &Path) -> RunDir {
 }
 
 fn save_on(ranks: usize, dir: &RunDir, step: u64) {
-    try_save_on(ranks, dir, step, 0).into_iter().for_each(|result| drop(result.expect("saved")));
+    for result in try_save_on(ranks, dir, step, 0) {
+        result.expect("saved");
+    }
 }
 
 /// Saves from a second buffer where `room` bytes are enough for it.
@@ -189,6 +191,9 @@ fn retention_keeps_the_newest_and_clears_what_was_never_committed() {
     let mut left: Vec<u64> = list(&dir.checkpoints()).iter().map(|n| n.step).collect();
     left.sort_unstable();
     assert_eq!(left, [3, 4]);
+    let shard =
+        |step| fs::metadata(dir.checkpoints().join(format!("s0000000{step}.e0000{step}/shard00000-of00001.h5")));
+    assert_eq!(bytes_on_disk(&dir), [3, 4].map(|step| shard(step).expect("a shard").len()).iter().sum::<u64>());
     assert!(!dir.checkpoints().join("s00000002.e00009").exists());
 }
 

@@ -183,7 +183,9 @@ fn share(comm: &Comm, opened: Option<Opened>) -> Result<Opened> {
 
 fn disk(dir: &RunDir, plan: &Plan, keep: usize) -> Result<()> {
     // One more than is kept: the newest is written before the oldest goes.
-    let needed = plan.checkpoint_bytes * (keep as u64 + 1) + plan.result_bytes;
+    // What a resumed run has on the disk already is replaced and not added to.
+    let there = crate::checkpoint::bytes_on_disk(dir);
+    let needed = (plan.checkpoint_bytes * (keep as u64 + 1)).saturating_sub(there) + plan.result_bytes;
     let free = machine::free_disk(&dir.path);
     if needed <= free {
         return Ok(());
