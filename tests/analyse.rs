@@ -211,7 +211,8 @@ fn a_stopped_run_says_where_it_is_and_how_to_go_on() {
     assert!(out.contains(&format!("convoke resume {path}")), "{out}");
     let (code, _, err) = told(&run(&["analyse", &path, "--diff", &path]));
     assert!(code == 2 && err.contains("has no result yet"), "{err}");
-    let failed = convoke().args(["resume", &path, "--quiet"]).env("CONVOKE_FAULT", "0:6").output().unwrap();
+    let failed =
+        convoke().args(["resume", &path, "--quiet"]).env("CONVOKE_FAULT", "fail@step:rank=0:nth=3").output().unwrap();
     assert_eq!(failed.status.code(), Some(1));
     let facts = json(&["analyse", &path, "--json"]);
     assert_eq!((&facts["run"]["state"], &facts["run"]["attempts"][0]["state"]), (&"failed".into(), &"stopped".into()));

@@ -1,160 +1,224 @@
-//! `kill -9` at random moments, and damaged checkpoints: no run is lost, no result is wrong.
+//! No fault loses a run or changes a result: each row of the fault table, and a small random campaign.
 //!
-//! `CONVOKE_KILLS` sets the number of kills (200 by default), `CONVOKE_KILL_SEED` their seed.
+//! `CONVOKE_FAULTS` sets the number of random faults (40 by default), `CONVOKE_FAULT_SEED` their seed; `cargo xtask
+//! faults` injects any number into a release build.
 
 mod common;
+#[path = "../xtask/src/faults/injector/mod.rs"]
+#[allow(dead_code, reason = "cargo xtask faults uses the rest of it")]
+mod injector;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{assert_same_bits, below, convoke, has_mpirun, job, run, scratch, small, told, volume};
-use convoke_cluster::checkpoint;
-use convoke_kernels::Philox;
-use rustix::process::{Pid, Signal, kill_process};
-
-const STEPS: u64 = 160;
-
-fn spec(dir: &Path) -> String {
-    let text = small(56, 12, 50, &format!("algorithm = \"cgls\"\niterations = {STEPS}"));
-    job(dir, "job.toml", &text.replace("[problem.phantom]", "[checkpoint]\nevery_steps = 7\n[problem.phantom]"))
-}
-
-/// Random numbers of one test, in the order in which they are asked for.
-struct Dice {
-    random: Philox,
-    thrown: u64,
-}
-
-impl Dice {
-    fn new(seed: u64) -> Self {
-        Self { random: Philox::new(seed, 0), thrown: 0 }
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.thrown += 1;
-        (self.random.uniform(self.thrown) * n as f64) as u64
-    }
-}
+use convoke_cluster::run_dir::RunDir;
+use injector::kind::KILL_POINTS;
+use injector::{Campaign, committed};
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
 }
 
-/// Processes whose command line names `run`: the program, its launcher and its ranks.
-fn family(run: &str) -> Vec<(i32, bool)> {
-    let processes = fs::read_dir("/proc").expect("/proc").flatten();
-    let pids = processes.filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter_map(|pid| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        let line = String::from_utf8_lossy(&line).into_owned();
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        let ranked = String::from_utf8_lossy(&environment).contains("OMPI_COMM_WORLD_RANK=");
-        line.contains(run).then_some((pid, ranked && line.starts_with(env!("CARGO_BIN_EXE_convoke"))))
-    })
-    .collect()
+fn spec(dir: &Path) -> String {
+    job(dir, "job.toml", &injector::job())
 }
 
-fn kill(pid: i32) {
-    // It may have ended by itself a moment ago.
-    let _ = kill_process(Pid::from_raw(pid).expect("a process number"), Signal::KILL);
+/// Runs with `CONVOKE_FAULT`; exit code and what was said.
+fn faulty(args: &[&str], fault: &str) -> (i32, String) {
+    let output = convoke().env("CONVOKE_FAULT", fault).args(args).output().expect("the program starts");
+    let (code, _, err) = told(&output);
+    (code, err)
 }
 
-/// Kills one rank, or everything that works on `run`.
-fn strike(run: &str, child: &mut Child, dice: &mut Dice) {
-    let family = family(run);
-    let ranks: Vec<i32> = family.iter().filter(|(_, rank)| *rank).map(|(pid, _)| *pid).collect();
-    if ranks.is_empty() || dice.below(2) == 0 {
-        let _ = child.kill();
-        family.iter().for_each(|(pid, _)| kill(*pid));
-    } else {
-        kill(ranks[dice.below(ranks.len() as u64) as usize]);
-    }
+/// The volume of a run that nothing befell.
+fn reference(dir: &Path, spec: &str) -> Vec<f32> {
+    let path = below(dir, "reference");
+    assert_eq!(told(&run(&["run", spec, "--dir", &path, "-q"])).0, 0);
+    volume(path.as_ref())
 }
 
-/// Starts or continues the run; the exit code, or `None` if it was struck.
-fn attempt(spec: &str, dir: &Path, ranks: u64, delay: Duration, dice: &mut Dice) -> Option<i32> {
-    let (text, ranks) = (dir.display().to_string(), ranks.to_string());
-    let mut command = convoke();
-    if dir.exists() {
-        command.args(["resume", &text]);
-    } else {
-        command.args(["run", spec, "--dir", &text]);
-    }
-    command.args(["-n", &ranks, "--threads", "1", "--quiet"]).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut child = command.spawn().expect("the program starts");
-    let begun = Instant::now();
-    while begun.elapsed() < delay {
-        if let Some(status) = child.try_wait().expect("it can be waited for") {
-            return Some(status.code().unwrap_or(-1));
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    strike(&text, &mut child, dice);
-    let begun = Instant::now();
-    while child.try_wait().expect("it can be waited for").is_none() {
-        assert!(begun.elapsed() < Duration::from_secs(30), "a struck run hangs: {text}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    None
+fn events(run: &Path, kind: &str) -> Vec<serde_json::Value> {
+    let events = RunDir { path: run.to_owned() }.events();
+    events.into_iter().filter(|e| e["event"] == kind).collect()
 }
 
 #[allow(clippy::print_stderr, reason = "the count is the result")]
 #[test]
-fn random_kills_lose_no_run_and_change_no_bit() {
+fn random_faults_lose_no_run_and_change_no_bit() {
+    let scratch = scratch();
+    let faults = number("CONVOKE_FAULTS", 40);
+    let campaign = Campaign {
+        program: PathBuf::from(env!("CARGO_BIN_EXE_convoke")),
+        scratch: scratch.path().to_owned(),
+        small_disk: None,
+        most_ranks: if has_mpirun() { 4 } else { 1 },
+        seed: number("CONVOKE_FAULT_SEED", 1),
+        runs: faults.div_ceil(10).max(1),
+        faults,
+    };
+    let same = |a: &Path, b: &Path| {
+        assert_same_bits(&volume(a), &volume(b), &b.display().to_string());
+        Ok(())
+    };
+    let tally = campaign.inject(&same, &mut |_| {}).expect("a campaign");
+    assert_eq!((tally.lost, tally.wrong, tally.hangs), (0, 0, 0), "{:#?}", tally.misfortunes);
+    assert!(tally.faults() >= faults, "{}", tally.line());
+    eprintln!("{} (seed {})", tally.line(), campaign.seed);
+}
+
+/// `kill -9` in front of every system call of a commit, on rank 0 and on another: what follows has the same bits.
+#[test]
+fn a_kill_at_every_point_of_the_commit_leaves_a_run_that_goes_on() {
     let scratch = scratch();
     let spec = spec(scratch.path());
-    let reference = scratch.path().join("reference");
-    let began = Instant::now();
-    assert_eq!(told(&run(&["run", &spec, "--dir", &reference.display().to_string(), "-q"])).0, 0);
-    let whole = began.elapsed();
-    let expected = volume(&reference);
-    let (kills, seed) = (number("CONVOKE_KILLS", 200), number("CONVOKE_KILL_SEED", 1));
-    let most_ranks = if has_mpirun() { 4 } else { 1 };
-    let mut dice = Dice::new(seed);
-    let (mut struck, mut runs, mut attempts, mut waits) = (0, 0, 0, 0);
-    let mut dir: PathBuf = scratch.path().join("run0");
-    while struck < kills || dir.exists() {
-        let ranks = 1 + dice.below(most_ranks);
-        // Enough to reach every phase: start, steps, checkpoints, the result's writing.
-        let reach = whole.as_millis() as u64 * 3 / 4 + 250;
-        let delay = if struck < kills { Duration::from_millis(dice.below(reach)) } else { Duration::from_secs(120) };
-        attempts += 1;
-        match attempt(&spec, &dir, ranks, delay, &mut dice) {
-            None => struck += 1,
-            Some(0) => {
-                assert_same_bits(&expected, &volume(&dir), &format!("run {runs} (seed {seed})"));
-                fs::remove_dir_all(&dir).expect("removed");
-                runs += 1;
-                dir = scratch.path().join(format!("run{runs}"));
+    let expected = reference(scratch.path(), &spec);
+    let ranks = if has_mpirun() { 2 } else { 1 };
+    for (point, rank_0_alone) in KILL_POINTS {
+        for rank in 0..ranks {
+            if rank > 0 && (rank_0_alone || !point.starts_with("shard")) {
+                continue;
             }
-            // Ranks of a killed launcher live on for a moment, and still own the directory.
-            Some(7) => {
-                waits += 1;
-                assert!(waits < 50 * (runs + 1), "an owner that never goes");
-                std::thread::sleep(Duration::from_millis(100));
+            let what = format!("{point} on rank {rank}");
+            let dir = below(scratch.path(), &format!("{point}-{rank}"));
+            let n = (rank + 1).to_string();
+            if point == "ckpt-load" {
+                assert_eq!(told(&run(&["run", &spec, "--dir", &dir, "-q", "--stop-after", "20"])).0, 75);
             }
-            Some(code) => panic!("run {runs} ended with {code} after {struck} kills (seed {seed})"),
+            // The second or third checkpoint, so that there is one to go back to.
+            let nth = if point.starts_with("retain") { 1 } else { 3 };
+            let nth = if matches!(point, "ckpt-load" | "result-rename") { 1 } else { nth };
+            let command = if point == "ckpt-load" { vec!["resume", &dir] } else { vec!["run", &spec, "--dir", &dir] };
+            let args = [&command[..], &["-n", &n, "--threads", "1", "-q"]].concat();
+            let (code, err) = faulty(&args, &format!("kill@{point}:rank={rank}:nth={nth}"));
+            assert!(code == -1 || code == 1, "{what}: the fault did not strike: {code} {err}");
+            let before = committed(dir.as_ref()).last().map(|(step, _)| *step);
+            let output = run(&["resume", &dir, "--threads", "1", "-q"]);
+            assert_eq!(told(&output).0, 0, "{what}: {}", told(&output).2);
+            let resumed = events(dir.as_ref(), "started").last().expect("it started")["step"].as_u64();
+            assert_eq!(resumed, Some(before.unwrap_or(0)), "{what}: it goes on from the newest one");
+            assert_same_bits(&expected, &volume(dir.as_ref()), &what);
+            fs::remove_dir_all(&dir).expect("removed");
         }
     }
-    eprintln!(
-        "{struck} kills over {runs} runs and {attempts} attempts (seed {seed}): 0 lost, 0 wrong; {waits} waits for an owner"
-    );
+}
+
+/// Full disk, quota, read-only file system, bad disk, at each place where they can be met: a warning that says
+/// what happened, a checkpoint less, the same result.
+#[test]
+fn a_system_call_that_fails_costs_a_checkpoint_and_not_the_run() {
+    let scratch = scratch();
+    let spec = spec(scratch.path());
+    let expected = reference(scratch.path(), &spec);
+    for (fault, words) in [
+        ("enospc@shard-write", "the disk or the quota is full"),
+        ("edquot@shard-write", "the disk or the quota is full"),
+        ("erofs@ckpt-mkdir", "read-only file system"),
+        ("eio@shard-sync", "input/output error"),
+        ("eio@shard-verify", "input/output error"),
+        ("enospc@manifest-write", "the disk or the quota is full"),
+        ("eio@manifest-rename", "input/output error"),
+        ("eio@manifest-dir-sync", "input/output error"),
+    ] {
+        let dir = below(scratch.path(), &fault.replace('@', "-"));
+        let args = ["run", &spec, "--dir", &dir, "--threads", "1"];
+        let (code, err) = faulty(&args, &format!("{fault}:nth=2"));
+        assert_eq!(code, 0, "{fault}: {err}");
+        let warning = err.lines().find(|l| l.contains("warning: checkpoint at step")).unwrap_or_default();
+        assert!(warning.to_lowercase().contains(words), "{fault}: {err}");
+        assert_eq!(events(dir.as_ref(), "checkpoint-failed").len(), 1, "{fault}");
+        assert!(events(dir.as_ref(), "checkpoint").len() >= 10, "{fault}: the others were written");
+        assert_same_bits(&expected, &volume(dir.as_ref()), fault);
+        fs::remove_dir_all(&dir).expect("removed");
+    }
+}
+
+#[test]
+fn three_failures_in_a_row_stop_the_run_and_leave_the_checkpoint_before() {
+    let scratch = scratch();
+    let spec = spec(scratch.path());
+    let dir = below(scratch.path(), "run");
+    // The second checkpoint is the first to fail.
+    let args = ["run", &spec, "--dir", &dir, "--threads", "1", "-q"];
+    let (code, err) = faulty(&args, "enospc@manifest-create:nth=2:times=all");
+    assert_eq!(code, 1, "{err}");
+    assert!(err.contains("3 checkpoints in a row") && err.contains("convoke resume"), "{err}");
+    let left: Vec<u64> = committed(dir.as_ref()).iter().map(|(step, _)| *step).collect();
+    assert_eq!(left, [7], "the last good one is intact, nothing half-made is taken for one");
+    let entries = fs::read_dir(Path::new(&dir).join("ckpt")).expect("checkpoints").count();
+    assert_eq!(entries, 1, "what failed is cleared away");
+    // Asked to stop with the disk still full: resumable from what there is, and said so.
+    let args = ["resume", &dir, "--threads", "1", "--stop-after", "5"];
+    let (code, err) = faulty(&args, "enospc@shard-write:times=all");
+    assert_eq!(code, 75, "{err}");
+    assert!(err.contains("step 12 could not be saved") && err.contains("step 7 is intact"), "{err}");
+    assert_eq!(told(&run(&["resume", &dir, "-q"])).0, 0);
+    assert_same_bits(&reference(scratch.path(), &spec), &volume(dir.as_ref()), "after a full disk");
+}
+
+#[test]
+fn a_slow_disk_does_not_hold_the_computation() {
+    let scratch = scratch();
+    let text = small(64, 24, 60, "algorithm = \"sirt\"\niterations = 2000");
+    let text = text.replace("[problem.phantom]", "[checkpoint]\nevery = \"300ms\"\n[problem.phantom]");
+    let spec = job(scratch.path(), "job.toml", &text);
+    let dir = below(scratch.path(), "run");
+    let args = ["run", &spec, "--dir", &dir, "--threads", "1", "-q", "--stop-after", "1500"];
+    let (code, err) = faulty(&args, "delay@shard-sync:for=1s:times=1");
+    assert_eq!(code, 75, "{err}");
+    let checkpoints = events(dir.as_ref(), "checkpoint");
+    let first = &checkpoints[0];
+    let second = |key: &str| first[key].as_f64().expect("a number");
+    assert_eq!(first["beside"], true, "{first}");
+    assert!(second("seconds") >= 1.0 && second("held_seconds") < 0.3, "{first}");
+    let next = &checkpoints[1];
+    assert!(next["name"].as_str() > first["name"].as_str(), "{checkpoints:?}");
+}
+
+#[test]
+fn a_stop_asked_for_during_a_checkpoint_waits_for_it_and_saves_the_last_step() {
+    let scratch = scratch();
+    let spec = spec(scratch.path());
+    let dir = below(scratch.path(), "run");
+    let child = convoke()
+        .env("CONVOKE_FAULT", "delay@shard-sync:for=400ms:nth=2")
+        .args(["run", &spec, "--dir", &dir, "--threads", "1", "-q"])
+        .spawn()
+        .expect("the program starts");
+    let begun = Instant::now();
+    let in_second = || {
+        let steps: Vec<_> = fs::read_dir(Path::new(&dir).join("ckpt")).into_iter().flatten().flatten().collect();
+        steps.len() == 2 && committed(dir.as_ref()).len() == 1
+    };
+    while !in_second() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "the second checkpoint never begins");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    for _ in 0..2 {
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::USR1).expect("it runs");
+    }
+    assert_eq!(child.wait_with_output().expect("it ends").status.code(), Some(75));
+    let stopped = events(dir.as_ref(), "stopped").pop().expect("it stopped");
+    let newest = committed(dir.as_ref()).last().map(|(step, _)| *step);
+    assert_eq!(stopped["step"].as_u64(), newest, "{stopped}");
+    assert!(newest >= Some(14), "the one under way was committed first");
+    assert_eq!(told(&run(&["resume", &dir, "-q"])).0, 0);
+    assert_same_bits(&reference(scratch.path(), &spec), &volume(dir.as_ref()), "stopped in a checkpoint");
 }
 
 #[test]
 fn a_damaged_newest_checkpoint_is_reported_and_the_one_before_is_used() {
     let scratch = scratch();
     let spec = spec(scratch.path());
-    let reference = below(scratch.path(), "reference");
-    assert_eq!(told(&run(&["run", &spec, "--dir", &reference, "-q"])).0, 0);
-    for damage in ["flip", "truncate", "empty", "manifest"] {
+    let expected = reference(scratch.path(), &spec);
+    for damage in ["flip", "truncate", "empty", "delete", "manifest"] {
         let dir = scratch.path().join(damage);
         let text = dir.display().to_string();
         assert_eq!(told(&run(&["run", &spec, "--dir", &text, "--stop-after", "30", "-q"])).0, 75);
-        let newest = checkpoint::list(&dir.join("ckpt")).into_iter().max().expect("checkpoints");
-        let folder = dir.join("ckpt").join(newest.to_string());
+        let (step, folder) = committed(&dir).pop().expect("checkpoints");
+        assert_eq!(step, 30);
         let shard = folder.join("shard00000-of00001.h5");
         let mut bytes = fs::read(&shard).expect("a shard");
         match damage {
@@ -165,12 +229,43 @@ fn a_damaged_newest_checkpoint_is_reported_and_the_one_before_is_used() {
             }
             "truncate" => fs::write(&shard, &bytes[..bytes.len() - 100]).expect("written"),
             "empty" => fs::write(&shard, "").expect("written"),
+            "delete" => fs::remove_file(&shard).expect("removed"),
             _ => fs::write(folder.join("manifest.json"), "{}").expect("written"),
         }
         let (code, _, err) = told(&run(&["resume", &text]));
         assert_eq!(code, 0, "{damage}: {err}");
         assert!(err.contains("warning: damaged checkpoint set aside"), "{damage}: {err}");
         assert!(err.contains("resumed at step 28"), "{damage}: {err}");
-        assert_same_bits(&volume(reference.as_ref()), &volume(&dir), damage);
+        assert_same_bits(&expected, &volume(&dir), damage);
     }
+}
+
+#[test]
+fn with_every_checkpoint_damaged_the_exit_code_is_6_nothing_is_deleted_and_restart_begins_anew() {
+    let scratch = scratch();
+    let spec = spec(scratch.path());
+    let dir = scratch.path().join("run");
+    let text = dir.display().to_string();
+    assert_eq!(told(&run(&["run", &spec, "--dir", &text, "--stop-after", "30", "-q"])).0, 75);
+    for (_, folder) in committed(&dir) {
+        fs::write(folder.join("shard00000-of00001.h5"), "no shard").expect("written");
+    }
+    for _ in 0..2 {
+        let (code, _, err) = told(&run(&["resume", &text, "-q"]));
+        assert_eq!(code, 6, "{err}");
+        assert!(err.contains("--restart"), "{err}");
+    }
+    let bad = fs::read_dir(dir.join("ckpt")).expect("checkpoints").flatten();
+    assert_eq!(bad.filter(|e| e.path().extension().is_some_and(|x| x == "bad")).count(), 2);
+    assert_eq!(told(&run(&["resume", &text, "--restart", "-q"])).0, 0);
+    assert_same_bits(&reference(scratch.path(), &spec), &volume(&dir), "begun anew");
+}
+
+#[test]
+fn a_misspelt_fault_is_refused() {
+    let scratch = scratch();
+    let spec = spec(scratch.path());
+    let (code, err) = faulty(&["run", &spec, "--dir", &below(scratch.path(), "run"), "-q"], "kill@shard-synk");
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("shard-sync") && err.contains("CONVOKE_FAULT"), "{err}");
 }

@@ -140,7 +140,7 @@ fn a_failing_rank_ends_all_with_its_message() {
     let spec = long(scratch.path());
     let dir = below(scratch.path(), "run");
     let output = convoke()
-        .env("CONVOKE_FAULT", "1:30")
+        .env("CONVOKE_FAULT", "fail@step:rank=1:nth=31")
         .args(["run", &spec, "--dir", &dir, "-n", "3", "--quiet"])
         .output()
         .expect("the program starts");

@@ -117,6 +117,7 @@ fn features_and_prints_have_one_place_each() {
         "cluster/src/progress.rs",
         "cluster/src/comm/mpi.rs",
         "kernels/examples",
+        "cluster/examples",
     ];
     let is_test = |p: &str| {
         p.split(':').next().is_some_and(|file| file.ends_with("tests.rs") || file.starts_with("kernels/tests/"))

@@ -6,6 +6,7 @@ pub mod checkpoint;
 pub mod comm;
 pub mod driver;
 mod error;
+pub mod failpoint;
 pub mod fields;
 pub mod job;
 pub mod launch;

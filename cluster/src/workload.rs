@@ -133,6 +133,9 @@ pub struct Resources {
     pub memory_per_rank: u64,
 }
 
+/// The item of the memory bill from which a checkpoint is written while the computation goes on.
+const SECOND_BUFFER: &str = "second buffer of a checkpoint";
+
 /// The price of a job, before anything is allocated.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Plan {
@@ -158,6 +161,23 @@ impl Plan {
     /// Peak memory of one rank in bytes.
     pub fn memory_per_rank(&self) -> u64 {
         self.memory.iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Adds the second buffer of a checkpoint, one rank's share of it, if there is memory for it; says so if not.
+    pub(crate) fn add_second_buffer(&mut self, resources: &Resources) {
+        let buffer = self.checkpoint_bytes.div_ceil(resources.ranks as u64);
+        if self.memory_per_rank() + buffer <= resources.memory_per_rank {
+            self.holds(SECOND_BUFFER, buffer);
+        } else {
+            let size = human_bytes(buffer);
+            self.notes
+                .push(format!("no {size} for a second buffer: the computation waits while a checkpoint is written"));
+        }
+    }
+
+    /// Bytes of that buffer in the bill.
+    pub(crate) fn second_buffer(&self) -> u64 {
+        self.memory.iter().filter(|(what, _)| what == SECOND_BUFFER).map(|(_, bytes)| bytes).sum()
     }
 
     /// Adds an item to the memory bill.

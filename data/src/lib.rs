@@ -4,11 +4,13 @@
 //!   with errors that a user can act on.
 //! * [`schema`]: every name that our own files use.
 //! * [`formats`]: what other programs write and read (Data Exchange, VTKHDF, TIFF, NumPy).
+//! * [`failpoint`]: fault injection for tests.
 //! * [`problems`]: phantoms with exact projections, and the metrics that compare with them.
 //!
 //! This crate knows no rank, no device and no workload.
 
 pub mod error;
+pub mod failpoint;
 pub mod formats;
 pub mod problems;
 pub mod schema;

@@ -7,14 +7,14 @@ use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use convoke_cluster::comm::MpiSession;
-use convoke_cluster::driver::{Fault, Options, Outcome, Placement, Source};
+use convoke_cluster::driver::{Options, Outcome, Placement, Source};
 use convoke_cluster::launch::{Launcher, Mpirun};
 use convoke_cluster::progress::Verbosity;
 use convoke_cluster::run_dir::RunDir;
 use convoke_cluster::signals::StopSignals;
 use convoke_cluster::supervisor::{self, DEADLINE, Rules, SUCCEEDS, Supervisor};
 use convoke_cluster::workload::Inputs;
-use convoke_cluster::{Comm, Error, Exit, JobError, JobText, machine};
+use convoke_cluster::{Comm, Error, Exit, JobError, JobText, failpoint, machine};
 use serde_json::json;
 
 use super::{end, or_default, provenance, say, show};
@@ -166,6 +166,7 @@ fn as_rank(args: &CommonArgs, comm: &Comm, source: Result<(JobText, Source), Err
 
 fn work(args: &CommonArgs, comm: &Comm, source: Result<(JobText, Source), Error>) -> Result<Outcome, Error> {
     let (text, source) = comm.agree(source)?;
+    comm.agree(failpoint::arm_from_environment(comm.rank()))?;
     let entry: &Entry = comm.agree(registry::of(&text))?;
     if let Some(asked) = args.ranks
         && asked != comm.size()
@@ -188,7 +189,7 @@ fn work(args: &CommonArgs, comm: &Comm, source: Result<(JobText, Source), Error>
         signals: StopSignals::listen()?,
         deadline: number(DEADLINE).map(|s| SystemTime::UNIX_EPOCH + Duration::from_secs(s)),
         succeeds: number(SUCCEEDS).and_then(|n| n.try_into().ok()).unwrap_or(0),
-        fault: fault(),
+        fault: None,
     };
     (entry.run)(comm, &source, &options)
 }
@@ -198,13 +199,6 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// `CONVOKE_FAULT=RANK:STEP`
-fn fault() -> Option<Fault> {
-    let text = std::env::var("CONVOKE_FAULT").ok()?;
-    let (rank, step) = text.split_once(':')?;
-    Some(Fault { rank: rank.parse().ok()?, step: step.parse().ok()? })
-}
-
 fn summary(outcome: &Outcome) -> serde_json::Value {
     let figures: serde_json::Map<_, _> =
         outcome.history.columns.iter().map(|(name, values)| (name.clone(), json!(values.last()))).collect();
@@ -212,7 +206,7 @@ fn summary(outcome: &Outcome) -> serde_json::Value {
         "state": if outcome.exit == Exit::Complete { "complete" } else { "stopped" },
         "dir": outcome.dir, "steps": outcome.steps, "seconds": outcome.seconds, "reason": outcome.reason,
         "figures": figures, "bytes_sent": outcome.traffic.bytes, "plan": outcome.plan,
-        "checkpoints": outcome.checkpoints.0, "checkpoint_seconds": outcome.checkpoints.1,
+        "checkpoints": outcome.overhead.checkpoints, "checkpoint_overhead": outcome.overhead,
         "peak_memory": machine::peak_memory(),
     })
 }

@@ -73,6 +73,12 @@ pub enum Error {
         /// The names that exist.
         known: String,
     },
+    /// Runs did not survive the faults, or there was no way to inject them.
+    #[error("fault injection: {reason}")]
+    Faults {
+        /// The counts, or what stood in the way.
+        reason: String,
+    },
     /// The bundle runs on 64-bit x86 Linux only.
     #[error("a bundle can only be made on x86-64 Linux with glibc, this is {here}")]
     BundleHost {

@@ -12,6 +12,7 @@ mod bundle;
 mod checks;
 mod elf;
 mod error;
+mod faults;
 mod install;
 mod libraries;
 mod licences;
@@ -36,7 +37,8 @@ struct Args {
 const EXAMPLES: &str = "Examples:
   cargo xtask quickstart           install what is missing, build, run a first job
   cargo xtask quickstart --print   only say what is there and what would be done
-  cargo xtask test                 everything that continuous integration checks";
+  cargo xtask test                 everything that continuous integration checks
+  cargo xtask faults               kill, cut off and damage runs, and count how many are lost";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -48,6 +50,8 @@ enum Command {
     Licences(licences::Args),
     /// Pack what a machine with only a CUDA driver needs to test and measure the GPU code.
     GpuBundle(bundle::Args),
+    /// Inject faults into runs of the program and count what came of them.
+    Faults(faults::Args),
     /// Measure workloads beside other programs (Python peers).
     Bench(bench::Args),
 }
@@ -69,6 +73,7 @@ fn dispatch(command: &Command) -> Result<()> {
         Command::Test(args) => checks::test(&sh, args),
         Command::Licences(_) => licences::licences(&sh),
         Command::GpuBundle(args) => bundle::gpu_bundle(&sh, args),
+        Command::Faults(args) => faults::faults(&sh, args),
         Command::Bench(args) => bench::bench(&sh, args),
     }
 }

@@ -1,5 +1,6 @@
 //! The manifest of a checkpoint: what it holds, and the hash of every byte of it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::path::Path;
@@ -49,6 +50,9 @@ pub struct Manifest {
     pub spec_xxh3_128: String,
     /// The checkpoint that this attempt continued, if any.
     pub parent: Option<String>,
+    /// The program that wrote it: version, commit.
+    #[serde(default)]
+    pub provenance: BTreeMap<String, String>,
     /// One file per rank.
     pub shards: Vec<Shard>,
     /// Names of the history's columns (in shard 0).

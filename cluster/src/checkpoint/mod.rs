@@ -4,18 +4,22 @@
 //! ckpt/s00000012.e00001/shard00000-of00004.h5 … manifest.json
 //! ```
 //! A checkpoint counts once its manifest exists: everything it names was synced, re-opened and
-//! hashed before. Any number of ranks restores it, by global index. See [`save`] and [`restore`].
+//! hashed before. Any number of ranks restores it, by global index. See [`Begun`] and [`restore`].
 
+mod content;
+mod cost;
 mod manifest;
 mod restore;
 mod save;
 
-use std::path::Path;
-use std::time::Duration;
-
+pub use content::Snapshot;
+pub use cost::{Cost, Costs, Overhead, interval};
 pub use manifest::{Manifest, Name, list, verify};
 pub use restore::{Restored, restore};
-pub use save::{Label, save};
+pub use save::{Begun, Committed, Label, Mode};
+
+use crate::failpoint;
+use crate::run_dir::RunDir;
 
 /// Figures of the run, one value per step: the columns of `/history`.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -36,36 +40,45 @@ impl History {
     }
 }
 
-/// Keeps the newest `keep` committed checkpoints and removes the others, and what was begun and
-/// never committed. Rank 0 only, after a commit.
-pub(crate) fn retain(dir: &Path, keep: usize) {
-    let mut committed = list(dir);
-    committed.sort_by_key(|name| std::cmp::Reverse((name.step, name.epoch)));
-    for old in committed.iter().skip(keep) {
+/// Keeps `committed`, which was verified a moment ago, and the newest `keep` of this line of attempts; removes what is
+/// older, what belongs to another line (a zombie's) and what was begun and never committed. Rank 0 only.
+///
+/// No older ones are kept at growing distances: a checkpoint is for going on, and going on from far back is what
+/// `--restart` does at no disk space. Damaged ones (`….bad`) are not touched.
+pub(crate) fn retain(run: &RunDir, keep: usize, committed: Name) {
+    let dir = run.checkpoints();
+    let mut kept = restore::admissible(run);
+    kept.retain(|name| *name != committed);
+    kept.truncate(keep.saturating_sub(1));
+    kept.push(committed);
+    for old in list(&dir).iter().filter(|name| !kept.contains(name)) {
         // First the commit mark, so that a half-removed checkpoint is none.
         let path = dir.join(old.to_string());
-        let _ = std::fs::remove_file(path.join(manifest::FILE));
-        let _ = std::fs::remove_dir_all(path);
+        let unmarked = failpoint::hit("retain-unmark").and_then(|()| std::fs::remove_file(path.join(manifest::FILE)));
+        if unmarked.is_ok() && failpoint::hit("retain-remove").is_ok() {
+            let _ = std::fs::remove_dir_all(path);
+        }
     }
-    let newest = committed.first().copied();
-    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        let name = entry.file_name().into_string().ok().and_then(|n| n.parse::<Name>().ok());
-        let begun = name.is_some_and(|n| Some(n) < newest && !entry.path().join(manifest::FILE).exists());
-        if begun {
+    for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+        let file_name = entry.file_name().to_string_lossy().into_owned();
+        let name = file_name.parse::<Name>().ok();
+        let begun = name.is_some_and(|n| n.epoch < committed.epoch || n < committed);
+        if begun && !entry.path().join(manifest::FILE).exists() {
             let _ = std::fs::remove_dir_all(entry.path());
+        }
+        // Tries to load a checkpoint that is gone now.
+        let tried = file_name.split_once(restore::LOADING).and_then(|(name, _)| name.parse::<Name>().ok());
+        if tried.is_some_and(|name| !kept.contains(&name)) {
+            let _ = std::fs::remove_file(entry.path());
         }
     }
 }
 
-/// Young's interval between checkpoints: `sqrt(2 δ M)` for a cost `δ` and a mean time `M` between
-/// failures, held between a minute (or `50 δ`, so that the overhead stays below 2 %) and an hour.
-///
-/// Source: J. W. Young, Comm. ACM 17 (1974) 530.
-pub fn interval(cost: Duration, mtbf: Duration) -> Duration {
-    let (delta, m) = (cost.as_secs_f64(), mtbf.as_secs_f64());
-    let best = (2.0 * delta * m).sqrt();
-    let low = f64::max(60.0, 50.0 * delta);
-    Duration::from_secs_f64(best.clamp(low, f64::max(low, 3600.0)))
+/// Bytes of the committed checkpoints.
+pub(crate) fn bytes_on_disk(run: &RunDir) -> u64 {
+    let dir = run.checkpoints();
+    let manifests = list(&dir).into_iter().filter_map(|name| Manifest::read(&dir.join(name.to_string())).ok());
+    manifests.flat_map(|manifest| manifest.shards).map(|shard| shard.bytes).sum()
 }
 
 #[cfg(test)]

@@ -13,6 +13,11 @@ use crate::error::{Error, Result};
 use crate::fields::{Array, Data, Fields, Value};
 use crate::run_dir::RunDir;
 
+/// Between the name of a checkpoint and the attempt that is loading it, or died of it: `NAME.loading-e00003`.
+pub(super) const LOADING: &str = ".loading-e";
+/// After this many failed loads a checkpoint comes last.
+const TRIES: usize = 2;
+
 /// A verified checkpoint, ready to be loaded.
 #[derive(Debug)]
 pub struct Restored {
@@ -31,7 +36,7 @@ pub struct Restored {
 /// [`Error::NoCheckpoint`] if there are checkpoints and none is whole.
 pub fn restore(run: &RunDir, comm: &Comm) -> Result<Option<Restored>> {
     let ckpt = run.checkpoints();
-    let names: Vec<Name> = comm.agree(Ok(if comm.is_root() { admissible(run) } else { Vec::new() }))?;
+    let names: Vec<Name> = comm.agree(Ok(if comm.is_root() { candidates(run) } else { Vec::new() }))?;
     let text = names.iter().map(Name::to_string).collect::<Vec<_>>().join(" ");
     let text = comm.broadcast(0, text.as_bytes())?;
     let names = String::from_utf8_lossy(&text).into_owned();
@@ -68,7 +73,7 @@ fn has_bad(ckpt: &Path) -> bool {
 
 /// Committed checkpoints of this run's line of attempts, newest first: what an attempt wrote
 /// after its successor had started from an older step does not belong to it.
-fn admissible(run: &RunDir) -> Vec<Name> {
+pub(super) fn admissible(run: &RunDir) -> Vec<Name> {
     let bases: HashMap<u32, Name> = (1..=run.newest_epoch()).filter_map(|e| Some((e, run.base(e)?))).collect();
     let overtaken = |n: &Name| bases.iter().any(|(epoch, base)| *epoch > n.epoch && base.step < n.step);
     let mut names: Vec<Name> = list(&run.checkpoints()).into_iter().filter(|n| !overtaken(n)).collect();
@@ -76,7 +81,33 @@ fn admissible(run: &RunDir) -> Vec<Name> {
     names
 }
 
+/// The admissible ones, those that attempts failed to load again and again behind all others: whole bytes do not make a
+/// state that can be gone on with. They are not left out, because a load may also die of something else.
+fn candidates(run: &RunDir) -> Vec<Name> {
+    let entries = fs::read_dir(run.checkpoints()).into_iter().flatten().flatten();
+    let marks: Vec<String> = entries.filter_map(|e| e.file_name().into_string().ok()).collect();
+    let tries = |name: &Name| marks.iter().filter(|m| m.starts_with(&format!("{name}{LOADING}"))).count();
+    let mut names = admissible(run);
+    names.sort_by_key(|name| tries(name) >= TRIES);
+    names
+}
+
 impl Restored {
+    /// Leaves a mark that attempt `epoch` is loading; [`Restored::loaded`] takes it away. Best effort, rank 0 alone.
+    pub fn loading(&self, epoch: u32) {
+        let _ = fs::write(self.mark(epoch), "");
+    }
+
+    /// The load went well.
+    pub fn loaded(&self, epoch: u32) {
+        let _ = fs::remove_file(self.mark(epoch));
+    }
+
+    fn mark(&self, epoch: u32) -> PathBuf {
+        let name = self.manifest.name();
+        self.dir.with_file_name(format!("{name}{LOADING}{epoch:05}"))
+    }
+
     /// Loads counters and series, which say how large the arrays are.
     ///
     /// # Errors

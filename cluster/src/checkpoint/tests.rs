@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -52,19 +53,32 @@ fn run_dir(path: &Path) -> RunDir {
 }
 
 fn save_on(ranks: usize, dir: &RunDir, step: u64) {
+    for result in try_save_on(ranks, dir, step, 0) {
+        result.expect("saved");
+    }
+}
+
+/// Saves from a second buffer where `room` bytes are enough for it.
+fn try_save_on(ranks: usize, dir: &RunDir, step: u64, room: u64) -> Vec<Result<Committed>> {
     let claim = std::sync::Mutex::new(Some(dir.claim().expect("free")));
-    for result in run_threads(ranks, |comm| {
+    run_threads(ranks, |comm| {
         let claim = if comm.is_root() { claim.lock().expect("unpoisoned").take() } else { None };
         let epoch = comm.all_max(claim.as_ref().map_or(0, |c| u64::from(c.epoch)))? as u32;
         let mut state = State::new(&comm, true);
         let mut fields = Fields::default();
         state.fields(&mut fields, comm.is_root());
-        let label = Label { name: Name { step, epoch }, spec_xxh3_128: "h".into(), parent: None };
+        let name = Name { step, epoch };
+        let label = Label { name, spec_xxh3_128: "h".into(), parent: None, provenance: BTreeMap::new() };
         let history = History { columns: vec![("residual".into(), vec![3.0; step as usize])] };
-        save(dir, &comm, &label, &fields, &history, claim.as_ref())
-    }) {
-        result.expect("saved");
-    }
+        let mode = if room == 0 { Mode::Wait } else { Mode::Beside { buffer: Snapshot::default(), room } };
+        let begun = Begun::begin(dir, &comm, label, &fields, &history, mode)?;
+        drop(fields);
+        assert_eq!(begun.is_beside(), room > 1000, "a thread only where its buffer fits on every rank");
+        // The computation goes on: what is saved is the state as it was.
+        state.x.fill(-1.0);
+        (state.count, state.series, state.replica) = (0, Vec::new(), vec![-1.0; 4]);
+        begun.commit(&comm, claim.as_ref()).0
+    })
 }
 
 fn restore_on(ranks: usize, dir: &RunDir) -> Vec<Result<Option<u64>>> {
@@ -172,21 +186,69 @@ fn retention_keeps_the_newest_and_clears_what_was_never_committed() {
     let dir = run_dir(&scratch.path().join("run"));
     (1..=4).for_each(|step| save_on(1, &dir, step));
     fs::create_dir(dir.checkpoints().join("s00000002.e00009")).expect("begun, never committed");
-    retain(&dir.checkpoints(), 2);
+    let newest = list(&dir.checkpoints()).into_iter().max().expect("four");
+    retain(&dir, 2, newest);
     let mut left: Vec<u64> = list(&dir.checkpoints()).iter().map(|n| n.step).collect();
     left.sort_unstable();
     assert_eq!(left, [3, 4]);
+    let shard =
+        |step| fs::metadata(dir.checkpoints().join(format!("s0000000{step}.e0000{step}/shard00000-of00001.h5")));
+    assert_eq!(bytes_on_disk(&dir), [3, 4].map(|step| shard(step).expect("a shard").len()).iter().sum::<u64>());
     assert!(!dir.checkpoints().join("s00000002.e00009").exists());
 }
 
 #[test]
-fn youngs_interval_has_the_documented_values() {
-    let day = 86_400.0;
-    let minutes = |delta: f64, nodes: f64| {
-        let mtbf = Duration::from_secs_f64(30.0 * day / nodes);
-        interval(Duration::from_secs_f64(delta), mtbf).as_secs_f64() / 60.0
-    };
-    assert!((minutes(5.0, 64.0) - 10.6).abs() < 0.1);
-    assert!((minutes(0.5, 4.0) - 13.4).abs() < 0.3);
-    assert_eq!(minutes(0.0, 1.0), 1.0); // free: still not more often than each minute
+fn a_second_buffer_saves_the_state_as_it_was_when_the_checkpoint_began() {
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    let dir = run_dir(&scratch.path().join("run"));
+    for (step, room) in [(3, 1 << 20), (5, 8)] {
+        for result in try_save_on(3, &dir, step, room) {
+            let committed = result.expect("saved");
+            assert_eq!(committed.beside_seconds > 0.0, room > 1000);
+        }
+        assert_eq!(steps(restore_on(2, &dir)), Some(step));
+    }
+}
+
+/// Without the line of attempts the zombie's two, being of later steps, would push out the one just written.
+#[test]
+fn retention_never_gives_up_the_one_just_written_for_a_zombies() {
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    let dir = run_dir(&scratch.path().join("run"));
+    [4, 20, 24].iter().for_each(|step| save_on(1, &dir, *step)); // attempts 1 to 3
+    dir.claim().expect("free").continues(Name { step: 4, epoch: 1 }).expect("written"); // attempt 4 saw the first only
+    save_on(1, &dir, 8); // attempt 5
+    let mine = Name { step: 8, epoch: 5 };
+    retain(&dir, 2, mine);
+    let mut left = list(&dir.checkpoints());
+    left.sort_unstable();
+    assert_eq!(left, [Name { step: 4, epoch: 1 }, mine]);
+}
+
+#[test]
+fn a_checkpoint_that_could_not_be_loaded_twice_comes_last_and_is_not_lost() {
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    let dir = run_dir(&scratch.path().join("run"));
+    [4, 9].iter().for_each(|step| save_on(1, &dir, *step));
+    let restored = || restore(&dir, &Comm::solo()).expect("readable").expect("two");
+    for (attempt, step) in [(3, 9), (4, 9), (5, 4)] {
+        let found = restored();
+        assert_eq!(found.manifest.step, step, "attempt {attempt}");
+        found.loading(attempt); // … and the attempt dies of it
+    }
+    restored().loaded(5);
+    let first = list(&dir.checkpoints()).into_iter().min().expect("two");
+    fs::remove_dir_all(dir.checkpoints().join(first.to_string())).expect("removed");
+    assert_eq!(restored().manifest.step, 9, "better than nothing");
+}
+
+/// Without the base of an attempt that began anew, the old line's step 20 would be taken for its newest.
+#[test]
+fn what_lay_there_before_an_attempt_began_anew_does_not_belong_to_it() {
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    let dir = run_dir(&scratch.path().join("run"));
+    save_on(1, &dir, 20); // attempt 1
+    dir.claim().expect("free").continues(Name { step: 0, epoch: 0 }).expect("written"); // attempt 2: --restart
+    save_on(2, &dir, 6); // attempt 3 … of its line
+    assert_eq!(steps(restore_on(1, &dir)), Some(6));
 }

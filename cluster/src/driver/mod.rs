@@ -3,6 +3,7 @@
 //! Every decision that depends on time or on a signal is taken once per step in `poll`, from
 //! flags that all ranks gather, so that all ranks always do the same.
 
+mod saving;
 mod setup;
 
 use std::path::{Path, PathBuf};
@@ -11,9 +12,10 @@ use std::time::{Duration, Instant, SystemTime};
 use convoke_data::store::Digest;
 use serde_json::json;
 
-use crate::checkpoint::{self, History, Label, Name, Restored};
+use crate::checkpoint::{History, Name, Overhead, Restored};
 use crate::comm::{Comm, CommError, Traffic};
 use crate::error::{Error, Exit, Result};
+use crate::failpoint;
 use crate::fields::Fields;
 use crate::job::JobText;
 use crate::machine;
@@ -23,6 +25,7 @@ use crate::run_dir::{Claim, RunDir};
 use crate::signals::StopSignals;
 use crate::workload::{Ctx, Plan, Progress, Workload};
 
+use saving::Saver;
 pub use setup::{Placement, Priced, disk, price};
 
 /// What to run.
@@ -67,7 +70,8 @@ pub struct Options {
     pub fault: Option<Fault>,
 }
 
-/// Fails one rank at the start of one step: a test of the frame, set by `CONVOKE_FAULT=RANK:STEP`.
+/// Fails one rank at the start of one step: for tests whose ranks are threads of one process. Between processes,
+/// [`crate::failpoint`] does that.
 #[derive(Debug, Clone, Copy)]
 pub struct Fault {
     /// The rank that fails.
@@ -95,8 +99,8 @@ pub struct Outcome {
     pub plan: Plan,
     /// The figures of every step.
     pub history: History,
-    /// Checkpoints written and the time that they took.
-    pub checkpoints: (u64, f64),
+    /// Checkpoints written and what they took from the computation.
+    pub overhead: Overhead,
 }
 
 /// Flags that ranks gather in every step.
@@ -106,6 +110,8 @@ const WALLTIME: u64 = 4;
 const LIMIT: u64 = 8;
 const OVERTAKEN: u64 = 16;
 const ASKED: u64 = 32;
+/// This rank's part of a checkpoint is still being written: no reason to do anything.
+const WRITING: u64 = 64;
 
 /// How often an attempt says that it is alive and looks for a successor or a request to stop, at most.
 const BEAT: Duration = Duration::from_secs(10);
@@ -144,18 +150,14 @@ struct Attempt<W> {
     epoch: u32,
     base: Option<String>,
     spec_hash: String,
-    rules: crate::job::Checkpoint,
+    saver: Saver,
     walltime: Option<Duration>,
     reporter: Reporter,
     history: History,
     step: u64,
-    saved_at: Option<u64>,
     started: Instant,
-    last_save: Instant,
     last_beat: Instant,
     beat_every: Duration,
-    save_seconds: Vec<f64>,
-    failures: u32,
     traffic: Traffic,
     fraction: f64,
     done: bool,
@@ -166,6 +168,9 @@ impl<W: Workload> Attempt<W> {
     fn begin(prepared: setup::Prepared<W>, options: &Options) -> Result<Self> {
         let setup::Prepared { workload, ctx, plan, job, dir, claim, epoch, restored, text } = prepared;
         let reporter = Reporter::new(ctx.comm.is_root(), options.verbosity, plan.work_unit);
+        let before = if ctx.comm.is_root() { saving::slowest_before(&dir.events()) } else { None };
+        let room = ctx.resources.memory_per_rank.saturating_sub(plan.memory_per_rank() - plan.second_buffer());
+        let saver = Saver::new(job.checkpoint, job.nodes, room, before);
         let mut attempt = Self {
             workload,
             ctx,
@@ -175,28 +180,33 @@ impl<W: Workload> Attempt<W> {
             epoch,
             base: None,
             spec_hash: convoke_data::store::digest_bytes(text.text.as_bytes()).xxh3_128,
-            rules: job.checkpoint,
+            saver,
             walltime: job.walltime,
             reporter,
             history: History::default(),
             step: 0,
-            saved_at: None,
             started: Instant::now(),
-            last_save: Instant::now(),
             last_beat: Instant::now(),
             beat_every: BEAT.min(job.stall_timeout / 4),
-            save_seconds: Vec::new(),
-            failures: 0,
             traffic: Traffic::default(),
             fraction: 0.0,
             done: false,
             text,
         };
-        let loaded = match restored {
-            Some(restored) => attempt.load(&restored),
-            None => Ok(()),
+        let loaded = match &restored {
+            Some(restored) => {
+                if attempt.ctx.comm.is_root() {
+                    restored.loading(epoch);
+                }
+                attempt.load(restored)
+            }
+            // What earlier attempts may still write belongs to none that follows.
+            None => attempt.claim.as_ref().map_or(Ok(()), |claim| claim.continues(Name { step: 0, epoch: 0 })),
         };
         attempt.ctx.comm.clone().agree(loaded)?;
+        if let Some(restored) = restored.filter(|_| attempt.ctx.comm.is_root()) {
+            restored.loaded(epoch);
+        }
         Ok(attempt)
     }
 
@@ -214,6 +224,7 @@ impl<W: Workload> Attempt<W> {
                 now: self.spec_hash.clone(),
             });
         }
+        failpoint::hit("ckpt-load").map_err(|source| Error::Io { path: self.dir.checkpoints(), source })?;
         let mut fields = Fields::default();
         self.workload.fields(&mut fields);
         self.history = restored.load_values(&mut fields)?;
@@ -225,7 +236,7 @@ impl<W: Workload> Attempt<W> {
         drop(fields);
         self.workload.restored(&self.ctx)?;
         self.step = manifest.step;
-        self.saved_at = Some(manifest.step);
+        self.saver.saved_at = Some(manifest.step);
         self.base = Some(manifest.name().to_string());
         if let Some(claim) = &self.claim {
             claim.continues(manifest.name())?;
@@ -252,8 +263,9 @@ impl<W: Workload> Attempt<W> {
         let mut reason = None;
         while !self.done {
             if options.fault.is_some_and(|f| f.rank == comm.rank() && f.step == self.step) {
-                return Err(Error::Panicked { message: "a fault was injected here by CONVOKE_FAULT".into() });
+                return Err(Error::Panicked { message: "a fault was injected here".into() });
             }
+            failpoint::hit("step").map_err(|e| Error::Panicked { message: e.to_string() })?;
             let before = comm.traffic();
             let progress = match self.workload.step(&self.ctx) {
                 Ok(progress) => progress,
@@ -270,7 +282,7 @@ impl<W: Workload> Attempt<W> {
             }
         }
         match reason {
-            Some(reason) if !self.done => self.stop(reason),
+            Some(reason) if !self.done => self.stop(reason, options),
             _ => self.finish(options),
         }
     }
@@ -325,26 +337,33 @@ impl<W: Workload> Attempt<W> {
 
     /// Gathers the flags of all ranks and acts on them; a reason to stop, if there is one.
     fn poll(&mut self, first: u64, options: &Options) -> Result<Option<String>> {
-        let mut mine = 0;
+        let mut mine = if self.saver.is_writing() { WRITING } else { 0 };
         if options.signals.pending().is_some() {
             mine |= SIGNAL;
         }
         if self.ctx.comm.is_root() {
             mine |= self.beat();
-            mine |= if self.checkpoint_is_due() { CHECKPOINT } else { 0 };
+            mine |= if self.saver.is_due(self.step) { CHECKPOINT } else { 0 };
             mine |= if self.walltime_is_over(options) { WALLTIME } else { 0 };
             mine |= if options.stop_after.is_some_and(|n| self.step - first >= n) { LIMIT } else { 0 };
         }
-        let flags = self.ctx.comm.all_gather(&[mine])?.iter().fold(0, |all, f| all | f[0]);
+        let gathered = self.ctx.comm.all_gather(&[mine])?.iter().fold(0, |all, f| all | f[0]);
+        let flags = gathered & !WRITING;
         if flags & OVERTAKEN != 0 {
             let (dir, mine, newest) = (self.dir.path.clone(), self.epoch, self.dir.newest_epoch());
             return Err(Error::Agreed(Box::new(Error::Fenced { dir, mine, newest })));
         }
-        if self.done || flags == 0 {
+        if self.done {
+            return Ok(None);
+        }
+        if gathered & WRITING == 0 {
+            self.settle()?;
+        }
+        if flags == 0 {
             return Ok(None);
         }
         if flags == CHECKPOINT {
-            self.save()?;
+            self.save(options, false)?;
             return Ok(None);
         }
         Ok(Some(match () {
@@ -357,85 +376,28 @@ impl<W: Workload> Attempt<W> {
         }))
     }
 
-    fn checkpoint_is_due(&self) -> bool {
-        let by_steps = self.rules.every_steps.is_some_and(|n| self.step.is_multiple_of(n));
-        by_steps || self.last_save.elapsed() >= self.interval()
-    }
-
-    fn interval(&self) -> Duration {
-        match self.rules.every {
-            Some(span) => span.0,
-            None => checkpoint::interval(Duration::from_secs_f64(self.slowest_save()), self.rules.node_mtbf.0),
+    fn stop(&mut self, reason: String, options: &Options) -> Result<Outcome> {
+        self.settle()?;
+        if self.saver.saved_at != Some(self.step) {
+            self.save(options, true)?;
         }
-    }
-
-    fn slowest_save(&self) -> f64 {
-        self.save_seconds.iter().fold(0.0, |a, b| a.max(*b))
-    }
-
-    /// Leaves time for three checkpoints as slow as the slowest, and a tenth of the budget or a
-    /// minute, whichever is less.
-    fn walltime_is_over(&self, options: &Options) -> bool {
-        let used = self.started.elapsed().as_secs_f64();
-        let left = options.deadline.map(|d| d.duration_since(SystemTime::now()).map_or(0.0, |d| d.as_secs_f64()));
-        let budgets = self.walltime.map(|w| w.as_secs_f64()).into_iter().chain(left.map(|left| used + left));
-        let Some(budget) = budgets.reduce(f64::min) else { return false };
-        used + 3.0 * self.slowest_save() + (budget / 10.0).min(60.0) >= budget
-    }
-
-    /// Writes a checkpoint; a failure is reported and survived until it happens three times.
-    fn save(&mut self) -> Result<()> {
-        let begun = Instant::now();
-        let name = Name { step: self.step, epoch: self.epoch };
-        let label = Label { name, spec_xxh3_128: self.spec_hash.clone(), parent: self.base.clone() };
-        let mut fields = Fields::default();
-        self.workload.fields(&mut fields);
-        let not_finite = match fields.first_not_finite() {
-            Some(field) => Err(Error::NotFinite { field: field.to_owned(), step: self.step }),
-            None => Ok(()),
+        let Some(saved_at) = self.saver.saved_at else {
+            let (failures, last) = (self.saver.failures, self.saver.problem.clone());
+            return Err(Error::Agreed(Box::new(Error::CheckpointsFail { failures, last })));
         };
-        self.ctx.comm.agree(not_finite)?;
-        let saved = checkpoint::save(&self.dir, &self.ctx.comm, &label, &fields, &self.history, self.claim.as_ref());
-        drop(fields);
-        self.last_save = Instant::now();
-        match saved {
-            Ok(bytes) => {
-                let seconds = begun.elapsed().as_secs_f64();
-                self.save_seconds.push(seconds);
-                self.saved_at = Some(self.step);
-                self.failures = 0;
-                if self.ctx.comm.is_root() {
-                    checkpoint::retain(&self.dir.checkpoints(), self.rules.keep);
-                }
-                self.event("checkpoint", json!({ "name": name.to_string(), "bytes": bytes, "seconds": seconds }));
-                Ok(())
-            }
-            Err(error) if error.exit() == Exit::Locked as u8 => Err(error),
-            Err(Error::Comm(error)) => Err(error.into()),
-            Err(error) => {
-                self.failures += 1;
-                self.reporter.note(&format!("warning: checkpoint at step {} failed: {error}", self.step));
-                self.event("checkpoint-failed", json!({ "name": name.to_string(), "error": error.to_string() }));
-                if self.failures < FAILURES {
-                    return Ok(());
-                }
-                Err(Error::Agreed(Box::new(Error::CheckpointsFail {
-                    failures: self.failures,
-                    last: error.to_string(),
-                })))
-            }
+        if saved_at != self.step {
+            // Something can be gone on with, which is all that the exit code promises.
+            let problem = &self.saver.problem;
+            self.reporter.note(&format!(
+                "warning: step {} could not be saved ({problem}); the checkpoint of step {saved_at} is intact",
+                self.step
+            ));
         }
-    }
-
-    fn stop(&mut self, reason: String) -> Result<Outcome> {
-        if self.saved_at != Some(self.step) {
-            self.save()?;
-        }
-        if self.saved_at != Some(self.step) {
-            let last = "the checkpoint before the stop could not be written".to_owned();
-            return Err(Error::Agreed(Box::new(Error::CheckpointsFail { failures: self.failures, last })));
-        }
-        self.event("stopped", json!({ "step": self.step, "reason": reason }));
+        self.tell_overhead();
+        self.event(
+            "stopped",
+            json!({ "step": self.step, "saved": saved_at, "reason": reason, "overhead": self.overhead() }),
+        );
         let hint = format!("continue with `convoke resume {}`", self.dir.path.display());
         self.reporter.note(&format!("stopped at step {} ({reason}); {hint}", self.step));
         Ok(self.outcome(Exit::Stopped, Some(reason)))
@@ -443,6 +405,11 @@ impl<W: Workload> Attempt<W> {
 
     fn finish(&mut self, options: &Options) -> Result<Outcome> {
         let comm = self.ctx.comm.clone();
+        match self.settle() {
+            // The result is what counts now, and it fails by itself if the disk does.
+            Err(Error::Agreed(inner)) if matches!(*inner, Error::CheckpointsFail { .. }) => {}
+            other => other?,
+        }
         let digest = self.write_results(&self.dir.result().clone(), options)?;
         self.tell();
         self.ctx.pieces.clear_on(&comm);
@@ -452,7 +419,10 @@ impl<W: Workload> Attempt<W> {
         self.event("finished", json!({
             "step": self.step, "seconds": self.started.elapsed().as_secs_f64(),
             "result": digest.map(|d| d.xxh3_128), "bytes_sent": self.traffic.bytes, "peak_memory": machine::peak_memory(),
+            "overhead": self.overhead(),
         }));
+        failpoint::hit("finished").map_err(|source| Error::Io { path: self.dir.result(), source })?;
+        self.tell_overhead();
         let seconds = self.started.elapsed().as_secs_f64();
         let path = self.dir.result();
         self.reporter.note(&format!(
@@ -467,11 +437,13 @@ impl<W: Workload> Attempt<W> {
     fn write_results(&mut self, path: &Path, options: &Options) -> Result<Option<Digest>> {
         let comm = self.ctx.comm.clone();
         comm.agree(self.claim.as_ref().map_or(Ok(()), Claim::check))?;
-        let mut results = Results::create(&comm, path)?;
-        self.workload.finish(&self.ctx, &mut results)?;
-        let described = self.describe(&mut results, options);
-        comm.agree(described)?;
-        results.commit()
+        failpoint::within("result", || {
+            let mut results = Results::create(&comm, path)?;
+            self.workload.finish(&self.ctx, &mut results)?;
+            let described = self.describe(&mut results, options);
+            comm.agree(described)?;
+            results.commit()
+        })
     }
 
     /// History and provenance, in every output.
@@ -516,7 +488,18 @@ impl<W: Workload> Attempt<W> {
             traffic: self.traffic,
             plan: self.plan.clone(),
             history: self.history.clone(),
-            checkpoints: (self.save_seconds.len() as u64, self.save_seconds.iter().sum()),
+            overhead: self.overhead(),
+        }
+    }
+
+    /// Of this attempt's checkpoints, so far.
+    fn overhead(&self) -> Overhead {
+        self.saver.costs.overhead(self.started.elapsed().as_secs_f64())
+    }
+
+    fn tell_overhead(&self) {
+        if let Some(line) = self.overhead().line() {
+            self.reporter.note(&line);
         }
     }
 

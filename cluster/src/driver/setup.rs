@@ -52,6 +52,8 @@ impl Placement {
 /// The parts of a job that the loop needs.
 pub(super) struct Rules {
     pub checkpoint: crate::job::Checkpoint,
+    /// Hosts that the ranks run on.
+    pub nodes: usize,
     pub walltime: Option<Duration>,
     pub stall_timeout: Duration,
 }
@@ -78,7 +80,7 @@ pub fn price<W: Workload>(text: &JobText, inputs: &Inputs, placement: &Placement
     let limit = job.run.memory_per_rank.map(|b| b.0);
     let share = placement.memory_here.unwrap_or_else(machine::available_memory) / ranks_here as u64;
     let resources = Resources { ranks, threads, memory_per_rank: limit.unwrap_or(share) };
-    let plan = W::plan(&job.problem, inputs, &resources).map_err(|e| locate(e, text))?;
+    let mut plan = W::plan(&job.problem, inputs, &resources).map_err(|e| locate(e, text))?;
     let per_rank = plan.memory_per_rank();
     if per_rank > resources.memory_per_rank {
         let help = "use more ranks on more hosts, a smaller problem, or raise run.memory_per_rank if it is set too low";
@@ -95,6 +97,7 @@ pub fn price<W: Workload>(text: &JobText, inputs: &Inputs, placement: &Placement
             help: help.into(),
         });
     }
+    plan.add_second_buffer(&resources);
     Ok(Priced { job, plan, resources })
 }
 
@@ -112,6 +115,7 @@ pub(super) fn prepare<W: Workload>(comm: &Comm, source: &Source, options: &Optio
     let (inputs, dir) = (Inputs { base }, RunDir { path: dir });
     let hosts = comm.all_gather(comm.host().as_bytes())?;
     let ranks_here = hosts.iter().filter(|h| h.as_slice() == comm.host().as_bytes()).count();
+    let nodes = hosts.iter().collect::<std::collections::HashSet<_>>().len();
     let placement = Placement { ranks: comm.size(), ranks_here, threads: options.threads, memory_here: None };
     let priced = price::<W>(&text, &inputs, &placement);
     let Priced { job, plan, resources } = comm.agree(priced)?;
@@ -134,6 +138,7 @@ pub(super) fn prepare<W: Workload>(comm: &Comm, source: &Source, options: &Optio
     };
     let rules = Rules {
         checkpoint: job.checkpoint,
+        nodes,
         walltime: job.run.walltime.map(|w| w.0),
         stall_timeout: job.run.stall_timeout.0,
     };
@@ -207,7 +212,9 @@ fn share(comm: &Comm, opened: Option<Opened>) -> Result<Opened> {
 /// [`Error::WouldNotFit`] with the figures.
 pub fn disk(dir: &RunDir, plan: &Plan, keep: usize) -> Result<()> {
     // One more than is kept: the newest is written before the oldest goes.
-    let needed = plan.checkpoint_bytes * (keep as u64 + 1) + plan.result_bytes;
+    // What a resumed run has on the disk already is replaced and not added to.
+    let there = crate::checkpoint::bytes_on_disk(dir);
+    let needed = (plan.checkpoint_bytes * (keep as u64 + 1)).saturating_sub(there) + plan.result_bytes;
     let free = machine::free_disk(&dir.path);
     if needed <= free {
         return Ok(());

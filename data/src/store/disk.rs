@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::{DataError, Result};
+use crate::{DataError, Result, failpoint};
 
 /// Length and hash of a file's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +60,8 @@ fn hex(hash: u128) -> String {
 /// The folder cannot be opened or synchronised.
 pub fn fsync_dir(folder: impl AsRef<Path>) -> Result<()> {
     let folder = folder.as_ref();
-    File::open(folder)
+    failpoint::file("dir-sync")
+        .and_then(|()| File::open(folder))
         .and_then(|handle| handle.sync_all())
         .map_err(|source| DataError::from_io(folder, "synchronise the folder", source))
 }
@@ -111,7 +112,9 @@ pub(super) fn temporary_sibling(path: &Path) -> Result<PathBuf> {
 
 /// Moves the synchronised `temporary` to `path`, atomically, and synchronises the folder.
 pub(super) fn rename_over(temporary: &Path, path: &Path) -> Result<()> {
-    fs::rename(temporary, path).map_err(|source| DataError::from_io(path, "rename the finished file", source))?;
+    failpoint::file("rename")
+        .and_then(|()| fs::rename(temporary, path))
+        .map_err(|source| DataError::from_io(path, "rename the finished file", source))?;
     fsync_dir(folder_of(path))
 }
 
@@ -119,6 +122,8 @@ pub(super) fn rename_over(temporary: &Path, path: &Path) -> Result<()> {
 pub(super) fn rename_new(temporary: &Path, path: &Path) -> Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     use rustix::io::Errno;
+    let failed = |source| DataError::from_io(path, "rename the finished file", source);
+    failpoint::file("rename").map_err(failed)?;
     let moved = match renameat_with(CWD, temporary, CWD, path, RenameFlags::NOREPLACE) {
         // File systems without the flag (some network ones): a hard link refuses as well.
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
@@ -126,7 +131,7 @@ pub(super) fn rename_new(temporary: &Path, path: &Path) -> Result<()> {
         }
         other => other.map_err(io::Error::from),
     };
-    moved.map_err(|source| DataError::from_io(path, "rename the finished file", source))?;
+    moved.map_err(failed)?;
     fsync_dir(folder_of(path))
 }
 
@@ -141,10 +146,8 @@ pub(crate) struct AtomicFile {
 impl AtomicFile {
     pub(crate) fn create(path: &Path) -> Result<Self> {
         let temporary = temporary_sibling(path)?;
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&temporary)
+        let file = failpoint::file("create")
+            .and_then(|()| OpenOptions::new().write(true).create_new(true).open(&temporary))
             .map_err(|source| DataError::from_io(path, "create the file", source))?;
         Ok(Self { file, temporary, path: path.to_path_buf() })
     }
@@ -156,13 +159,14 @@ impl AtomicFile {
 
     /// fsync, rename over the target, fsync of the folder.
     pub(crate) fn commit(self) -> Result<()> {
-        self.file.sync_all().map_err(|source| self.failed(source))?;
+        failpoint::file("sync").and_then(|()| self.file.sync_all()).map_err(|source| self.failed(source))?;
         rename_over(&self.temporary, &self.path)
     }
 }
 
 impl Write for AtomicFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        failpoint::file("write")?;
         self.file.write(bytes)
     }
 

@@ -12,7 +12,7 @@ use super::attribute::{self, Attribute};
 use super::element::Element;
 use super::scales::Scales;
 use super::{Digest, digest_file, disk};
-use crate::{DataError, Result};
+use crate::{DataError, Result, failpoint};
 
 /// Bytes that one step of the read-back holds in memory.
 const VERIFY_BLOCK: usize = 32 << 20;
@@ -87,6 +87,7 @@ impl Writer {
 
     fn create_as(path: &Path, latest: bool) -> Result<Self> {
         let temporary = disk::temporary_sibling(path)?;
+        failpoint::file("create").map_err(|source| DataError::from_io(path, "create the file", source))?;
         let mut options = super::unlocked();
         if latest {
             options.with_fapl(|fapl| fapl.libver_latest());
@@ -196,6 +197,7 @@ impl Writer {
             let expected = format!("{} values for count {count:?}", count.iter().product::<usize>());
             return Err(DataError::ShapeMismatch { path, name, found: vec![values.len()], expected });
         }
+        failpoint::file("write").map_err(|source| DataError::from_io(&path, "write a dataset", source))?;
         let hash = xxhash_rust::xxh3::xxh3_128(bytemuck::cast_slice(values));
         let slab = Slab { start: start.to_vec(), count: count.to_vec(), hash };
         let again = written.slabs.iter().position(|old| old.start == start && old.count == count);
@@ -330,13 +332,17 @@ impl Writer {
             .into_iter()
             .map(|(name, written)| (name, written.read_back, written.slabs)) // closes the dataset
             .collect::<Vec<_>>();
+        let failed = |source| DataError::from_io(&self.path, "write the file", source);
+        failpoint::file("close").map_err(failed)?;
         let file = self.file.take().expect("a writer holds its file until the commit");
         let flushed = file.flush();
         let closed = file.close();
         flushed.and(closed).map_err(self.failed("close the file"))?;
-        std::fs::File::open(&self.temporary)
+        failpoint::file("sync")
+            .and_then(|()| std::fs::File::open(&self.temporary))
             .and_then(|file| file.sync_all())
-            .map_err(|source| DataError::from_io(&self.path, "write the file", source))?;
+            .map_err(failed)?;
+        failpoint::file("verify").map_err(failed)?;
         self.verify(&declared)?;
         let digest = digest_file(&self.temporary)?;
         rename(&self.temporary, &self.path)?;
