@@ -172,6 +172,10 @@ pub fn prior((axis, length): (&AxisSpec, f64), nodes: Nodes, ceiling: f64, facto
     prior
 }
 
+/// Functions with less than this part of the largest deviation tell nothing of the spectrum: their whitened amplitudes are
+/// the field's rounding, blown up by the inverse of it, and differ from one number of ranks to the next.
+const SEEN: f64 = 1e-10;
+
 /// Energies of the whitened amplitudes of each frequency of one axis in a field, of which each rank holds a part that is
 /// whole along `axis`. Collective.
 ///
@@ -179,7 +183,8 @@ pub fn prior((axis, length): (&AxisSpec, f64), nodes: Nodes, ceiling: f64, facto
 /// Where the device or another rank fails.
 pub fn energies(comm: &Comm, factor: &AxisFactor, axis: usize, field: Tensor) -> Result<Vec<f64>> {
     let host = Device::cpu();
-    let free = &factor.basis.free;
+    let mut free = factor.basis.free.clone();
+    free.truncate(free.rank_at(SEEN));
     let x = field.times(&host, axis, &mut matrix(&host, &free.values.transpose().to_owned())?)?;
     let mut z = x.times(&host, axis, &mut matrix(&host, &free.coefficients)?)?;
     let m = factor.basis.prior.frequencies.len();
