@@ -167,8 +167,11 @@ impl Run<'_> {
                     Some(0) if end.struck && *signal == Signal::Freeze => tally.count(&label, Outcome::WentOn),
                     Some(0) => {}
                     Some(75) if asks => self.open.push(label),
-                    // Before it listens, a signal ends it; it had nothing to save.
-                    _ if asks && end.struck && end.resumed.is_none() => self.open.push(label),
+                    // Before it listens, a signal ends it; it had nothing to save. (What resumed may then be the orphans
+                    // of the attempt before, which write into the same events.)
+                    _ if asks && end.struck && (end.resumed.is_none() || end.told.contains("killed by signal")) => {
+                        self.open.push(label);
+                    }
                     _ if !asks && end.struck => self.open.push(label),
                     code => return Err(Misfortune::Lost(format!("{label}: it ended with {code:?}: {}", end.told))),
                 }
@@ -261,7 +264,13 @@ impl Run<'_> {
             let end = attempt.go(strike.clone())?;
             tally.attempts += 1;
             if end.hung {
-                return Err(Misfortune::Hang(format!("no end after {} s", HANG.as_secs())));
+                let (started, struck) = (end.resumed.is_some(), if end.struck { "struck" } else { "not struck" });
+                let what = strike.as_ref().map(|s| format!("{:?} at {:?}, {struck}", s.signal, s.after));
+                return Err(Misfortune::Hang(format!(
+                    "no end after {} s on {ranks} ranks; loop begun: {started}; {what:?}; {}",
+                    HANG.as_secs(),
+                    end.told
+                )));
             }
             // Ranks of a killed launcher live on for a moment, and still own the directory.
             if end.code == Some(7) && refused.elapsed() < OWNER {
