@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use common::{below, convoke, job, json, run, scratch, small, told};
-use convoke_data::store::{Layout, Writer};
+use convoke_data::store::{Attribute, Layout, Reader, Writer};
 
 /// A finished run of SIRT on 24² × 6 voxels with checkpoints, in `dir/name`.
 fn finished(dir: &Path, name: &str, iterations: usize) -> String {
@@ -115,18 +115,20 @@ fn files_of_others_are_never_overwritten() {
     let result = result.display().to_string();
     let pictures = scratch.path().join("a-pictures");
     fs::create_dir(&pictures).unwrap();
-    for (name, option) in
-        [("a-pictures/mu.png", "--no-pictures"), ("a-report.html", "--html"), ("a-mu.npy", "--export=npy")]
-    {
+    let views: [(&str, &[&str]); 3] = [
+        ("a-pictures/mu.png", &["analyse", &result]),
+        ("a-report.html", &["analyse", "report", &result]),
+        ("a-mu.npy", &["analyse", "export", &result, "--format=npy"]),
+    ];
+    for (name, view) in views {
         let mine = scratch.path().join(name);
         fs::write(&mine, "mine").unwrap();
-        let option = if name.ends_with("png") { "--colormap=gray" } else { option };
-        let (code, _, err) = told(&run(&["analyse", &result, option]));
+        let (code, _, err) = told(&run(view));
         assert!(code == 2 && err.contains("exists already"), "{name}: {err}");
         assert_eq!(fs::read_to_string(&mine).unwrap(), "mine");
         fs::remove_file(&mine).unwrap();
         // Our own are replaced; an export is not.
-        let codes: Vec<i32> = (0..2).map(|_| told(&run(&["analyse", &result, option])).0).collect();
+        let codes: Vec<i32> = (0..2).map(|_| told(&run(view)).0).collect();
         assert_eq!(codes, [0, if name.ends_with("npy") { 2 } else { 0 }], "{name}");
     }
     let left: Vec<String> =
@@ -142,13 +144,13 @@ fn equal_results_have_no_difference_and_changed_ones_are_located() {
     file(&path("b.h5"), 0.0);
     file(&path("c.h5"), 0.5);
     let (a, b, c) = (below(scratch.path(), "a.h5"), below(scratch.path(), "b.h5"), below(scratch.path(), "c.h5"));
-    let (code, out, _) = told(&run(&["analyse", &a, "--diff", &b]));
+    let (code, out, _) = told(&run(&["analyse", "diff", &a, &b]));
     assert!(code == 0 && out.contains("4 of 4 bitwise identical"), "{out}");
     assert!(!path("a-pictures").exists(), "equal files have no difference to show");
-    let (code, out, _) = told(&run(&["analyse", &a, "--diff", &c]));
+    let (code, out, _) = told(&run(&["analyse", "diff", &a, &c]));
     assert!(code == 8 && out.contains("first at [1, 3, 2]: A 50, B 50.5") && !out.contains("series"), "{out}");
     png(&below(scratch.path(), "a-pictures/diff-mu.png"));
-    let output = run(&["analyse", &a, "--diff", &c, "--json"]);
+    let output = run(&["analyse", "diff", &a, &c, "--json"]);
     let (code, out, _) = told(&output);
     let found: serde_json::Value = serde_json::from_str(&out).unwrap();
     let difference = &found["differences"][0];
@@ -156,19 +158,19 @@ fn equal_results_have_no_difference_and_changed_ones_are_located() {
     assert_eq!((&difference["different"], &difference["linf"]["absolute"]), (&1.into(), &0.5.into()));
     assert_eq!(difference["first"], serde_json::json!([1, 3, 2]));
     let close = ["--no-pictures", "--atol", "0.5"];
-    assert_eq!(told(&run(&[&["analyse", &a, "--diff", &c], &close[..]].concat())).0, 0);
-    assert_eq!(told(&run(&["analyse", &a, "--diff", &c, "--no-pictures", "--rtol", "0.02"])).0, 0);
-    assert_eq!(told(&run(&["analyse", &a, "--diff", &c, "--no-pictures", "--rtol", "0.001"])).0, 8);
+    assert_eq!(told(&run(&[&["analyse", "diff", &a, &c], &close[..]].concat())).0, 0);
+    assert_eq!(told(&run(&["analyse", "diff", &a, &c, "--no-pictures", "--rtol", "0.02"])).0, 0);
+    assert_eq!(told(&run(&["analyse", "diff", &a, &c, "--no-pictures", "--rtol", "0.001"])).0, 8);
 }
 
 #[test]
 fn names_and_shapes_that_differ_are_listed() {
     let scratch = scratch();
     let (a, b) = (finished(scratch.path(), "a", 3), finished(scratch.path(), "b", 5));
-    let (code, out, _) = told(&run(&["analyse", &a, "--diff", &b, "--no-pictures"]));
+    let (code, out, _) = told(&run(&["analyse", "diff", &a, &b, "--no-pictures"]));
     assert!(code == 8 && out.contains("/history/residual: shape [3] in A, [5] in B"), "{out}");
     file(&scratch.path().join("c.h5"), 0.0);
-    let (code, out, _) = told(&run(&["analyse", &a, "--diff", &below(scratch.path(), "c.h5"), "--no-pictures"]));
+    let (code, out, _) = told(&run(&["analyse", "diff", &a, &below(scratch.path(), "c.h5"), "--no-pictures"]));
     assert!(code == 8 && out.contains("/result/mu: only in B") && out.contains("/result/volume: only in A"), "{out}");
 }
 
@@ -176,10 +178,10 @@ fn names_and_shapes_that_differ_are_listed() {
 fn the_report_stands_alone_and_escapes_what_files_say() {
     let scratch = scratch();
     let path = finished(scratch.path(), "run", 6);
-    assert_eq!(told(&run(&["analyse", &path, "--html", "--no-pictures"])).0, 0);
-    assert_eq!(told(&run(&["analyse", &path, "--report"])).0, 0);
+    assert_eq!(told(&run(&["analyse", "report", &path, "--no-pictures"])).0, 0);
+    assert_eq!(told(&run(&["analyse", "report", &path])).0, 0);
     file(&scratch.path().join("a.h5"), 0.0);
-    assert_eq!(told(&run(&["analyse", &below(scratch.path(), "a.h5"), "--html"])).0, 0);
+    assert_eq!(told(&run(&["analyse", "report", &below(scratch.path(), "a.h5")])).0, 0);
     for report in [below(Path::new(&path), "report.html"), below(scratch.path(), "a-report.html")] {
         let text = fs::read_to_string(&report).unwrap();
         assert!(
@@ -209,7 +211,7 @@ fn a_stopped_run_says_where_it_is_and_how_to_go_on() {
         assert!(out.contains(part), "{part}: {out}");
     }
     assert!(out.contains(&format!("convoke resume {path}")), "{out}");
-    let (code, _, err) = told(&run(&["analyse", &path, "--diff", &path]));
+    let (code, _, err) = told(&run(&["analyse", "diff", &path, &path]));
     assert!(code == 2 && err.contains("has no result yet"), "{err}");
     let failed =
         convoke().args(["resume", &path, "--quiet"]).env("CONVOKE_FAULT", "fail@step:rank=0:nth=3").output().unwrap();
@@ -252,10 +254,213 @@ fn exports_hold_the_same_numbers() {
     let scratch = scratch();
     file(&scratch.path().join("a.h5"), 0.25);
     let path = below(scratch.path(), "a.h5");
-    assert_eq!(told(&run(&["analyse", &path, "--no-pictures", "--export", "npy"])).0, 0);
+    assert_eq!(told(&run(&["analyse", "export", &path, "--format", "npy"])).0, 0);
     let (shape, values) = convoke_data::formats::npy::read::<f32>(scratch.path().join("a-mu.npy")).unwrap();
     assert_eq!((shape, values[50], values[119]), (vec![4, 5, 6], 50.25, 119.0));
     assert_eq!(convoke_data::formats::npy::read::<f64>(scratch.path().join("a-series.npy")).unwrap().0, [3]);
-    assert_eq!(told(&run(&["analyse", &path, "--no-pictures", "--export", "tiff"])).0, 0);
+    assert_eq!(told(&run(&["analyse", "export", &path, "--format", "tiff"])).0, 0);
     assert_eq!(fs::read_dir(scratch.path().join("a-mu-tiff")).unwrap().count(), 4);
+}
+
+#[test]
+fn ls_and_stat_say_what_a_file_holds() {
+    let scratch = scratch();
+    file(&scratch.path().join("a.h5"), 0.0);
+    let path = below(scratch.path(), "a.h5");
+    let (code, out, _) = told(&run(&["analyse", "ls", &path]));
+    assert_eq!(code, 0);
+    for part in ["/result/mu", "4 × 5 × 6", "float32", "480 B", "1/m", "psnr_db 31.5", "/history/residual"] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    let lines = json(&["analyse", "ls", &path, "/result/mu", "--json"]);
+    let line = &lines[0];
+    assert_eq!((lines.as_array().unwrap().len(), &line["stored_bytes"]), (1, &480.into()));
+    assert_eq!(line["attributes"]["spacing"], serde_json::json!([2.0, 0.5, 0.5]));
+    let (code, _, err) = told(&run(&["analyse", "ls", &path, "/result/nu"]));
+    assert!(code == 2 && err.contains("no dataset /result/nu (did you mean /result/mu?)"), "{err}");
+
+    let stats = json(&["analyse", "stat", &path, "mu", "residual", "--json"]);
+    assert_eq!((&stats[0]["stats"]["max"], &stats[0]["stats"]["mean"]), (&119.0.into(), &59.5.into()));
+    assert_eq!((&stats[1]["stats"]["count"], &stats[1]["stats"]["min"]), (&4.into(), &0.001.into()));
+    let (code, out, _) = told(&run(&["analyse", "stat", &path]));
+    assert!(code == 0 && out.contains("/history/residual") && out.contains("series"), "{out}");
+}
+
+#[test]
+fn plots_are_text_or_files() {
+    let scratch = scratch();
+    file(&scratch.path().join("a.h5"), 0.0);
+    let path = below(scratch.path(), "a.h5");
+    let (code, out, _) = told(&run(&["analyse", "plot", &path, "residual"]));
+    assert!(code == 0 && out.contains("0.001 │") && out.contains("logarithmic"), "{out}");
+    // Not a terminal: no colours, and the brightest row on top.
+    let (code, out, _) = told(&run(&["analyse", "plot", &path, "mu", "--slice", "z=3"]));
+    assert!(code == 0 && !out.contains('\u{1b}') && out.contains("y up, x to the right, z = 3 (index 3)"), "{out}");
+    assert!(out.lines().nth(1).unwrap().contains('@'), "{out}");
+    let (code, out, _) = told(&run(&["analyse", "plot", &path, "--format", "svg"]));
+    assert_eq!((code, out.lines().count()), (0, 3));
+    let picture = fs::read_to_string(below(scratch.path(), "a-pictures/mu.svg")).unwrap();
+    assert!(picture.contains("<image") && picture.contains("&lt;script&gt;") && !picture.contains("<script"));
+    let (code, out, _) = told(&run(&["analyse", "plot", &path, "mu", "--format", "png"]));
+    assert_eq!(code, 0);
+    png(out.trim());
+}
+
+#[test]
+fn tables_and_grids_are_exported() {
+    let scratch = scratch();
+    file(&scratch.path().join("a.h5"), 0.25);
+    let path = below(scratch.path(), "a.h5");
+    let export = |format: &str| told(&run(&["analyse", "export", &path, "--format", format]));
+    assert_eq!(export("csv").0, 0);
+    let text = fs::read_to_string(scratch.path().join("a-mu.csv")).unwrap();
+    let lines: Vec<&str> = text.split("\r\n").collect();
+    // Element 50 is [1, 3, 2]: z = -3 + 2, y = 3 / 2, x = 1.
+    assert_eq!((lines[0], lines[51], lines.len()), ("z,y,x,mu [1/m]", "-1,1.5,1,50.25", 122));
+    let history = fs::read_to_string(scratch.path().join("a-history.csv")).unwrap();
+    assert_eq!(history, "record,residual\r\n1,1\r\n2,0.1\r\n3,0.01\r\n4,0.001\r\n");
+    assert_eq!(export("vtkhdf").0, 0);
+    let image = Reader::open(scratch.path().join("a-mu.vtkhdf")).unwrap();
+    let extent = Attribute::I64s(vec![0, 5, 0, 4, 0, 3]);
+    assert_eq!(image.attribute("/VTKHDF", "WholeExtent").unwrap(), Some(extent));
+    assert_eq!(image.read::<f32>("/VTKHDF/PointData/mu").unwrap()[50], 50.25);
+    assert_eq!(export("the-well").0, 0);
+    let well = Reader::open(scratch.path().join("a-the-well.hdf5")).unwrap();
+    assert_eq!(well.shape("/t0_fields/mu").unwrap(), [1, 1, 4, 5, 6]);
+    assert_eq!(well.read::<f32>("/dimensions/z").unwrap(), [-3.0, -1.0, 1.0, 3.0]);
+    // Its axes are z, y, x: another order than the format's.
+    let (code, _, err) = told(&run(&["analyse", "export", &path, "mu", "--format", "pdebench"]));
+    assert!(code == 2 && err.contains("PDEBench knows axes by their place"), "{err}");
+    let (code, _, err) = export("pdebench");
+    assert!(code == 2 && err.contains("no array that this format can hold"), "{err}");
+    assert_eq!(export("npz").0, 0);
+    let (code, _, err) = export("npz");
+    assert!(code == 2 && err.contains("a-arrays.npz: exists already"), "{err}");
+    let names: Vec<String> =
+        fs::read_dir(scratch.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(names.iter().all(|n| !n.starts_with('.')), "{names:?}");
+}
+
+/// A field u[x, t] = 10 x + t: time is not its first axis.
+fn field_in_time(path: &Path) {
+    let mut file = Writer::create(path).unwrap();
+    let values: Vec<f64> = (0..4 * 3).map(|k| f64::from(10 * (k / 3) + k % 3)).collect();
+    file.whole("/result/u", &[4, 3], &values).unwrap();
+    file.attribute("/result/u", "axes", "x:t").unwrap();
+    file.attribute("/result/u", "spacing", vec![0.5, 0.25]).unwrap();
+    file.attribute("/result/u", "origin", vec![0.0, 1.0]).unwrap();
+    file.commit_new().unwrap();
+}
+
+#[test]
+fn time_comes_first_in_collections_of_solutions() {
+    let scratch = scratch();
+    field_in_time(&scratch.path().join("a.h5"));
+    let path = below(scratch.path(), "a.h5");
+    let expected: Vec<f32> = (0..12).map(|k| (10 * (k % 4) + k / 4) as f32).collect();
+    for (format, name, field, time) in [
+        ("pdebench", "a-u.pdebench.h5", "/tensor", "/t-coordinate"),
+        ("the-well", "a-the-well.hdf5", "/t0_fields/u", "/dimensions/time"),
+    ] {
+        assert_eq!(told(&run(&["analyse", "export", &path, "--format", format])).0, 0);
+        let out = Reader::open(scratch.path().join(name)).unwrap();
+        assert_eq!((out.shape(field).unwrap(), out.read::<f32>(field).unwrap()), (vec![1, 3, 4], expected.clone()));
+        assert_eq!(out.read::<f32>(time).unwrap(), [1.0, 1.25, 1.5]);
+    }
+}
+
+#[test]
+fn perf_sums_to_the_time_of_the_run_and_tables_scaling() {
+    let scratch = scratch();
+    let path = finished(scratch.path(), "run", 12);
+    let facts = json(&["analyse", "perf", &path, "--json"]);
+    let run_ = &facts["runs"][0];
+    let phase = |name: &str| run_["phases"][name].as_f64().unwrap();
+    let all = run_["seconds"].as_f64().unwrap();
+    let parts = phase("steps") + phase("checkpoints") + phase("results");
+    assert!(parts > 0.0 && parts <= all * 1.05 + 0.01, "{parts} of {all}");
+    assert!(phase("communication_mean") <= phase("steps"), "{run_}");
+    assert_eq!((&run_["steps"], &facts["scaling"]), (&12.into(), &serde_json::Value::Null));
+    assert!(run_["checkpoints"].as_u64().unwrap() >= 2 && run_["checkpoint_seconds"].as_f64().unwrap() > 0.0);
+    let (code, out, _) = told(&run(&["analyse", "perf", &path, &path]));
+    assert!(code == 0 && out.contains("Scaling (strong)") && out.contains("communication"), "{out}");
+    let (code, _, err) = told(&run(&["analyse", "perf", &below(Path::new(&path), "result.h5")]));
+    assert!(code == 2 && err.contains("is no run directory"), "{err}");
+}
+
+#[test]
+fn conv_finds_the_order_of_errors_that_follow_a_power() {
+    let scratch = scratch();
+    let paths: Vec<String> = [8, 16, 32]
+        .map(|n: i32| {
+            let path = scratch.path().join(format!("{n}.h5"));
+            let mut file = Writer::create(&path).unwrap();
+            file.whole("/result/u", &[1], &[0.0]).unwrap();
+            file.attribute("/result", "error", 3.0 * f64::from(n).powi(-2)).unwrap();
+            file.text("/spec_toml", &format!("[problem]\ngrid = [{n}, {n}]")).unwrap();
+            file.commit_new().unwrap();
+            path.display().to_string()
+        })
+        .to_vec();
+    let conv = |size: &str, error: &str, more: &[&str]| {
+        let mut arguments = vec!["analyse", "conv", "--size", size, "--error", error];
+        arguments.extend(paths.iter().map(String::as_str));
+        arguments.extend(more);
+        told(&run(&arguments))
+    };
+    let (code, out, err) = conv("problem.grid", "error", &["--json"]);
+    assert_eq!(code, 0, "{err}");
+    let facts: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert!((facts["order"].as_f64().unwrap() - 2.0).abs() < 1e-12, "{facts}");
+    assert!((facts["rows"][2]["order"].as_f64().unwrap() - 2.0).abs() < 1e-12, "{facts}");
+    let (code, _, err) = conv("problem.points", "error", &[]);
+    assert!(code == 2 && err.contains("the job has no 'points'") && err.contains("there is: grid"), "{err}");
+    let (code, _, err) = conv("problem.grid.0", "eror", &[]);
+    assert!(code == 2 && err.contains("there is: error"), "{err}");
+}
+
+#[test]
+fn a_result_says_what_made_it_and_a_crate_lies_beside_it() {
+    let scratch = scratch();
+    let path = finished(scratch.path(), "run", 3);
+    let file = Reader::open(Path::new(&path).join("result.h5")).unwrap();
+    let text = fs::read_to_string(Path::new(&path).join("spec.toml")).unwrap();
+    assert_eq!(file.read_text("/spec_toml").unwrap(), text);
+    assert_eq!(file.u64_attribute("/", "seed").unwrap(), 3);
+    assert!(file.u64_attribute("/", "git_dirty").unwrap() <= 1);
+    assert!(matches!(file.attribute("/", "hosts").unwrap(), Some(Attribute::Texts(hosts)) if hosts.len() == 1));
+    for name in ["convoke_version", "git_commit", "spec_xxh3_128", "run_id", "created", "hdf5_version", "mpi_version"] {
+        assert!(!file.text_attribute("/", name).unwrap().is_empty(), "{name}");
+    }
+    let text = fs::read_to_string(Path::new(&path).join("ro-crate-metadata.json")).unwrap();
+    let made: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let graph = made["@graph"].as_array().unwrap();
+    let entity = |id: &str| graph.iter().find(|e| e["@id"] == id).unwrap_or_else(|| panic!("{id}"));
+    assert_eq!(entity("ro-crate-metadata.json")["about"]["@id"], "./");
+    assert_eq!(entity("./")["conformsTo"]["@id"], "https://w3id.org/ro/wfrun/process/0.6");
+    let action = entity(entity("./")["mentions"]["@id"].as_str().unwrap());
+    assert_eq!((&action["@type"], &action["result"][0]["@id"]), (&"CreateAction".into(), &"result.h5".into()));
+    let [start, end] =
+        ["startTime", "endTime"].map(|t| action[t].as_str().unwrap().parse::<jiff::Timestamp>().unwrap());
+    assert!(start < end);
+    assert_eq!(entity(action["instrument"]["@id"].as_str().unwrap())["@type"], "SoftwareApplication");
+    let size = fs::metadata(Path::new(&path).join("result.h5")).unwrap().len();
+    assert_eq!(entity("result.h5")["contentSize"], size.to_string());
+    // No reference leads nowhere.
+    fn references(value: &serde_json::Value, found: &mut Vec<String>) {
+        match value {
+            serde_json::Value::Object(map) if map.len() == 1 => {
+                found.extend(map.get("@id").and_then(|id| id.as_str()).map(str::to_owned))
+            }
+            serde_json::Value::Object(map) => map.values().for_each(|v| references(v, found)),
+            serde_json::Value::Array(items) => items.iter().for_each(|v| references(v, found)),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    graph.iter().for_each(|e| references(e, &mut found));
+    for id in found.iter().filter(|id| !id.starts_with("http://schema.org/") && *id != "https://w3id.org/ro/crate/1.3")
+    {
+        entity(id);
+    }
 }

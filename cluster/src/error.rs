@@ -254,6 +254,7 @@ impl Error {
             | Self::BadData(_)
             | Self::BuiltWithoutMpi { .. }
             | Self::Occupied { .. } => Exit::BadInput,
+            Self::Data(DataError::Unreadable { .. }) => Exit::Corrupt,
             Self::Data(error) if !is_ours(error) => Exit::BadInput,
             Self::WouldNotFit { .. } => Exit::WouldNotFit,
             Self::Mismatch { .. } => Exit::Mismatch,

@@ -14,6 +14,7 @@ pub mod machine;
 pub mod pieces;
 pub mod progress;
 pub mod results;
+pub mod ro_crate;
 pub mod run_dir;
 pub mod shard;
 pub mod signals;

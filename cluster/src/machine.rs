@@ -37,6 +37,13 @@ pub fn peak_memory() -> u64 {
     line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
 }
 
+/// Version of the NVIDIA driver, if one is loaded.
+pub fn cuda_driver() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/driver/nvidia/version").ok()?;
+    let is_version = |word: &&str| word.contains('.') && word.chars().all(|c| c.is_ascii_digit() || c == '.');
+    text.lines().next()?.split_whitespace().find(is_version).map(str::to_owned)
+}
+
 /// Bytes free for this user on the file system of `dir` (or of its nearest existing parent).
 pub fn free_disk(dir: &Path) -> u64 {
     let existing = dir.ancestors().find(|d| d.exists()).unwrap_or(Path::new("."));

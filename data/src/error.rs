@@ -70,6 +70,18 @@ pub enum DataError {
     /// A claimed size above the limit.
     #[error("{}: {name} claims {bytes} bytes, the limit for one read is {limit}; read it in slabs or raise the limit", path.display())]
     TooLarge { path: PathBuf, name: String, bytes: u128, limit: u64 },
+    /// A claimed size above the limit for files of others.
+    #[error("{}: {name} claims {bytes} bytes, and {limit} are allowed; if you trust the file, allow more with --max-bytes", path.display())]
+    OverLimit { path: PathBuf, name: String, bytes: u128, limit: u64 },
+    /// Data that only a program of somebody else can unpack.
+    #[error("{}: {name} is packed with filter {filter}, which needs a plug-in; this is refused: make a copy with `h5repack -f GZIP=4`", path.display())]
+    PlugIn { path: PathBuf, name: String, filter: i32 },
+    /// More structure than any honest file has.
+    #[error("{}: holds {what}; this is refused: copy what you need into a file of its own, for example with `h5copy`", path.display())]
+    Unreasonable { path: PathBuf, what: String },
+    /// A file that ended the process that read it.
+    #[error("{}: this file could not be read: {how}; it is damaged, or made to do harm", path.display())]
+    Unreadable { path: PathBuf, how: String },
     /// A value that the format cannot hold.
     #[error("{}: {detail}", path.display())]
     InvalidValue { path: PathBuf, detail: String },

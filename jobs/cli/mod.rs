@@ -70,7 +70,7 @@ enum Command {
     List(catalogue::ListArgs),
     /// Print a commented job file for a workload.
     New(catalogue::NewArgs),
-    /// Look at results: summary, history, pictures, comparison, report.
+    /// Look at results and at any HDF5 file: summary, pictures, comparison, report, export.
     Analyse(analyse::AnalyseArgs),
     /// Show what this machine offers, and what each absence means.
     Doctor(doctor::DoctorArgs),
@@ -154,12 +154,15 @@ pub fn show(error: &Error) {
 /// The git commit and version that this program was built from.
 pub fn provenance() -> Vec<(&'static str, String)> {
     use convoke_data::schema::provenance as p;
-    vec![
+    let cuda = convoke_cluster::machine::cuda_driver().map(|version| (p::CUDA_VERSION, version));
+    let mut known = vec![
         (p::CONVOKE_VERSION, env!("CARGO_PKG_VERSION").to_owned()),
         (p::GIT_COMMIT, env!("CONVOKE_GIT_COMMIT").to_owned()),
         (p::GIT_DIRTY, env!("CONVOKE_GIT_DIRTY").to_owned()),
         (p::MPI_VERSION, convoke_cluster::comm::mpi_library().unwrap_or_else(|| "none".to_owned())),
-    ]
+    ];
+    known.extend(cuda);
+    known
 }
 
 /// A path that the user gave, or the default.

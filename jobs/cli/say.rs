@@ -25,6 +25,11 @@ pub fn json(value: &serde_json::Value) {
     line(&serde_json::to_string_pretty(value).expect("a value is plain data"));
 }
 
+/// Whether standard output shows colours (<https://no-color.org>).
+pub fn has_colours() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
 /// The lines of the job file around an error, with the place marked; only for people: a log gets
 /// the one line that names file, line and column.
 pub fn frame(error: &JobError) -> Option<String> {

@@ -7,6 +7,7 @@
 use std::cell::Cell;
 use std::ops::Range;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use bytemuck::Pod;
 
@@ -70,6 +71,8 @@ pub struct Traffic {
     pub calls: u64,
     /// Payload bytes sent to other ranks.
     pub bytes: u64,
+    /// Nanoseconds inside of calls; waiting for a slower rank is a part of them.
+    pub nanoseconds: u64,
 }
 
 /// The ranks of one run, or a part of them.
@@ -121,8 +124,22 @@ impl Comm {
     }
 
     fn count(&self, bytes: usize) {
-        let Traffic { calls, bytes: total } = self.traffic.get();
-        self.traffic.set(Traffic { calls: calls + 1, bytes: total + bytes as u64 });
+        let sent = self.traffic.get();
+        self.traffic.set(Traffic { calls: sent.calls + 1, bytes: sent.bytes + bytes as u64, ..sent });
+    }
+
+    /// Counts the time of a call of the transport.
+    fn timed<T>(&self, call: impl FnOnce(&dyn Transport) -> T) -> T {
+        let begun = Instant::now();
+        let answer = call(&*self.transport);
+        self.spent(begun.elapsed());
+        answer
+    }
+
+    fn spent(&self, time: Duration) {
+        let sent = self.traffic.get();
+        let nanoseconds = sent.nanoseconds + u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 2);
+        self.traffic.set(Traffic { nanoseconds, ..sent });
     }
 
     /// This rank's contiguous part of `n` items: the first `n % size` ranks hold one more.
@@ -133,7 +150,7 @@ impl Comm {
     /// Everybody's slice, in rank order. Lengths may differ.
     pub fn all_gather<T: Pod>(&self, mine: &[T]) -> Result<Vec<Vec<T>>, CommError> {
         self.count(size_of_val(mine) * (self.size() - 1));
-        let parts = self.transport.all_gather(bytemuck::cast_slice(mine))?;
+        let parts = self.timed(|t| t.all_gather(bytemuck::cast_slice(mine)))?;
         Ok(parts.iter().map(|bytes| bytemuck::pod_collect_to_vec(bytes)).collect())
     }
 
@@ -142,7 +159,7 @@ impl Comm {
         assert_eq!(parts.len(), self.size(), "one part for each rank");
         self.count(self.size_for_others(parts));
         let bytes: Vec<&[u8]> = parts.iter().map(|p| bytemuck::cast_slice(p)).collect();
-        let got = self.transport.all_to_all(&bytes)?;
+        let got = self.timed(|t| t.all_to_all(&bytes))?;
         Ok(got.iter().map(|bytes| bytemuck::pod_collect_to_vec(bytes)).collect())
     }
 
@@ -164,11 +181,16 @@ impl Comm {
         let parts: Vec<&[u8]> = parts.iter().map(|p| bytemuck::cast_slice(p)).collect();
         let mut into: Vec<&mut [u8]> = into.iter_mut().map(|p| bytemuck::cast_slice_mut(p)).collect();
         let mut meanwhile = Some(meanwhile);
-        self.transport.exchange(&parts, &mut into, &mut || {
+        let (begun, mut computed) = (Instant::now(), Duration::ZERO);
+        let done = self.transport.exchange(&parts, &mut into, &mut || {
             if let Some(work) = meanwhile.take() {
+                let begun = Instant::now();
                 work();
+                computed = begun.elapsed();
             }
-        })
+        });
+        self.spent(begun.elapsed().saturating_sub(computed));
+        done
     }
 
     fn size_for_others<T>(&self, parts: &[&[T]]) -> usize {
@@ -202,19 +224,19 @@ impl Comm {
     pub fn broadcast(&self, root: usize, bytes: &[u8]) -> Result<Vec<u8>, CommError> {
         let mine: &[u8] = if self.rank() == root { bytes } else { &[] };
         self.count(mine.len() * (self.size() - 1));
-        let mut parts = self.transport.all_gather(mine)?;
+        let mut parts = self.timed(|t| t.all_gather(mine))?;
         Ok(std::mem::take(&mut parts[root]))
     }
 
     /// Sends to one rank; does not wait for it where the transport can buffer.
     pub fn send<T: Pod>(&self, to: usize, data: &[T]) -> Result<(), CommError> {
         self.count(size_of_val(data));
-        self.transport.send(to, bytemuck::cast_slice(data))
+        self.timed(|t| t.send(to, bytemuck::cast_slice(data)))
     }
 
     /// Receives exactly `out.len()` items from one rank.
     pub fn recv_into<T: Pod>(&self, from: usize, out: &mut [T]) -> Result<(), CommError> {
-        let bytes = self.transport.recv(from)?;
+        let bytes = self.timed(|t| t.recv(from))?;
         let out: &mut [u8] = bytemuck::cast_slice_mut(out);
         if bytes.len() != out.len() {
             return Err(CommError::Length { rank: from, got: bytes.len(), expected: out.len() });
@@ -225,7 +247,7 @@ impl Comm {
 
     /// Waits for everybody.
     pub fn barrier(&self) -> Result<(), CommError> {
-        self.transport.all_gather(&[]).map(drop)
+        self.timed(|t| t.all_gather(&[])).map(drop)
     }
 
     /// The ranks with the same `color`, ordered by (`key`, rank). Collective.
@@ -241,7 +263,7 @@ impl Comm {
             Err(error) => serde_json::to_vec(&error.failure()).expect("a failure is plain data"),
         };
         self.count(report.len() * (self.size() - 1));
-        for (rank, bytes) in self.transport.all_gather(&report)?.iter().enumerate() {
+        for (rank, bytes) in self.timed(|t| t.all_gather(&report))?.iter().enumerate() {
             if bytes.is_empty() {
                 continue;
             }

@@ -3,13 +3,13 @@
 //! Every decision that depends on time or on a signal is taken once per step in `poll`, from
 //! flags that all ranks gather, so that all ranks always do the same.
 
+mod output;
 mod saving;
 mod setup;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
-use convoke_data::store::Digest;
 use serde_json::json;
 
 use crate::checkpoint::{History, Name, Overhead, Restored};
@@ -20,7 +20,6 @@ use crate::fields::Fields;
 use crate::job::JobText;
 use crate::machine;
 use crate::progress::{Reporter, Verbosity, human_time};
-use crate::results::Results;
 use crate::run_dir::{Claim, RunDir};
 use crate::signals::StopSignals;
 use crate::workload::{Ctx, Plan, Progress, Workload};
@@ -159,6 +158,7 @@ struct Attempt<W> {
     last_beat: Instant,
     beat_every: Duration,
     traffic: Traffic,
+    step_time: Duration,
     fraction: f64,
     done: bool,
     text: JobText,
@@ -189,6 +189,7 @@ impl<W: Workload> Attempt<W> {
             last_beat: Instant::now(),
             beat_every: BEAT.min(job.stall_timeout / 4),
             traffic: Traffic::default(),
+            step_time: Duration::ZERO,
             fraction: 0.0,
             done: false,
             text,
@@ -266,7 +267,7 @@ impl<W: Workload> Attempt<W> {
                 return Err(Error::Panicked { message: "a fault was injected here".into() });
             }
             failpoint::hit("step").map_err(|e| Error::Panicked { message: e.to_string() })?;
-            let before = comm.traffic();
+            let (before, begun) = (comm.traffic(), Instant::now());
             let progress = match self.workload.step(&self.ctx) {
                 Ok(progress) => progress,
                 Err(error) => return Err(self.with_last_state(error, options)),
@@ -275,6 +276,8 @@ impl<W: Workload> Attempt<W> {
             let after = comm.traffic();
             self.traffic.calls += after.calls - before.calls;
             self.traffic.bytes += after.bytes - before.bytes;
+            self.traffic.nanoseconds += after.nanoseconds - before.nanoseconds;
+            self.step_time += begun.elapsed();
             self.account(progress, first);
             reason = self.poll(first, options)?;
             if reason.is_some() {
@@ -301,7 +304,8 @@ impl<W: Workload> Attempt<W> {
             return error;
         }
         let path = self.dir.path.join("last.h5");
-        match self.write_results(&path, options) {
+        let written = output::hosts(&self.ctx.comm).and_then(|hosts| self.write_results(&path, options, &hosts));
+        match written {
             Ok(_) => {
                 self.event("last-state", json!({ "file": path }));
                 self.reporter.note(&format!("the last iterate, which is no solution, is in {}", path.display()));
@@ -394,9 +398,12 @@ impl<W: Workload> Attempt<W> {
             ));
         }
         self.tell_overhead();
+        let phases = self.phases(None)?;
         self.event(
             "stopped",
-            json!({ "step": self.step, "saved": saved_at, "reason": reason, "overhead": self.overhead() }),
+            json!({
+                "step": self.step, "saved": saved_at, "reason": reason, "overhead": self.overhead(), "phases": phases,
+            }),
         );
         let hint = format!("continue with `convoke resume {}`", self.dir.path.display());
         self.reporter.note(&format!("stopped at step {} ({reason}); {hint}", self.step));
@@ -410,7 +417,10 @@ impl<W: Workload> Attempt<W> {
             Err(Error::Agreed(inner)) if matches!(*inner, Error::CheckpointsFail { .. }) => {}
             other => other?,
         }
-        let digest = self.write_results(&self.dir.result().clone(), options)?;
+        let hosts = output::hosts(&comm)?;
+        let begun = Instant::now();
+        let digest = self.write_results(&self.dir.result().clone(), options, &hosts)?;
+        let phases = self.phases(Some(begun.elapsed()))?;
         self.tell();
         self.ctx.pieces.clear_on(&comm);
         if comm.is_root() {
@@ -418,11 +428,14 @@ impl<W: Workload> Attempt<W> {
         }
         self.event("finished", json!({
             "step": self.step, "seconds": self.started.elapsed().as_secs_f64(),
-            "result": digest.map(|d| d.xxh3_128), "bytes_sent": self.traffic.bytes, "peak_memory": machine::peak_memory(),
-            "overhead": self.overhead(),
+            "result": digest.as_ref().map(|d| &d.xxh3_128), "bytes_sent": self.traffic.bytes, "peak_memory": machine::peak_memory(),
+            "overhead": self.overhead(), "phases": phases,
         }));
         failpoint::hit("finished").map_err(|source| Error::Io { path: self.dir.result(), source })?;
         self.tell_overhead();
+        if let Some(digest) = &digest {
+            self.write_crate(options, &hosts, digest);
+        }
         let seconds = self.started.elapsed().as_secs_f64();
         let path = self.dir.result();
         self.reporter.note(&format!(
@@ -432,50 +445,6 @@ impl<W: Workload> Attempt<W> {
             path.display()
         ));
         Ok(self.outcome(Exit::Complete, None))
-    }
-
-    fn write_results(&mut self, path: &Path, options: &Options) -> Result<Option<Digest>> {
-        let comm = self.ctx.comm.clone();
-        comm.agree(self.claim.as_ref().map_or(Ok(()), Claim::check))?;
-        failpoint::within("result", || {
-            let mut results = Results::create(&comm, path)?;
-            self.workload.finish(&self.ctx, &mut results)?;
-            let described = self.describe(&mut results, options);
-            comm.agree(described)?;
-            results.commit()
-        })
-    }
-
-    /// History and provenance, in every output.
-    fn describe(&self, results: &mut Results, options: &Options) -> Result<()> {
-        use convoke_data::schema::{self, provenance as p};
-        let Some(writer) = results.writer() else { return Ok(()) };
-        for (name, values) in &self.history.columns {
-            writer.whole(&schema::history(name), &[values.len()], values)?;
-        }
-        writer.text(schema::SPEC_TOML, &self.text.text)?;
-        for (name, value) in &options.provenance {
-            writer.attribute("/", name, value.as_str())?;
-        }
-        writer.attribute("/", p::SPEC_XXH3_128, self.spec_hash.as_str())?;
-        writer.attribute("/", p::WORKLOAD, W::NAME)?;
-        writer.attribute("/", p::RUN_ID, setup::run_id(&self.dir).as_str())?;
-        writer.attribute("/", p::EPOCH, u64::from(self.epoch))?;
-        writer.attribute("/", p::CREATED, jiff::Timestamp::now().to_string().as_str())?;
-        writer.attribute("/", p::HOSTS, self.ctx.comm.host().as_str())?;
-        writer.attribute("/", p::RANKS, self.ctx.comm.size() as u64)?;
-        writer.attribute("/", p::DEVICE, self.ctx.device.describe().as_str())?;
-        writer.attribute("/", p::SEED, self.ctx.seed)?;
-        writer.attribute("/", p::STEP, self.step)?;
-        writer.attribute("/", p::HDF5_VERSION, convoke_data::store::hdf5_version().as_str())?;
-        Ok(())
-    }
-
-    /// ParaView goes by the extension: the same file under a name that it knows.
-    fn link_for_paraview(&self) {
-        let link = self.dir.path.join("result.vtkhdf");
-        let _ = std::fs::remove_file(&link);
-        let _ = std::os::unix::fs::symlink("result.h5", link);
     }
 
     fn outcome(&self, exit: Exit, reason: Option<String>) -> Outcome {

@@ -1,6 +1,8 @@
 //! What other programs write and read.
 
 pub mod data_exchange;
+pub mod grid;
 pub mod npy;
+pub mod npz;
 pub mod tiff;
 pub mod vtkhdf;

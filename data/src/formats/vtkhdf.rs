@@ -42,6 +42,11 @@ impl Image {
         let origin = std::array::from_fn(|axis| -(shape[2 - axis] as f64 - 1.0) / 2.0 * spacing[axis]);
         Self { shape, origin, spacing }
     }
+
+    /// Shape of its arrays in a file: VTK's reader wants those of a plane without the axis z.
+    pub fn stored(&self) -> &[usize] {
+        &self.shape[usize::from(self.shape[0] == 1)..]
+    }
 }
 
 /// Adds the VTKHDF view of the fields `/result/<name>`, all of shape `image.shape`, to `file`.
@@ -52,11 +57,19 @@ pub fn describe(file: &mut Writer, image: &Image, names: &[&str]) -> Result<()> 
     for name in names {
         let dataset = schema::result(name);
         let found = file.shape(&dataset)?.to_vec();
-        if found != image.shape {
+        if found != image.shape && found != image.stored() {
             let (path, expected) = (file.path().to_path_buf(), format!("{:?} as the image", image.shape));
             return Err(DataError::ShapeMismatch { path, name: dataset, found, expected });
         }
     }
+    describe_image(file, image)?;
+    for name in names {
+        file.link(&schema::result(name), &format!("{}/{name}", schema::VTKHDF_POINT_DATA))?;
+    }
+    Ok(())
+}
+
+fn describe_image(file: &mut Writer, image: &Image) -> Result<()> {
     let [nz, ny, nx] = image.shape.map(|n| n as i64);
     let identity = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0_f64];
     file.group(schema::VTKHDF_POINT_DATA)?;
@@ -65,11 +78,28 @@ pub fn describe(file: &mut Writer, image: &Image, names: &[&str]) -> Result<()> 
     file.attribute(schema::VTKHDF, "WholeExtent", vec![0, nx - 1, 0, ny - 1, 0, nz - 1])?;
     file.attribute(schema::VTKHDF, "Origin", &image.origin[..])?;
     file.attribute(schema::VTKHDF, "Spacing", &image.spacing[..])?;
-    file.attribute(schema::VTKHDF, "Direction", &identity[..])?;
-    for name in names {
-        file.link(&schema::result(name), &format!("{}/{name}", schema::VTKHDF_POINT_DATA))?;
+    file.attribute(schema::VTKHDF, "Direction", &identity[..])
+}
+
+/// Adds the VTKHDF view of one array that changes in time: `steps` values of the time, and the array
+/// of shape `[n_steps, nz, ny, nx]` (a plane: `[n_steps, ny, nx]`) at `/VTKHDF/PointData/<name>`, already declared.
+///
+/// # Errors
+/// The array was not declared or has another shape, or the disk is full.
+pub fn describe_series(file: &mut Writer, image: &Image, times: &[f64], name: &str) -> Result<()> {
+    let dataset = format!("{}/{name}", schema::VTKHDF_POINT_DATA);
+    let found = file.shape(&dataset)?.to_vec();
+    let expected: Vec<usize> = std::iter::once(times.len()).chain(image.stored().iter().copied()).collect();
+    if found != expected {
+        let (path, expected) = (file.path().to_path_buf(), format!("{expected:?} as times and image"));
+        return Err(DataError::ShapeMismatch { path, name: dataset, found, expected });
     }
-    Ok(())
+    describe_image(file, image)?;
+    let n = times.len() as i64;
+    file.group("/VTKHDF/Steps/PointDataOffsets")?;
+    file.attribute("/VTKHDF/Steps", "NSteps", n)?;
+    file.whole("/VTKHDF/Steps/Values", &[times.len()], times)?;
+    file.whole(&format!("/VTKHDF/Steps/PointDataOffsets/{name}"), &[times.len()], &(0..n).collect::<Vec<i64>>())
 }
 
 #[cfg(test)]

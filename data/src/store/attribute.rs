@@ -7,6 +7,8 @@ use super::element::{Dtype, Element};
 
 /// Longest fixed-length text that is read, in bytes.
 const MAX_FIXED: usize = 4096;
+/// Elements of an attribute that are read; a damaged or hostile file can claim any number.
+const MAX_ELEMENTS: usize = 1 << 16;
 
 /// The value of an attribute. `From` is implemented for the Rust types.
 #[derive(Clone, Debug, PartialEq)]
@@ -161,6 +163,9 @@ pub(super) fn read(object: &Location, name: &str) -> hdf5::Result<Option<Attribu
     let attribute = object.attr(name)?;
     let descriptor = attribute.dtype()?.to_descriptor()?;
     let is_scalar = attribute.ndim() == 0;
+    if attribute.size() > MAX_ELEMENTS {
+        return Ok(None);
+    }
     if Dtype::of(&descriptor) == Dtype::Text {
         return Ok(texts(&attribute, &descriptor)?.map(|mut texts| match texts.pop() {
             Some(text) if is_scalar => Attribute::Text(text),

@@ -187,3 +187,38 @@ impl Drop for AtomicFile {
         let _ = fs::remove_file(&self.temporary);
     }
 }
+
+/// A text file that appears at its path when [`TextWriter::commit`] succeeds, replacing an older one.
+#[derive(Debug)]
+pub struct TextWriter {
+    file: io::BufWriter<AtomicFile>,
+    path: PathBuf,
+}
+
+impl TextWriter {
+    /// Starts a file.
+    ///
+    /// # Errors
+    /// The folder is missing, read-only or full.
+    pub fn create(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref().to_path_buf();
+        Ok(Self { file: io::BufWriter::new(AtomicFile::create(&path)?), path })
+    }
+
+    /// Appends `text`.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn write(&mut self, text: &str) -> Result<()> {
+        self.file.write_all(text.as_bytes()).map_err(|source| DataError::from_io(&self.path, "write the file", source))
+    }
+
+    /// Finishes the file.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn commit(self) -> Result<()> {
+        let file = self.file.into_inner();
+        file.map_err(|error| DataError::from_io(&self.path, "write the file", error.into_error()))?.commit()
+    }
+}

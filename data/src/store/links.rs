@@ -1,6 +1,8 @@
 //! Following the names of a file that may be hostile: links out of the file are refused, cycles end.
 
-use hdf5::{File, Group, IndexType, IterationOrder, LinkType, LocationToken, LocationType};
+use std::collections::HashSet;
+
+use hdf5::{File, Group, IndexType, IterationOrder, LinkType, LocationType};
 
 /// Nesting of groups that a listing enters.
 const MAX_DEPTH: usize = 32;
@@ -49,51 +51,101 @@ fn link_type(group: &Group, name: &str) -> hdf5::Result<Option<LinkType>> {
     group.find_link(IndexType::Name, IterationOrder::Native, |link, info| Ok((link == name).then_some(info.link_type)))
 }
 
+/// What a link leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// A group.
+    Group,
+    /// A dataset.
+    Dataset,
+    /// A named datatype.
+    Type,
+    /// A link that the walk does not follow: it may lead anywhere, or nowhere.
+    Soft,
+    /// A link into another file, or of a kind that only its own program can follow.
+    External,
+    /// An object whose header cannot be read.
+    Damaged,
+}
+
+/// All links of a file.
+pub(super) struct Tree {
+    /// Path and what is there; each group is entered once, in alphabetical order of the walk.
+    pub(super) links: Vec<(String, Found)>,
+    /// Why the walk did not see everything.
+    pub(super) cut: Option<String>,
+}
+
+/// Walks the whole file along hard links.
+pub(super) fn walk(file: &File) -> hdf5::Result<Tree> {
+    let mut walk = Walk { seen: HashSet::new(), tree: Tree { links: Vec::new(), cut: None } };
+    walk.group(&file.group("/")?, "", 0)?;
+    Ok(walk.tree)
+}
+
 /// Paths of all datasets that hard links reach, each once, in alphabetical order of the walk.
 pub(super) fn datasets(file: &File) -> hdf5::Result<Vec<String>> {
-    let mut walk = Walk { seen: Vec::new(), names: Vec::new(), links: 0 };
-    walk.group(&file.group("/")?, "", 0)?;
-    Ok(walk.names)
+    let found = walk(file)?.links.into_iter();
+    Ok(found.filter(|(_, found)| *found == Found::Dataset).map(|(name, _)| name).collect())
 }
 
 struct Walk {
-    /// Groups on the way, so that a cycle of hard links ends.
-    seen: Vec<LocationToken>,
-    names: Vec<String>,
-    links: usize,
+    /// Groups that were entered, so that a cycle of hard links ends. Tokens compare, but do not
+    /// hash: their text does.
+    seen: HashSet<String>,
+    tree: Tree,
 }
 
 impl Walk {
     fn group(&mut self, group: &Group, path: &str, depth: usize) -> hdf5::Result<()> {
-        let token = group.loc_info()?.token;
-        if depth > MAX_DEPTH || self.seen.contains(&token) {
+        if !self.seen.insert(format!("{:?}", group.loc_info()?.token)) {
             return Ok(());
         }
-        self.seen.push(token);
-        let mut hard = Vec::new();
-        group.find_link(IndexType::Name, IterationOrder::Increasing, |name, info| {
-            self.links += 1;
-            if info.link_type == LinkType::Hard {
-                hard.push(name.to_owned());
+        if depth > MAX_DEPTH {
+            self.tree.cut = Some(format!("groups nested deeper than {MAX_DEPTH} levels"));
+            return Ok(());
+        }
+        let mut room = MAX_LINKS.saturating_sub(self.tree.links.len());
+        let mut links = Vec::new();
+        let more = group.find_link(IndexType::Name, IterationOrder::Increasing, |name, info| {
+            if room == 0 {
+                return Ok(Some(()));
             }
-            Ok((self.links >= MAX_LINKS).then_some(()))
+            room -= 1;
+            links.push((name.to_owned(), info.link_type));
+            Ok(None)
         })?;
-        for name in hard {
-            // A damaged member must not hide the others.
-            let Ok(info) = group.loc_info_by_name(&name) else {
-                continue;
-            };
+        if more.is_some() {
+            self.tree.cut = Some(format!("more than {MAX_LINKS} objects"));
+        }
+        for (name, link) in links {
+            if self.tree.links.len() >= MAX_LINKS {
+                self.tree.cut = Some(format!("more than {MAX_LINKS} objects"));
+                return Ok(());
+            }
             let path = format!("{path}/{name}");
-            match info.loc_type {
-                LocationType::Dataset => self.names.push(path),
-                LocationType::Group => {
-                    if let Ok(inner) = group.group(&name) {
-                        self.group(&inner, &path, depth + 1)?;
-                    }
-                }
-                _ => {}
+            let found = match link {
+                LinkType::Hard => Self::kind(group, &name),
+                LinkType::Soft => Found::Soft,
+                LinkType::External => Found::External,
+            };
+            self.tree.links.push((path.clone(), found));
+            // A damaged member must not hide the others.
+            if found == Found::Group
+                && let Ok(inner) = group.group(&name)
+            {
+                self.group(&inner, &path, depth + 1)?;
             }
         }
         Ok(())
+    }
+
+    fn kind(group: &Group, name: &str) -> Found {
+        match group.loc_info_by_name(name).map(|info| info.loc_type) {
+            Ok(LocationType::Group) => Found::Group,
+            Ok(LocationType::Dataset) => Found::Dataset,
+            Ok(_) => Found::Type,
+            Err(_) => Found::Damaged,
+        }
     }
 }

@@ -39,9 +39,9 @@ mod tests;
 
 pub use attribute::Attribute;
 pub(crate) use disk::AtomicFile;
-pub use disk::{Digest, digest_bytes, digest_file, free_bytes, fsync_dir, write_atomic};
+pub use disk::{Digest, TextWriter, digest_bytes, digest_file, free_bytes, fsync_dir, write_atomic};
 pub use element::{Dtype, Element};
-pub use reader::{Entry, Reader};
+pub use reader::{Entry, Object, Reader};
 pub use writer::{Layout, Writer};
 
 /// Options of every file of ours: without HDF5's own locks.

@@ -1,16 +1,19 @@
 //! Reading, with errors that a user can act on.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use hdf5::File;
+use hdf5::filters::Filter;
+use hdf5::plist::DatasetCreate;
 use hdf5::plist::dataset_create::Layout as StoredLayout;
 use ndarray::ArrayD;
 
 use super::attribute::{self, Attribute};
 use super::element::{Dtype, Element};
-use super::links::{self, Target};
+use super::links::{self, Found, Target};
 use super::writer::{absolute, check_bounds, location, selection};
 use crate::error::last_part;
 use crate::{DataError, Result};
@@ -18,6 +21,16 @@ use crate::{DataError, Result};
 /// Bytes that one [`Reader::read`] may take, unless the caller sets another limit: a small damaged
 /// or hostile file can claim terabytes.
 const DEFAULT_LIMIT: u64 = 16 << 30;
+/// Bytes that one array of a foreign file may claim, or the file's length where that is more.
+const FOREIGN_BYTES: u64 = 2 << 30;
+/// Bytes that one chunk of a foreign file may claim: the library takes it into memory whole.
+const FOREIGN_CHUNK: u64 = 1 << 30;
+/// Bytes of a foreign file that are read at once without being asked for by the slab.
+const FOREIGN_WHOLE: u64 = 1 << 29;
+/// Texts of one dataset that are read.
+const MAX_TEXTS: usize = 1 << 16;
+/// Filters of a higher number come as plug-ins, which are programs of others.
+const LAST_BUILT_IN_FILTER: i32 = 255;
 /// First bytes of an HDF5 file, at offset 0, 512, 1024, 2048, ...
 const SIGNATURE: [u8; 8] = *b"\x89HDF\r\n\x1a\n";
 
@@ -27,6 +40,20 @@ pub struct Reader {
     file: File,
     path: PathBuf,
     limit: u64,
+    foreign: Option<Foreign>,
+}
+
+/// What is allowed in a file that may come from anybody.
+#[derive(Debug)]
+struct Foreign {
+    /// Bytes that one array may claim.
+    bytes: u64,
+    /// Bytes that one chunk may claim.
+    chunk: u64,
+    /// Names that hard links reach, so that a lookup need not follow each link again.
+    inside: HashSet<String>,
+    /// Everything else that the walk met.
+    others: Vec<(String, Found)>,
 }
 
 /// One line of a listing.
@@ -40,7 +67,47 @@ pub struct Entry {
     pub dtype: Dtype,
 }
 
+/// What a name of a file leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// A group.
+    Group,
+    /// A dataset: its shape, its element type, the bytes that it takes in the file.
+    Dataset(Entry, u64),
+    /// A named datatype.
+    Type,
+    /// A link by name, which is not followed here.
+    SoftLink,
+    /// What will not be read, and why.
+    Refused(String),
+}
+
 impl Reader {
+    /// Opens a file that may come from anybody: as [`Reader::open`], and what such a file can do
+    /// harm with is refused. No array may claim more than `bytes` (if absent: 2 GiB, or the length
+    /// of the file where that is more), no chunk more than 1 GiB, no filter may need a plug-in,
+    /// and groups and links are bounded.
+    ///
+    /// The library itself is not proof against damaged files: call this in a process that may die.
+    ///
+    /// # Errors
+    /// As [`Reader::open`]; [`DataError::Unreasonable`] for too many objects.
+    pub fn open_foreign(path: impl AsRef<Path>, bytes: Option<u64>) -> Result<Self> {
+        let reader = Self::open(path)?;
+        let length =
+            fs::metadata(&reader.path).map_err(|e| DataError::from_io(&reader.path, "open the file", e))?.len();
+        let tree = links::walk(&reader.file).map_err(reader.failed("list the objects"))?;
+        if let Some(what) = tree.cut {
+            return Err(DataError::Unreasonable { path: reader.path, what });
+        }
+        let hard = |found: &Found| matches!(found, Found::Group | Found::Dataset | Found::Type);
+        let (inside, others): (Vec<_>, Vec<_>) = tree.links.into_iter().partition(|(_, found)| hard(found));
+        let inside = inside.into_iter().map(|(name, _)| name).collect();
+        let (bytes, chunk) = bytes.map_or((FOREIGN_BYTES.max(length), FOREIGN_CHUNK), |bytes| (bytes, bytes));
+        let foreign = Foreign { bytes, chunk, inside, others };
+        Ok(Self { limit: FOREIGN_WHOLE, foreign: Some(foreign), ..reader })
+    }
+
     /// Opens `path`.
     ///
     /// # Errors
@@ -58,7 +125,7 @@ impl Reader {
                 clear => clear,
             }
         })?;
-        Ok(Self { file, path: path.to_path_buf(), limit: DEFAULT_LIMIT })
+        Ok(Self { file, path: path.to_path_buf(), limit: DEFAULT_LIMIT, foreign: None })
     }
 
     /// Sets the number of bytes that one [`Reader::read`] may take (16 GiB by default).
@@ -75,9 +142,15 @@ impl Reader {
     /// Every dataset of the file. Links into other files are not followed.
     ///
     /// # Errors
-    /// The file is damaged.
+    /// The file is damaged; in a foreign file, an object that is refused.
     pub fn list(&self) -> Result<Vec<Entry>> {
         let names = links::datasets(&self.file).map_err(self.failed("list the datasets"))?;
+        if let Some(foreign) = &self.foreign {
+            for (name, found) in &foreign.others {
+                self.allow(name, *found)?;
+            }
+            return names.iter().map(|name| self.entry(name)).collect();
+        }
         let entry = |name: String| match self.dataset(&name) {
             Ok(dataset) => {
                 let dtype = self.dtype_of(&dataset);
@@ -86,6 +159,54 @@ impl Reader {
             Err(_) => None,
         };
         Ok(names.into_iter().filter_map(entry).collect())
+    }
+
+    /// The dataset `name`, as in a listing.
+    ///
+    /// # Errors
+    /// No such dataset, or one that is refused.
+    pub fn entry(&self, name: &str) -> Result<Entry> {
+        let dataset = self.dataset(name)?;
+        Ok(Entry { name: absolute(name), shape: dataset.shape(), dtype: self.dtype_of(&dataset) })
+    }
+
+    /// Every object of the file, with what is refused; nothing outside it is looked at.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub fn objects(&self) -> Result<Vec<(String, Object)>> {
+        let tree = links::walk(&self.file).map_err(self.failed("list the objects"))?;
+        let object = |(name, found): (String, Found)| {
+            let object = match found {
+                Found::Group => Object::Group,
+                Found::Type => Object::Type,
+                Found::Soft => Object::SoftLink,
+                Found::Dataset => match self.entry(&name).and_then(|e| Ok((e, self.dataset(&name)?.storage_size()))) {
+                    Ok((entry, stored)) => Object::Dataset(entry, stored),
+                    Err(error) => Object::Refused(self.reason(&error)),
+                },
+                Found::External | Found::Damaged => Object::Refused(
+                    self.allow(&name, found).map_or_else(|error| self.reason(&error), |()| String::new()),
+                ),
+            };
+            (name, object)
+        };
+        Ok(tree.links.into_iter().map(object).collect())
+    }
+
+    /// An error without the name of the file.
+    fn reason(&self, error: &DataError) -> String {
+        let text = error.to_string();
+        text.strip_prefix(&format!("{}: ", self.path.display())).map_or_else(|| text.clone(), str::to_owned)
+    }
+
+    fn allow(&self, name: &str, found: Found) -> Result<()> {
+        let (path, name) = (self.path.clone(), name.to_owned());
+        match found {
+            Found::External => Err(DataError::External { path, name, target: "an external link".to_owned() }),
+            Found::Damaged => Err(DataError::Corrupt { path, detail: format!("the header of {name} cannot be read") }),
+            _ => Ok(()),
+        }
     }
 
     /// Whether the file has a dataset or group of this name.
@@ -148,19 +269,29 @@ impl Reader {
     /// # Errors
     /// No such dataset, or it is not one text.
     pub fn read_text(&self, name: &str) -> Result<String> {
-        let dataset = self.dataset(name)?;
-        let failed = self.failed("read a text");
-        let descriptor = dataset.dtype().and_then(|dtype| dtype.to_descriptor()).map_err(&failed)?;
-        let texts = attribute::texts(&dataset, &descriptor).map_err(&failed)?;
-        match texts.as_deref() {
+        match self.read_texts(name)?.as_deref() {
             Some([text]) => Ok(text.clone()),
             _ => Err(DataError::WrongType {
                 path: self.path.clone(),
                 name: absolute(name),
-                found: format!("{} of shape {:?}", Dtype::of(&descriptor), dataset.shape()),
+                found: format!("{} of shape {:?}", self.dtype(name)?, self.shape(name)?),
                 expected: "one text".to_owned(),
             }),
         }
+    }
+
+    /// The texts of dataset `name`, row-major; `None` if it holds no texts, or too many.
+    ///
+    /// # Errors
+    /// No such dataset, or the file is damaged.
+    pub fn read_texts(&self, name: &str) -> Result<Option<Vec<String>>> {
+        let dataset = self.dataset(name)?;
+        let failed = self.failed("read a text");
+        if dataset.size() > MAX_TEXTS {
+            return Ok(None);
+        }
+        let descriptor = dataset.dtype().and_then(|dtype| dtype.to_descriptor()).map_err(&failed)?;
+        attribute::texts(&dataset, &descriptor).map_err(&failed)
     }
 
     /// Attribute `name` of `object` (`/` for the file itself); `None` if it is absent or of a type
@@ -249,10 +380,44 @@ impl Reader {
         if let Some(file) = creation.get_external().unwrap_or_default().first() {
             return Err(outside(&format!("external storage {}", file.name)));
         }
+        if let Some(foreign) = &self.foreign {
+            self.check_foreign(&name, &dataset, &creation, foreign)?;
+        }
         Ok(dataset)
     }
 
+    /// Refuses a dataset that claims too much, or that needs the program of a stranger.
+    fn check_foreign(
+        &self,
+        name: &str,
+        dataset: &hdf5::Dataset,
+        creation: &DatasetCreate,
+        allowed: &Foreign,
+    ) -> Result<()> {
+        let (path, name) = (self.path.clone(), name.to_owned());
+        let plug_in = creation.get_filters().map_err(self.failed("read the filters of a dataset"))?;
+        if let Some(filter) = plug_in.iter().map(Filter::id).find(|id| *id > LAST_BUILT_IN_FILTER) {
+            return Err(DataError::PlugIn { path, name, filter });
+        }
+        let element = dataset.dtype().map_err(self.failed("read the type of a dataset"))?.size();
+        let total = |shape: &[usize]| shape.iter().map(|&n| n as u128).fold(element as u128, u128::saturating_mul);
+        let claims = [
+            ("", dataset.shape(), allowed.bytes),
+            ("one chunk of ", dataset.chunk().unwrap_or_default(), allowed.chunk),
+        ];
+        for (part, shape, limit) in claims {
+            if total(&shape) > u128::from(limit) {
+                let bytes = total(&shape);
+                return Err(DataError::OverLimit { path, name: format!("{part}{name}"), bytes, limit });
+            }
+        }
+        Ok(())
+    }
+
     fn check_inside(&self, name: &str) -> Result<()> {
+        if self.foreign.as_ref().is_some_and(|foreign| foreign.inside.contains(name)) {
+            return Ok(());
+        }
         match links::follow(&self.file, name).map_err(self.failed("follow a link"))? {
             Target::Here => Ok(()),
             Target::Missing => Err(self.missing(name)),

@@ -83,9 +83,37 @@ impl Array {
 
     /// Shape for people, such as `64 × 96 × 96`.
     pub fn dimensions(&self) -> String {
-        let sizes: Vec<String> = self.shape.iter().map(usize::to_string).collect();
-        if sizes.is_empty() { "scalar".to_owned() } else { sizes.join(" × ") }
+        dimensions(&self.shape)
     }
+}
+
+/// A shape for people.
+pub fn dimensions(shape: &[usize]) -> String {
+    let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
+    if sizes.is_empty() { "scalar".to_owned() } else { sizes.join(" × ") }
+}
+
+/// The arrays called `names`, each a path or a name below `/result` or `/history`; without names,
+/// the arrays of [`list`] and the columns of the history.
+///
+/// # Errors
+/// No such array (the error lists what is there), or the file is damaged.
+pub fn select(file: &Reader, names: &[String]) -> Result<Vec<Array>> {
+    if names.is_empty() {
+        let mut arrays = list(file)?;
+        let history = format!("{}/", schema::HISTORY);
+        for entry in file.list()?.into_iter().filter(|e| e.name.starts_with(&history)) {
+            let name = entry.name.clone();
+            arrays.extend((!arrays.iter().any(|a| a.path == name)).then(|| describe(file, entry, name)).transpose()?);
+        }
+        return Ok(arrays);
+    }
+    let one = |name: &String| {
+        let places = [schema::result(name), schema::history(name)];
+        let path = places.into_iter().find(|path| file.has(path)).unwrap_or_else(|| name.clone());
+        describe(file, file.entry(&path)?, name.clone())
+    };
+    names.iter().map(one).collect()
 }
 
 /// The result arrays of a file: everything below `/result` but the coordinates of axes. A file

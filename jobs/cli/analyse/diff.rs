@@ -31,6 +31,10 @@ pub enum Finding {
     Values(Apart),
     /// A figure differs.
     Figure { a: Value, b: Value },
+    /// Texts differ; the first that does.
+    Text { a: String, b: String },
+    /// The elements are neither numbers nor texts: nobody looked at them.
+    NotCompared { dtype: String },
 }
 
 /// One difference.
@@ -104,6 +108,7 @@ fn judge(name: String, finding: Finding, tolerance: Tolerance) -> Difference {
     let beyond = match &finding {
         Finding::Values(apart) => apart.beyond > 0,
         Finding::Figure { a, b } => !a.as_f64().zip(b.as_f64()).is_some_and(|(a, b)| tolerance.allows(a, b)),
+        Finding::NotCompared { .. } => false,
         _ => true,
     };
     Difference { name, finding, beyond }
@@ -138,14 +143,18 @@ fn entries(a: &Reader, b: &Reader, (x, y): (&Entry, &Entry), tolerance: Toleranc
     let numeric = |e: &Entry| e.dtype.converts_to(&Dtype::Float(8));
     match (numeric(x), numeric(y)) {
         (true, true) => Ok(values(a, b, x, tolerance)?.map(Finding::Values)),
-        (false, false)
-            if x.dtype == y.dtype
-                && (x.dtype != Dtype::Text || a.read_text(&x.name).ok() == b.read_text(&x.name).ok()) =>
-        {
-            Ok(None)
-        }
+        (false, false) if x.dtype == y.dtype => Ok(texts(a, b, x)?),
         _ => Ok(Some(Finding::Type { a: x.dtype.to_string(), b: y.dtype.to_string() })),
     }
+}
+
+/// Two arrays of one shape that hold no numbers.
+fn texts(a: &Reader, b: &Reader, entry: &Entry) -> Result<Option<Finding>, Error> {
+    let pair =
+        if entry.dtype == Dtype::Text { a.read_texts(&entry.name)?.zip(b.read_texts(&entry.name)?) } else { None };
+    let Some((x, y)) = pair else { return Ok(Some(Finding::NotCompared { dtype: entry.dtype.to_string() })) };
+    let first = x.into_iter().zip(y).find(|(x, y)| x != y);
+    Ok(first.map(|(a, b)| Finding::Text { a, b }))
 }
 
 /// Two arrays of one shape, block by block.
@@ -185,7 +194,8 @@ impl Comparison {
     pub fn text(&self) -> String {
         let mut lines = vec![format!("A {}\nB {}", self.a, self.b)];
         lines.extend(self.differences.iter().map(Difference::text));
-        let (n, same) = (self.compared, self.identical);
+        let unseen = self.differences.iter().filter(|d| matches!(d.finding, Finding::NotCompared { .. })).count();
+        let (n, same) = (self.compared - unseen, self.identical);
         let allowed = format!("rtol {}, atol {}", short(self.tolerance.rtol), short(self.tolerance.atol));
         lines.push(match (self.equal, n == same) {
             (true, true) => format!("equal: {n} of {n} bitwise identical"),
@@ -204,13 +214,19 @@ impl Comparison {
 impl Difference {
     fn text(&self) -> String {
         let name = &self.name;
-        let mark = if self.beyond { "≠" } else { "≈" };
+        let mark = match self.finding {
+            Finding::NotCompared { .. } => "?",
+            _ if self.beyond => "≠",
+            _ => "≈",
+        };
         match &self.finding {
             Finding::MissingInA => format!("{mark} {name}: only in B"),
             Finding::MissingInB => format!("{mark} {name}: only in A"),
             Finding::Shape { a, b } => format!("{mark} {name}: shape {a:?} in A, {b:?} in B"),
             Finding::Type { a, b } => format!("{mark} {name}: {a} in A, {b} in B"),
             Finding::Figure { a, b } => format!("{mark} {name}: {a} in A, {b} in B"),
+            Finding::Text { a, b } => format!("{mark} {name}: {a:?} in A, {b:?} in B"),
+            Finding::NotCompared { dtype } => format!("{mark} {name}: not compared, its elements are {dtype}"),
             Finding::Values(d) => {
                 let norm =
                     |name: &str, n: Norm| format!("{name} {} (relative {})", short(n.absolute), short(n.relative));

@@ -88,7 +88,12 @@ pub struct Contents {
     pub figures: Map<String, Value>,
     /// The arrays.
     pub arrays: Vec<Array>,
+    /// How many of them are not drawn for their number.
+    pub not_drawn: usize,
 }
+
+/// Arrays that are drawn: a file may hold a hundred thousand.
+const DRAWN: usize = 100;
 
 /// A column of the history.
 #[derive(Debug, Serialize)]
@@ -170,8 +175,12 @@ fn contents(
     if let Some(look) = look {
         look.check(&arrays)?;
     }
+    let mut not_drawn = 0;
     for array in arrays.iter_mut().filter(|a| a.numeric) {
         let mut wanted = look.map_or(Wanted::Statistics, |look| look.wanted(array));
+        if pictures.len() >= DRAWN && !matches!(wanted, Wanted::Statistics) {
+            (wanted, not_drawn) = (Wanted::Statistics, not_drawn + 1);
+        }
         array.stats = Some(scan(file, &array.path, &array.shape, &mut wanted)?);
         if let Some(look) = look {
             pictures.extend(draw_array(array, &wanted, look));
@@ -181,7 +190,7 @@ fn contents(
     let Digest { bytes, xxh3_128 } = digest_file(file.path())?;
     let finished = source.run.as_ref().and_then(|run| run.events.iter().rev().find(|e| e["event"] == "finished"));
     let as_recorded = finished.and_then(|e| e["result"].as_str()).map(|recorded| recorded == xxh3_128);
-    Ok(Contents { file: file.path().display().to_string(), bytes, xxh3_128, as_recorded, figures, arrays })
+    Ok(Contents { file: file.path().display().to_string(), bytes, xxh3_128, as_recorded, figures, arrays, not_drawn })
 }
 
 fn story(run: &Run, result: Option<u64>) -> Story {
@@ -217,6 +226,6 @@ fn newest(run: &Run) -> Option<(Manifest, Newest)> {
 fn so_far(run: &Run) -> Vec<(String, Vec<f64>)> {
     let Some((manifest, _)) = newest(run) else { return Vec::new() };
     let folder = run.dir.checkpoints().join(manifest.name().to_string());
-    let first = manifest.shards.first().and_then(|shard| Reader::open(folder.join(&shard.file)).ok());
+    let first = manifest.shards.first().and_then(|shard| Reader::open_foreign(folder.join(&shard.file), None).ok());
     first.and_then(|file| array::columns(&file).ok()).unwrap_or_default()
 }

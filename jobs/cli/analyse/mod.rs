@@ -1,53 +1,206 @@
 //! `convoke analyse`: look at results. One pass over the files makes an [`facts::Analysis`] and
-//! pictures; text, JSON and HTML are views of them.
+//! pictures; text, JSON and HTML are views of them. All of it happens in a child process under
+//! limits ([`child`]).
 
 mod apart;
 mod array;
 pub(super) mod attempts;
+mod child;
+mod conv;
 mod diff;
 mod export;
 mod facts;
+mod listing;
 mod moments;
 mod number;
+mod perf;
 mod picture;
+mod plot;
 mod report;
 mod scan;
 mod source;
 mod summary;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use convoke_cluster::{Error, Exit};
 use serde::Serialize;
 use serde_json::json;
 
 use super::{Done, say};
+use child::Limits;
 use export::Format;
 use picture::colour::ColourMap;
-use picture::{Look, Picture};
+use picture::{FileKind, Look};
+use plot::Target;
 use source::Source;
+
+const EXAMPLES: &str = "Examples:
+  convoke analyse runs/shepp-logan-1a2b         what the run did and holds, and pictures of it
+  convoke analyse report runs/shepp-logan-1a2b  the same as one HTML file
+  convoke analyse ls scan.h5                    names, shapes, types and units in any HDF5 file
+  convoke analyse stat a.h5 volume              extremes, mean and deviation of an array
+  convoke analyse plot a.h5 volume              slices in the terminal; --format svg for a file
+  convoke analyse perf n1 n2 n4                 speed-up, efficiency, serial share
+  convoke analyse conv c1 c2 c3 --size problem.axes.0.points --error relative_error
+  convoke analyse diff a b --rtol 1e-6          only what differs; exit code 8 if anything does
+  convoke analyse export a.h5 --format npy      for other programs
+
+A path is a run directory or an HDF5 file. Files are read by a second process under limits: nothing
+outside the file is followed, no plug-in is loaded.";
 
 /// Options of `convoke analyse`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, after_help = EXAMPLES)]
 pub struct AnalyseArgs {
+    #[command(subcommand)]
+    view: Option<View>,
+    #[command(flatten)]
+    describe: DescribeArgs,
+    #[command(flatten)]
+    limits: Limits,
+}
+
+#[derive(Debug, Subcommand)]
+enum View {
+    /// List everything in a file: names, shapes, types, bytes, units.
+    Ls(LsArgs),
+    /// Extremes, mean, deviation and NaN of arrays.
+    Stat(StatArgs),
+    /// Compare two runs or files, array by array; exit code 8 where they differ.
+    Diff(DiffArgs),
+    /// Plot arrays and columns of the history, in the terminal or as files.
+    Plot(PlotArgs),
+    /// Time of each phase, communication and checkpoints of runs, and how they scale.
+    Perf(PerfArgs),
+    /// Order of convergence from runs of one problem on several grids.
+    Conv(ConvArgs),
+    /// Write a report as one HTML file that needs no network: report.html in the run directory.
+    Report(ReportArgs),
+    /// Write arrays in the formats of other programs, beside the result; nothing is overwritten.
+    Export(ExportArgs),
+}
+
+#[derive(Debug, Args)]
+struct DescribeArgs {
+    /// A run directory or a result file (HDF5).
+    #[arg(required = true)]
+    path: Option<PathBuf>,
+    #[command(flatten)]
+    look: LookArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+struct LsArgs {
+    /// A run directory or an HDF5 file.
+    path: PathBuf,
+    /// Only what lies below this group, or this dataset, with all its attributes.
+    #[arg(default_value = "/")]
+    name: String,
+    /// One JSON list on standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct StatArgs {
+    /// A run directory or an HDF5 file.
+    path: PathBuf,
+    /// Arrays: paths, or names below /result or /history [default: all].
+    names: Vec<String>,
+    /// One JSON list on standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct DiffArgs {
+    /// A run directory or an HDF5 file.
+    a: PathBuf,
+    /// Another one: the reference.
+    b: PathBuf,
+    /// Relative tolerance: |a - b| <= atol + rtol * max(|a|, |b|).
+    #[arg(long, default_value_t = 0.0, value_parser = tolerance)]
+    rtol: f64,
+    /// Absolute tolerance.
+    #[arg(long, default_value_t = 0.0, value_parser = tolerance)]
+    atol: f64,
+    #[command(flatten)]
+    look: LookArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+struct PlotArgs {
+    /// A run directory or an HDF5 file.
+    path: PathBuf,
+    /// Arrays: paths, or names below /result or /history [default: all].
+    names: Vec<String>,
+    /// Where it goes.
+    #[arg(long, value_enum, default_value_t = Target::Terminal)]
+    format: Target,
+    #[command(flatten)]
+    look: LookArgs,
+}
+
+#[derive(Debug, Args)]
+struct PerfArgs {
+    /// Run directories; for a scaling table, of one job on several numbers of ranks.
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+    /// The problem grew with the ranks (weak scaling), instead of being the same (strong scaling).
+    #[arg(long)]
+    weak: bool,
+    /// One JSON object on standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct ConvArgs {
+    /// Run directories, or result files.
+    #[arg(required = true, num_args = 2..)]
+    paths: Vec<PathBuf>,
+    /// Key of the job file that says how fine the grid is, such as problem.axes.0.points.
+    #[arg(long, value_name = "KEY")]
+    size: String,
+    /// The error: a figure of the result, or a column of the history (its last value).
+    #[arg(long, value_name = "NAME")]
+    error: String,
+    /// One JSON object on standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct ReportArgs {
     /// A run directory or a result file (HDF5).
     path: PathBuf,
-    /// Compare with another run or file, array by array; exit code 8 where they differ.
-    #[arg(long, value_name = "OTHER")]
-    diff: Option<PathBuf>,
-    /// Write a report as one HTML file that needs no network: report.html in the run directory.
-    #[arg(long, visible_alias = "report", conflicts_with = "diff")]
-    html: bool,
-    /// Write the arrays in another format beside the result; nothing is overwritten.
-    #[arg(long, value_enum, value_name = "FORMAT", conflicts_with = "diff")]
-    export: Option<Format>,
-    /// Relative tolerance of --diff: |a - b| <= atol + rtol * max(|a|, |b|).
-    #[arg(long, requires = "diff", default_value_t = 0.0, value_parser = tolerance)]
-    rtol: f64,
-    /// Absolute tolerance of --diff.
-    #[arg(long, requires = "diff", default_value_t = 0.0, value_parser = tolerance)]
-    atol: f64,
+    /// Show no pictures.
+    #[arg(long)]
+    no_pictures: bool,
+    #[command(flatten)]
+    look: LookArgs,
+}
+
+#[derive(Debug, Args)]
+struct ExportArgs {
+    /// A run directory or an HDF5 file.
+    path: PathBuf,
+    /// Arrays: paths, or names below /result or /history [default: all results].
+    names: Vec<String>,
+    /// The format.
+    #[arg(long, value_enum)]
+    format: Format,
+}
+
+/// What is written beside the text.
+#[derive(Debug, Args)]
+struct OutputArgs {
     /// One JSON object on standard output; pictures only with --pictures.
     #[arg(long)]
     json: bool,
@@ -57,6 +210,18 @@ pub struct AnalyseArgs {
     /// Write no pictures.
     #[arg(long)]
     no_pictures: bool,
+}
+
+impl OutputArgs {
+    /// Whether picture files are written: with text by default, with JSON when asked.
+    fn wants_pictures(&self) -> bool {
+        if self.json { self.pictures } else { !self.no_pictures }
+    }
+}
+
+/// How pictures look.
+#[derive(Debug, Args)]
+struct LookArgs {
     /// Colour map [default: gray for volumes, viridis for images].
     #[arg(long, value_enum, value_name = "MAP")]
     colormap: Option<ColourMap>,
@@ -66,6 +231,12 @@ pub struct AnalyseArgs {
     /// Where to cut an axis, such as z=64; may be given for several axes [default: the centre].
     #[arg(long = "slice", value_name = "AXIS=INDEX", value_parser = slice)]
     slices: Vec<(String, usize)>,
+}
+
+impl LookArgs {
+    fn look(&self) -> Look {
+        Look { map: self.colormap, range: self.range, slices: self.slices.clone() }
+    }
 }
 
 fn tolerance(text: &str) -> Result<f64, String> {
@@ -90,58 +261,137 @@ fn slice(text: &str) -> Result<(String, usize), String> {
 }
 
 pub(super) fn analyse(args: &AnalyseArgs) -> Done {
-    let source = Source::open(&args.path)?;
-    let look = Look { map: args.colormap, range: args.range, slices: args.slices.clone() };
-    match &args.diff {
-        Some(other) => compare(args, &source, &Source::open(other)?, &look),
-        None => describe(args, &source, &look),
+    let limits = &args.limits;
+    let open = |path: &Path| Source::open(path, limits.max_bytes);
+    match &args.view {
+        Some(View::Ls(a)) => child::apart(limits, &[&a.path], || list(a, &open(&a.path)?)),
+        Some(View::Stat(a)) => child::apart(limits, &[&a.path], || statistics(a, &open(&a.path)?)),
+        Some(View::Diff(a)) => child::apart(limits, &[&a.a, &a.b], || compare(a, &open(&a.a)?, &open(&a.b)?)),
+        Some(View::Plot(a)) => child::apart(limits, &[&a.path], || plotted(a, &open(&a.path)?)),
+        Some(View::Perf(a)) => child::apart(limits, &all(&a.paths), || performance(a, &each(&a.paths, open)?)),
+        Some(View::Conv(a)) => child::apart(limits, &all(&a.paths), || convergence(a, &each(&a.paths, open)?)),
+        Some(View::Report(a)) => child::apart(limits, &[&a.path], || report(a, &open(&a.path)?)),
+        Some(View::Export(a)) => child::apart(limits, &[&a.path], || exported(a, &open(&a.path)?)),
+        None => {
+            let path = args.describe.path.as_deref().expect("required where there is no subcommand");
+            child::apart(limits, &[path], || describe(&args.describe, &open(path)?))
+        }
     }
 }
 
-/// Whether picture files are written: with text by default, with JSON when asked.
-fn wants_pictures(args: &AnalyseArgs) -> bool {
-    if args.json { args.pictures } else { !args.no_pictures }
+fn list(args: &LsArgs, source: &Source) -> Done {
+    let lines = listing::list(source.result()?, &args.name)?;
+    if args.json {
+        show_json(&lines)
+    } else {
+        show_text(&listing::text(&lines))
+    }
+    Ok(Exit::Complete)
 }
 
-fn describe(args: &AnalyseArgs, source: &Source, look: &Look) -> Done {
-    let drawn = wants_pictures(args) || (args.html && !args.no_pictures);
-    let (analysis, pictures) = facts::gather(source, drawn.then_some(look))?;
-    if !args.json {
-        say::line(&number::printable(&summary::text(&analysis)));
+fn statistics(args: &StatArgs, source: &Source) -> Done {
+    let arrays = listing::statistics(source.result()?, &args.names)?;
+    if args.json {
+        show_json(&arrays)
+    } else {
+        show_text(&listing::statistics_text(&arrays))
     }
-    let mut files = vec![("pictures", save_pictures(args, source, &pictures)?)];
-    if args.html {
-        let path = source.report();
-        report::save(source, &analysis, &pictures, &path)?;
-        files.push(("report", vec![path]));
-    }
-    if let Some(format) = args.export {
-        files.push(("exported", export::export(source, format)?));
-    }
-    show_files(args, &analysis, &files);
-    let altered = analysis.result.as_ref().is_some_and(|r| r.as_recorded == Some(false));
-    Ok(if altered { Exit::Corrupt } else { Exit::Complete })
+    Ok(Exit::Complete)
 }
 
-fn compare(args: &AnalyseArgs, a: &Source, b: &Source, look: &Look) -> Done {
+fn describe(args: &DescribeArgs, source: &Source) -> Done {
+    let wanted = args.output.wants_pictures();
+    let (analysis, pictures) = facts::gather(source, wanted.then(|| args.look.look()).as_ref())?;
+    if !args.output.json {
+        show_text(&summary::text(&analysis));
+    }
+    let saved = if wanted { picture::save(&pictures, &source.pictures(), FileKind::Png)? } else { Vec::new() };
+    show_files(args.output.json.then_some(&analysis), &[("pictures", saved)]);
+    Ok(altered(&analysis))
+}
+
+fn compare(args: &DiffArgs, a: &Source, b: &Source) -> Done {
     let tolerance = apart::Tolerance { rtol: args.rtol, atol: args.atol };
-    let look = wants_pictures(args).then_some(look);
-    let (comparison, pictures) = diff::compare(a.result()?, b.result()?, tolerance, look)?;
-    if !args.json {
-        say::line(&number::printable(&comparison.text()));
+    let wanted = args.output.wants_pictures();
+    let look = wanted.then(|| args.look.look());
+    let (comparison, pictures) = diff::compare(a.result()?, b.result()?, tolerance, look.as_ref())?;
+    if !args.output.json {
+        show_text(&comparison.text());
     }
-    show_files(args, &comparison, &[("pictures", save_pictures(args, a, &pictures)?)]);
+    let saved = if wanted { picture::save(&pictures, &a.pictures(), FileKind::Png)? } else { Vec::new() };
+    show_files(args.output.json.then_some(&comparison), &[("pictures", saved)]);
     Ok(if comparison.equal { Exit::Complete } else { Exit::CheckFailed })
 }
 
-fn save_pictures(args: &AnalyseArgs, source: &Source, pictures: &[Picture]) -> Result<Vec<PathBuf>, Error> {
-    if wants_pictures(args) { picture::save(pictures, &source.pictures()) } else { Ok(Vec::new()) }
+fn all(paths: &[PathBuf]) -> Vec<&Path> {
+    paths.iter().map(PathBuf::as_path).collect()
+}
+
+fn each(paths: &[PathBuf], open: impl Fn(&Path) -> Result<Source, Error>) -> Result<Vec<Source>, Error> {
+    paths.iter().map(|path| open(path)).collect()
+}
+
+fn plotted(args: &PlotArgs, source: &Source) -> Done {
+    for path in plot::plot(source, &args.names, args.format, &args.look.look())? {
+        say::line(&path.display().to_string());
+    }
+    Ok(Exit::Complete)
+}
+
+fn performance(args: &PerfArgs, sources: &[Source]) -> Done {
+    let facts = perf::gather(sources, args.weak)?;
+    if args.json {
+        show_json(&facts)
+    } else {
+        show_text(&facts.text())
+    }
+    Ok(Exit::Complete)
+}
+
+fn convergence(args: &ConvArgs, sources: &[Source]) -> Done {
+    let facts = conv::gather(sources, &args.size, &args.error)?;
+    if args.json {
+        show_json(&facts)
+    } else {
+        show_text(&facts.text())
+    }
+    Ok(Exit::Complete)
+}
+
+fn report(args: &ReportArgs, source: &Source) -> Done {
+    let look = (!args.no_pictures).then(|| args.look.look());
+    let (analysis, pictures) = facts::gather(source, look.as_ref())?;
+    let path = source.report();
+    report::save(source, &analysis, &pictures, &path)?;
+    say::line(&path.display().to_string());
+    Ok(altered(&analysis))
+}
+
+fn exported(args: &ExportArgs, source: &Source) -> Done {
+    for path in export::export(source, &args.names, args.format)? {
+        say::line(&path.display().to_string());
+    }
+    Ok(Exit::Complete)
+}
+
+/// A result that is not what the run wrote is worth an exit code.
+fn altered(analysis: &facts::Analysis) -> Exit {
+    let altered = analysis.result.as_ref().is_some_and(|r| r.as_recorded == Some(false));
+    if altered { Exit::Corrupt } else { Exit::Complete }
+}
+
+fn show_text(text: &str) {
+    say::line(&number::printable(text));
+}
+
+fn show_json(facts: &impl Serialize) {
+    say::json(&serde_json::to_value(facts).expect("facts are plain data"));
 }
 
 /// Says which files were written: as lines, or within the one JSON object.
-fn show_files(args: &AnalyseArgs, facts: &impl Serialize, files: &[(&str, Vec<PathBuf>)]) {
+fn show_files(facts: Option<&impl Serialize>, files: &[(&str, Vec<PathBuf>)]) {
     let shown = |paths: &[PathBuf]| paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>();
-    if args.json {
+    if let Some(facts) = facts {
         let mut value = serde_json::to_value(facts).expect("facts are plain data");
         files.iter().for_each(|(what, paths)| value[*what] = json!(shown(paths)));
         say::json(&value);

@@ -242,7 +242,7 @@ fn again(analysis: &Analysis) -> Markup {
             pre {
                 @if let Some(commit) = &commit { "git checkout " (commit) " && cargo build --release\n" }
                 "convoke run " (run.inputs) "/job.toml -n " (ranks) " --dir again\n"
-                "convoke analyse again --diff " (analysis.path)
+                "convoke analyse diff again " (analysis.path)
             }
         }
     }

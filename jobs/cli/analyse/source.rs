@@ -32,25 +32,26 @@ pub struct Source {
 }
 
 impl Source {
-    /// Opens a run directory or a file.
+    /// Opens a run directory or a file, in which no array may claim more than `max_bytes`.
     ///
     /// # Errors
     /// No such path, a directory without a run, an unreadable file.
-    pub fn open(path: &Path) -> Result<Self, Error> {
+    pub fn open(path: &Path, max_bytes: Option<u64>) -> Result<Self, Error> {
+        let read = |file: &Path| Reader::open_foreign(file, max_bytes);
         if !path.exists() {
             return Err(DataError::NotFound { path: path.to_owned() }.into());
         }
         if !path.is_dir() {
-            return Ok(Self { path: path.to_owned(), run: None, file: Some(Reader::open(path)?) });
+            return Ok(Self { path: path.to_owned(), run: None, file: Some(read(path)?) });
         }
         let result = path.join("result.h5");
         // A result that was copied without its run is as good as the file itself.
         if result.exists() && !path.join("spec.lock.json").exists() {
-            return Ok(Self { path: path.to_owned(), run: None, file: Some(Reader::open(&result)?) });
+            return Ok(Self { path: path.to_owned(), run: None, file: Some(read(&result)?) });
         }
         let (dir, text, lock) = RunDir::open(path)?;
         let events = dir.events();
-        let file = if result.exists() { Some(Reader::open(&result)?) } else { None };
+        let file = if result.exists() { Some(read(&result)?) } else { None };
         Ok(Self { path: path.to_owned(), run: Some(Run { dir, text, lock, events }), file })
     }
 

@@ -28,7 +28,7 @@ pub fn text(analysis: &Analysis) -> String {
 }
 
 /// A table without lines, two spaces in.
-fn table(header: &[&str], right: &[usize]) -> Table {
+pub fn table(header: &[&str], right: &[usize]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     if !header.is_empty() {
@@ -46,9 +46,14 @@ fn table(header: &[&str], right: &[usize]) -> Table {
     table
 }
 
-fn titled(title: &str, table: &Table) -> String {
+/// The lines of a table.
+pub fn rows(table: &Table) -> String {
     let lines: Vec<String> = table.lines().map(|l| format!(" {}", l.trim_end())).filter(|l| l.trim() != "").collect();
-    format!("{title}\n{}", lines.join("\n"))
+    lines.join("\n")
+}
+
+fn titled(title: &str, table: &Table) -> String {
+    format!("{title}\n{}", rows(table))
 }
 
 fn heading(analysis: &Analysis) -> String {
@@ -133,6 +138,9 @@ fn arrays(result: &Contents) -> String {
     let mut lines = vec![titled(&format!("Result {} ({})", result.file, quantity(result.bytes as f64, "bytes")), &t)];
     for array in result.arrays.iter().filter(|a| a.axes.iter().any(is_known)) {
         lines.push(format!("  {}: {}", array.name, extents(array)));
+    }
+    if result.not_drawn > 0 {
+        lines.push(format!("  {} more arrays are not drawn: name them with `convoke analyse plot`", result.not_drawn));
     }
     if result.as_recorded == Some(false) {
         lines.push(

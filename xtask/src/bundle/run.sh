@@ -70,7 +70,7 @@ for job in "$here"/jobs/*.cuda.toml; do
     # Words, not one argument.
     tolerance=$(cat "$here/jobs/$name.tolerance")
     # shellcheck disable=SC2086
-    [ $ran -eq 0 ] && step "compare-$name" start "$here/bin/convoke" analyse "$out/$name.cuda" --diff "$out/$name.cpu" $tolerance
+    [ $ran -eq 0 ] && step "compare-$name" start "$here/bin/convoke" analyse diff "$out/$name.cuda" "$out/$name.cpu" $tolerance
 done
 
 for bench in "$here"/bench/*; do

@@ -8,6 +8,7 @@ mod raster;
 pub mod scene;
 mod slices;
 mod svg;
+pub mod terminal;
 mod timeline;
 
 use std::collections::HashSet;
@@ -166,11 +167,20 @@ pub fn file_name(name: &str) -> String {
     if name.is_empty() { "array".to_owned() } else { name }
 }
 
+/// A format of pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    /// Pixels.
+    Png,
+    /// Lines and text as such; planes are pixels within.
+    Svg,
+}
+
 /// Writes pictures into `folder`, which is made if it is missing; returns their paths.
 ///
 /// # Errors
 /// The folder cannot be written, or holds other files of these names.
-pub fn save(pictures: &[Picture], folder: &Path) -> Result<Vec<PathBuf>, Error> {
+pub fn save(pictures: &[Picture], folder: &Path, kind: FileKind) -> Result<Vec<PathBuf>, Error> {
     if pictures.is_empty() {
         return Ok(Vec::new());
     }
@@ -180,8 +190,14 @@ pub fn save(pictures: &[Picture], folder: &Path) -> Result<Vec<PathBuf>, Error> 
     for picture in pictures {
         let numbered = (1..).map(|k| if k == 1 { picture.name.clone() } else { format!("{}-{k}", picture.name) });
         let name = numbered.into_iter().find(|n| used.insert(n.clone())).expect("numbers do not end");
-        let path = folder.join(format!("{name}.png"));
-        raster::save(&picture.scene, &path)?;
+        let path = match kind {
+            FileKind::Png => folder.join(format!("{name}.png")),
+            FileKind::Svg => folder.join(format!("{name}.svg")),
+        };
+        match kind {
+            FileKind::Png => raster::save(&picture.scene, &path)?,
+            FileKind::Svg => svg::save(&picture.scene, &picture.name, &path)?,
+        }
         paths.push(path);
     }
     Ok(paths)
