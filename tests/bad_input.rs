@@ -99,7 +99,7 @@ const JOBS: &[(&str, &str, &str)] = &[
     (
         "ranks = 1",
         "rank = 1",
-        "job.toml:5:1: unknown field `rank`, expected one of `ranks`, `threads`, `device`, `memory_per_rank`, `walltime`\n  help: did you mean `ranks`?",
+        "job.toml:5:1: unknown field `rank`, expected one of `ranks`, `threads`, `device`, `memory_per_rank`, `walltime`, `total_walltime`, `max_attempts`, `max_attempts_without_progress`, `stall_timeout`\n  help: did you mean `ranks`?",
     ),
     ("ranks = 1", "threads = 100000", "job.toml:5:11: run.threads = 100000: expected 1 to 4096"),
     (
@@ -122,6 +122,17 @@ const JOBS: &[(&str, &str, &str)] = &[
         "ranks = 1",
         "memory_per_rank = \"much\"",
         "job.toml:5:19: 'much' is not a size; expected for example \"512MiB\", \"8GiB\"",
+    ),
+    ("ranks = 1", "max_attempts = 0", "job.toml:5:16: run.max_attempts = 0: expected 1 to 1000"),
+    (
+        "[checkpoint]",
+        "[slurm]\npartition = \"gpu; rm -rf /\"\n[checkpoint]",
+        "job.toml:7:13: \"gpu; rm -rf /\" is no name that a batch system takes; expected 1 to 64 letters, digits or _.@:+-[],",
+    ),
+    (
+        "[checkpoint]",
+        "[slurm]\nranks_per_node = 3\n[checkpoint]",
+        "job.toml:7:18: slurm.ranks_per_node = 3: expected 1 to 1 (run.ranks)",
     ),
     ("keep = 2", "keep = 0", "job.toml:7:8: checkpoint.keep = 0: expected 1 to 100"),
     ("keep = 2", "every_steps = 0", "job.toml:7:15: checkpoint.every_steps = 0: expected at least 1"),

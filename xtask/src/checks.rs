@@ -10,6 +10,7 @@ use crate::machine::{Here, Machine};
 use crate::needs::Need;
 use crate::python::{self, Group};
 use crate::say;
+use crate::slurm_lab;
 use crate::steps::{self, Step};
 
 /// Programs in Python that check our files, and a CUDA compiler that needs no GPU.
@@ -45,6 +46,7 @@ pub fn test(sh: &Shell, args: &Args) -> Result<()> {
     install::prepare(sh, &Here, &Need::of_tests(), &[Need::Python])?;
     toolchain(sh)?;
     peers(sh);
+    slurm_lab::offer(sh);
     let has_no_mpi_test = root.join("tests/no_mpi.rs").is_file();
     steps::run(sh, &plan(args.fast, has_no_mpi_test), &root.join("target/xtask"), args.verbose)
 }

@@ -21,6 +21,7 @@ mod needs;
 mod python;
 mod quickstart;
 mod say;
+mod slurm_lab;
 mod steps;
 mod system;
 
@@ -52,6 +53,8 @@ enum Command {
     GpuBundle(bundle::Args),
     /// Inject faults into runs of the program and count what came of them.
     Faults(faults::Args),
+    /// A Slurm cluster of several hosts on this machine: up, down, exec, kill, start, cut, join.
+    SlurmLab(slurm_lab::Args),
     /// Measure workloads beside other programs (Python peers).
     Bench(bench::Args),
 }
@@ -74,6 +77,7 @@ fn dispatch(command: &Command) -> Result<()> {
         Command::Licences(_) => licences::licences(&sh),
         Command::GpuBundle(args) => bundle::gpu_bundle(&sh, args),
         Command::Faults(args) => faults::faults(&sh, args),
+        Command::SlurmLab(args) => slurm_lab::slurm_lab(&sh, args),
         Command::Bench(args) => bench::bench(&sh, args),
     }
 }
