@@ -170,6 +170,8 @@ fn submit(scene: &Scene<'_>) {
     );
     let (code, out, _) = scene.lab.convoke(&["submit", &dir]);
     assert!(code == 0 && out.contains("is complete: nothing to submit"), "{out}");
+    let (_, out, _) = scene.lab.convoke(&["doctor"]);
+    assert!(out.contains("a requeued job waits 5 s") && out.contains("pmix"), "{out}");
 }
 
 /// What cannot run is refused before anything is in the queue or on the disk.

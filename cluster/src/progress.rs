@@ -18,6 +18,9 @@ pub enum Verbosity {
 /// In a log, one line per this much time.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Environment of the ranks: the width of the terminal that their launcher hides from them.
+const TERMINAL: &str = "CONVOKE_TERMINAL";
+
 /// Reports steps, rate and time to the end on standard error.
 pub struct Reporter {
     started: Instant,
@@ -43,7 +46,7 @@ impl Reporter {
     /// For a job whose work is counted in `unit`; `speaks` on rank 0 only.
     pub fn new(speaks: bool, verbosity: Verbosity, unit: &'static str) -> Self {
         // Ranks write into their launcher's pipe: it says whether that ends in a terminal.
-        let terminal = std::io::stderr().is_terminal() || std::env::var_os("CONVOKE_TERMINAL").is_some();
+        let terminal = std::io::stderr().is_terminal() || std::env::var_os(TERMINAL).is_some();
         let mode = match (speaks, verbosity) {
             (false, _) | (_, Verbosity::Quiet) => Mode::Silent,
             (true, Verbosity::Normal) if terminal => Mode::Bar(bar()),
@@ -104,6 +107,12 @@ fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
+/// What a launcher passes on to its ranks, so that they know of the terminal at the end of its pipe.
+pub(crate) fn terminal_of_ranks() -> Option<(&'static str, String)> {
+    let width = || std::env::var("COLUMNS").unwrap_or_else(|_| "100".to_owned());
+    std::io::stderr().is_terminal().then(|| (TERMINAL, width()))
+}
+
 fn bar() -> ProgressBar {
     let target = if std::io::stderr().is_terminal() {
         ProgressDrawTarget::stderr_with_hz(8)
@@ -126,7 +135,7 @@ impl Piped {
 
 impl indicatif::TermLike for Piped {
     fn width(&self) -> u16 {
-        std::env::var("CONVOKE_TERMINAL").ok().and_then(|w| w.parse().ok()).unwrap_or(100)
+        std::env::var(TERMINAL).ok().and_then(|w| w.parse().ok()).unwrap_or(100)
     }
     fn move_cursor_up(&self, n: usize) -> std::io::Result<()> {
         if n == 0 { Ok(()) } else { self.write(&format!("\x1b[{n}A")) }

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use clap::Args;
+use convoke_cluster::batch::Scheduler;
 use convoke_cluster::launch::Mpirun;
 use convoke_cluster::{Exit, comm, machine};
 use serde::Serialize;
@@ -69,8 +70,8 @@ fn examine() -> Vec<Finding> {
             "`-n` above 1 cannot start ranks; `cargo xtask quickstart` installs one",
         ),
         finding("gpu", gpu, &gpu_absent),
-        finding("slurm", answer("sinfo", &["--version"]), "no batch system here: jobs run on this machine"),
     ];
+    findings.extend(slurm());
     findings.push(host_name());
     findings.push(folder());
     findings
@@ -88,14 +89,55 @@ fn host_name() -> Finding {
     Finding { what: "host", found: Some(name), meaning }
 }
 
+/// What a run directory asks of the file system: renaming, hard links (ownership is claimed by one), syncing, a clock.
 fn folder() -> Finding {
     let here = std::path::Path::new(".");
     let found = format!("{} free here", machine::human_bytes(machine::free_disk(here)));
     let probe = here.join(format!(".convoke-probe-{}", std::process::id()));
-    let works = convoke_data::store::write_atomic(&probe, b"probe");
-    let _ = std::fs::remove_file(&probe);
-    let meaning = works.err().map_or(String::new(), |e| format!("cannot write here: {e}"));
-    Finding { what: "disk", found: Some(found), meaning }
+    let linked = probe.with_extension("linked");
+    let works = convoke_data::store::write_atomic(&probe, b"probe").map_err(|e| format!("cannot write here: {e}"));
+    let works = works.and_then(|()| {
+        let link = std::fs::hard_link(&probe, &linked);
+        link.map_err(|e| format!("no hard links here, which claim run directories: {e}; choose another file system"))
+    });
+    let changed = std::fs::metadata(&probe).and_then(|m| m.modified()).ok();
+    let _ = (std::fs::remove_file(&probe), std::fs::remove_file(&linked));
+    let away = changed.map(|t| t.elapsed().unwrap_or_else(|ahead| ahead.duration()).as_secs());
+    let skewed = away.filter(|s| *s > 5).map(|s| format!("the file server's clock is {s} s off: heartbeats mislead"));
+    Finding { what: "disk", found: Some(found), meaning: works.err().or(skewed).unwrap_or_default() }
+}
+
+/// The batch system: what of its settings a run meets.
+fn slurm() -> Vec<Finding> {
+    let version = answer("sinfo", &["--version"]);
+    let absent = "no batch system here: jobs run on this machine";
+    if version.is_none() {
+        return vec![finding("slurm", None, absent)];
+    }
+    let setting = |key: &str| Scheduler.setting(key);
+    let mut meaning = Vec::new();
+    if setting("JobRequeue").is_some_and(|v| v == "0") {
+        meaning.push("jobs are not requeued here: after a time limit a new job goes on instead".to_owned());
+    }
+    let wait = setting("AuthInfo").and_then(|v| v.split("cred_expire=").nth(1)?.split(',').next()?.parse::<u64>().ok());
+    meaning.push(format!("a requeued job waits {} s before it begins again (cred_expire)", wait.unwrap_or(120)));
+    if let Some(most) = setting("MaxArraySize") {
+        meaning.push(format!("arrays hold {most} jobs less one"));
+    }
+    let mut findings = vec![Finding { what: "slurm", found: version, meaning: meaning.join("; ") }];
+    let kinds = Scheduler.pmi();
+    let pmix = kinds.iter().any(|k| k.starts_with("pmix"));
+    let found = (!kinds.is_empty()).then(|| kinds.join(", "));
+    let none = "srun starts no ranks that know each other: use a site profile with launch = \"mpirun\"";
+    findings.push(Finding { what: "pmi", found, meaning: if pmix { String::new() } else { none.to_owned() } });
+    let set: Vec<String> = std::env::vars_os()
+        .filter_map(|(name, _)| name.into_string().ok().filter(|n| n.starts_with("SBATCH_")))
+        .collect();
+    if !set.is_empty() {
+        let meaning = "they would beat what a script asks for; `convoke submit` leaves them out".to_owned();
+        findings.push(Finding { what: "sbatch", found: Some(set.join(", ")), meaning });
+    }
+    findings
 }
 
 fn answer(program: &str, args: &[&str]) -> Option<String> {

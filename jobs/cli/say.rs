@@ -10,8 +10,11 @@ pub fn line(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-/// An empty terminal.
+/// An empty terminal, if standard output is one.
 pub fn clear() {
+    if !std::io::stdout().is_terminal() {
+        return;
+    }
     let _ = write!(std::io::stdout(), "\x1b[2J\x1b[H");
 }
 

@@ -1,7 +1,6 @@
 //! `convoke status`: where runs stand, from their own files and one question to the batch system for all of them.
 
 use std::collections::HashMap;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -68,7 +67,7 @@ pub(super) fn status(args: &StatusArgs) -> Done {
         }
         let live = rows.iter().any(|r| matches!(r.state.as_str(), "running" | "queued" | "unknown"));
         let again = args.watch && live;
-        if args.watch && std::io::stdout().is_terminal() {
+        if args.watch {
             say::clear();
         }
         say::line(&table(&rows));

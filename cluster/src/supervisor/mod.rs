@@ -8,7 +8,6 @@ mod story;
 mod verdict;
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
@@ -17,6 +16,7 @@ use crate::checkpoint;
 use crate::error::{Error, Exit, Result};
 use crate::job::Run;
 use crate::launch::Launcher;
+use crate::progress::terminal_of_ranks;
 use crate::run_dir::{Owner, RunDir};
 
 use attempt::{Ended, attend};
@@ -29,8 +29,6 @@ pub use verdict::{Evidence, Rules, Verdict, verdict};
 pub const SUCCEEDS: &str = "CONVOKE_SUCCEEDS";
 /// Environment of the ranks: when the batch system ends them, in seconds since 1970.
 pub const DEADLINE: &str = "CONVOKE_DEADLINE";
-/// Environment of the ranks: the width of the terminal that their launcher hides from them.
-const TERMINAL: &str = "CONVOKE_TERMINAL";
 
 /// A pause before the next attempt, so that a failure that comes at once does not burn attempts within a second.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -124,9 +122,7 @@ impl Supervisor {
         let mut command = self.launcher.command(self.ranks, scratch.path());
         command.args(words);
         command.env(SUCCEEDS, gone.to_string());
-        if std::io::stderr().is_terminal() {
-            command.env(TERMINAL, std::env::var("COLUMNS").unwrap_or_else(|_| "100".to_owned()));
-        }
+        command.envs(terminal_of_ranks());
         if let Some(deadline) = deadline {
             let seconds = deadline.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
             command.env(DEADLINE, seconds.to_string());
@@ -143,8 +139,8 @@ impl Supervisor {
         let failed = self.dir.events().into_iter().rev().take_while(|e| e["event"] != "started");
         let failed = failed.into_iter().find(|e| e["event"] == "failed" && newest > before);
         let code = ended.code.or(failed.as_ref().and_then(|e| u8::try_from(e["code"].as_u64()?).ok()));
-        // Ranks that refuse their input before they own the directory leave their exit code only.
-        let refused = newest == before && code.is_some_and(|c| (2..=9).contains(&c));
+        // Codes that name a cause are given before the loop begins, which leaves no event: only 1 and 75 are worth another try.
+        let named = code.is_some_and(|c| (2..=9).contains(&c));
         let story = Story::of(&self.dir);
         Evidence {
             complete: self.dir.is_complete(),
@@ -154,7 +150,7 @@ impl Supervisor {
             overtaken: self.owner_is_another(newest, before),
             asked: self.dir.is_asked_to_stop() || (ended.stop_was_sent && self.batch.is_none()),
             warned: ended.stop_was_sent && self.batch.is_some(),
-            lasting: refused || failed.is_some_and(|e| e["lasting"] == true),
+            lasting: named || failed.is_some_and(|e| e["lasting"] == true),
             stalled: ended.stalled.is_some(),
             out_of_memory: ended.out_of_memory,
             attempts: story.attempts,
