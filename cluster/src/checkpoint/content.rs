@@ -82,7 +82,7 @@ enum Kept {
     U64(Vec<u64>),
 }
 
-/// A copy of a [`Content`]: the second buffer. Its memory is used again for the next checkpoint.
+/// A copy of the state, as a shard holds it: the second buffer. Its memory is used again for the next checkpoint.
 #[derive(Debug, Default)]
 pub struct Snapshot {
     arrays: Vec<(String, Vec<usize>, Region, Kept)>,
