@@ -119,7 +119,7 @@ impl Scene<'_> {
     }
 
     fn until_checkpoint(&self) {
-        self.until("a checkpoint", 60, || !checkpoint::list(&self.run().join("ckpt")).is_empty());
+        self.until("a checkpoint", 240, || !checkpoint::list(&self.run().join("ckpt")).is_empty());
     }
 
     /// Waits for the result and compares it.
@@ -163,7 +163,7 @@ fn submit(scene: &Scene<'_>) {
     let (_, status, _) = scene.lab.convoke(&["status", &dir, "--json"]);
     let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
     assert!(["queued", "running"].contains(&status[0]["state"].as_str().unwrap_or_default()), "{status}");
-    scene.until_finished(120);
+    scene.until_finished(400);
     let script = std::fs::read_to_string(scene.run().join("job.sbatch")).expect("a script");
     assert!(
         !script.contains(&dir) && script.trim_end().lines().last().is_some_and(|l| l.starts_with("exec ./convoke "))
@@ -221,7 +221,7 @@ fn cancel(scene: &Scene<'_>) {
     assert_eq!(scene.events("requeued").len() + scene.events("finished").len(), 0, "{}", scene.tell());
     let (code, _, err) = scene.lab.convoke(&["submit", &dir]);
     assert_eq!(code, 0, "{err}");
-    scene.until_finished(120);
+    scene.until_finished(400);
     assert_eq!(scene.events("started").len(), 2);
 }
 
@@ -231,7 +231,7 @@ fn wall_limit(scene: &Scene<'_>) {
     // Slow enough for several attempts.
     let slow = std::fs::read_to_string(&spec).expect("it").replace("\"small\"", "\"limit\"");
     scene.submit(&job(&scene.dir, "job.toml", &slow));
-    scene.until_finished(240);
+    scene.until_finished(400);
     let (attempts, requeued) = (scene.events("started").len(), scene.events("requeued").len());
     assert!(attempts >= 2 && requeued + 1 == attempts, "{attempts} attempts, {requeued} requeued");
 }
@@ -242,7 +242,7 @@ fn power_cut(scene: &Scene<'_>) {
     scene.until_checkpoint();
     let victim = format!("n{}", scene.hosts.start() + 1);
     scene.lab.tell(&["kill", &victim]);
-    scene.until_finished(180);
+    scene.until_finished(400);
     assert!(scene.events("started").len() >= 2, "{}", scene.tell());
     scene.lab.tell(&["start", &victim]);
 }
@@ -253,9 +253,9 @@ fn cable_cut(scene: &Scene<'_>) {
     scene.until_checkpoint();
     let host = scene.host();
     scene.lab.tell(&["cut", &host]);
-    scene.until("a second attempt", 120, || scene.events("started").len() >= 2);
+    scene.until("a second attempt", 300, || scene.events("started").len() >= 2);
     scene.lab.tell(&["join", &host]);
-    scene.until_finished(180);
+    scene.until_finished(400);
     assert_ne!(scene.host(), host);
     assert_eq!(scene.events("finished").len(), 1, "{}", scene.tell());
 }
@@ -268,7 +268,7 @@ fn stale_socket(scene: &Scene<'_>) {
     scene.lab.tell(&["kill", &victim]);
     let mut start = scene.lab.script();
     assert!(start.args(["start", &victim]).env("KEEP_SOCKETS", "1").status().expect("it starts").success());
-    scene.until_finished(240);
+    scene.until_finished(400);
 }
 
 /// The controller dies while it is asked, and comes back.
@@ -286,7 +286,7 @@ fn controller(scene: &Scene<'_>) {
     assert!(code == 4 && err.contains("nothing was lost: try again later"), "{code} {err}");
     assert!(!scene.dir.join("second").exists());
     told(&scene.lab.login(&["setsid", "slurmctld", "-f", &lab.join("slurm.conf").display().to_string()]));
-    scene.until_finished(180);
+    scene.until_finished(400);
 }
 
 type Scenario = (&'static str, usize, fn(&Scene<'_>));
