@@ -89,6 +89,20 @@ fn attempts_in_vain_end_with_a_reason() {
 }
 
 #[test]
+fn a_restart_begins_at_step_0_on_any_number_of_ranks() {
+    let scratch = scratch();
+    let expected = reference(scratch.path());
+    let spec = spec(scratch.path(), "");
+    for ranks in rank_counts() {
+        let dir = below(scratch.path(), ranks);
+        assert_eq!(told(&run(&["run", &spec, "--dir", &dir, "--stop-after", "12", "-q"])).0, 75);
+        assert_eq!(told(&run(&["resume", &dir, "--restart", "-n", ranks, "-q"])).0, 0);
+        assert_eq!(events(dir.as_ref(), "started")[1]["step"], 0, "{ranks} ranks");
+        assert_same_bits(&expected, &volume(dir.as_ref()), ranks);
+    }
+}
+
+#[test]
 fn what_another_attempt_would_meet_again_is_not_tried_again() {
     let scratch = scratch();
     let spec =

@@ -71,11 +71,14 @@ impl Supervisor {
     /// Where ranks cannot be started at all.
     pub fn supervise(&self) -> Result<u8> {
         sweep();
-        for number in 0.. {
+        let (is_new, first) = (!self.is_made(), self.dir.newest_epoch());
+        loop {
             let before = self.dir.newest_epoch();
+            // The first command also begins a run or begins it anew: it is due until an attempt came so far.
+            let goes_on = before > first || (is_new && self.is_made());
             let gone = self.gone()?;
             let deadline = self.batch.as_ref().and_then(BatchJob::deadline);
-            let ended = self.attempt(number, gone, deadline)?;
+            let ended = self.attempt(&self.command[usize::from(goes_on)], gone, deadline)?;
             let seen = self.evidence(&ended, before);
             let verdict = verdict(&seen, self.rules);
             self.record(&ended, &seen, &verdict, before);
@@ -96,7 +99,6 @@ impl Supervisor {
                 }
             }
         }
-        unreachable!("attempts are counted without end")
     }
 
     /// The newest attempt that is known to have ended although its own host cannot be asked: an earlier life of this
@@ -111,8 +113,12 @@ impl Supervisor {
         Ok(if ended { owner.epoch } else { 0 })
     }
 
-    fn attempt(&self, number: u32, gone: u32, deadline: Option<SystemTime>) -> Result<Ended> {
-        let words = &self.command[usize::from(number > 0 || self.dir.path.join("spec.lock.json").exists())];
+    /// Whether the run directory is there.
+    fn is_made(&self) -> bool {
+        self.dir.path.join("spec.lock.json").exists()
+    }
+
+    fn attempt(&self, words: &[OsString], gone: u32, deadline: Option<SystemTime>) -> Result<Ended> {
         let fail = |problem: std::io::Error| Error::Program {
             program: words[0].to_string_lossy().into_owned(),
             problem: problem.to_string(),
@@ -218,7 +224,7 @@ impl Supervisor {
     }
 
     fn event(&self, kind: &str, detail: serde_json::Value) {
-        if self.dir.path.join("spec.lock.json").exists() {
+        if self.is_made() {
             self.dir.event(kind, detail);
         }
     }
