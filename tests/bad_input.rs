@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use common::{below, job, run, scratch, told};
+use common::{below, convoke, fake_slurm, job, run, scratch, told};
 
 const GOOD: &str = r#"schema = 1
 name = "good"
@@ -38,13 +38,19 @@ fn snapshot(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     found
 }
 
-/// Runs a job that must be refused; returns what was said, with the directory's name taken out.
+/// Runs a job that must be refused; returns what was said, with the directory's name taken out. Submitting it must not
+/// come as far as the batch system.
 fn refused(dir: &Path, spec: &str) -> String {
+    let slurm = scratch();
+    fake_slurm(slurm.path());
+    let path = format!("{}:/usr/bin:/bin", slurm.path().join("bin").display());
     let before = snapshot(dir);
-    for command in ["check", "run"] {
+    for command in ["check", "submit", "run"] {
         let out = below(dir, "run-directory");
-        let args: &[&str] = if command == "run" { &["run", spec, "--dir", &out] } else { &["check", spec] };
-        let (code, stdout, stderr) = told(&run(args));
+        let args: &[&str] = if command == "check" { &["check", spec] } else { &[command, spec, "--dir", &out] };
+        let output = convoke().env("PATH", &path).env("FAKE", slurm.path()).args(args).output();
+        let (code, stdout, stderr) = told(&output.expect("the program starts"));
+        assert!(!slurm.path().join("calls").exists(), "{spec} reached sbatch");
         assert_eq!(code, 2, "{command} {spec}: {stderr}");
         assert_eq!(stdout, "", "{command} {spec}");
         assert_eq!(snapshot(dir), before, "{command} {spec} wrote something");

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use common::{assert_same_bits, below, job, run, scratch, small, told, volume};
 use convoke_cluster::checkpoint;
 
-const HOSTS: usize = 17;
+const HOSTS: usize = 19;
 
 /// The cluster; ended with the test.
 struct Lab {
@@ -236,6 +236,32 @@ fn wall_limit(scene: &Scene<'_>) {
     assert!(attempts >= 2 && requeued + 1 == attempts, "{attempts} attempts, {requeued} requeued");
 }
 
+/// Steps that take longer than what is left of the time limit: nothing can be written in time, the run goes on all the same.
+fn too_slow_for_the_limit(scene: &Scene<'_>) {
+    // A profile of the site that lets every attempt stand still in its 40th step, of 60.
+    let site = scene.dir.join("slow.toml");
+    let lines = "bind = false\npass_environment = false\n[environment]\nOMPI_MCA_mpi_yield_when_idle = \"1\"\n\
+                 CONVOKE_FAULT = \"delay@step:nth=40:for=1h\"\n";
+    std::fs::write(&site, lines).expect("written");
+    let spec = scene.job("walltime = \"1min\"", "");
+    let short =
+        std::fs::read_to_string(&spec).expect("it").replace(&format!("iterations = {STEPS}"), "iterations = 60");
+    let spec = job(&scene.dir, "job.toml", &short.replace("every_steps = 100", "every_steps = 10"));
+    let whole = below(&scene.dir, "whole");
+    assert_eq!(told(&run(&["run", &spec, "--dir", &whole, "-n", "1", "-q"])).0, 0);
+    let reference = volume(whole.as_ref());
+    let scene = &Scene { reference: &reference, dir: scene.dir.clone(), hosts: scene.hosts.clone(), lab: scene.lab };
+    let words = ["submit", &spec, "--dir", &below(&scene.dir, "run"), "--site", &site.display().to_string()];
+    let (code, _, err) = scene.lab.convoke(&words);
+    assert_eq!(code, 0, "{err}");
+    scene.until_finished(400);
+    // The supervisor has the last word, a moment after the ranks.
+    scene.until("two attempts' ends", 30, || scene.events("attempt-ended").len() == 2);
+    let ended = scene.events("attempt-ended");
+    let late = |e: &serde_json::Value| e["how"].as_str().is_some_and(|h| h.contains("the time limit came before"));
+    assert!(late(&ended[0]) && scene.events("requeued").len() == 1, "{ended:?}");
+}
+
 /// A host loses its power.
 fn power_cut(scene: &Scene<'_>) {
     scene.submit(&scene.job("", ""));
@@ -269,6 +295,11 @@ fn stale_socket(scene: &Scene<'_>) {
     let mut start = scene.lab.script();
     assert!(start.args(["start", &victim]).env("KEEP_SOCKETS", "1").status().expect("it starts").success());
     scene.until_finished(400);
+    // The job that follows leaves out the spoilt host, and those that the job file leaves out.
+    let hosts: Vec<String> = scene.hosts.clone().map(|n| format!("n{n}")).collect();
+    assert!(hosts.contains(&scene.host()), "{} is none of {hosts:?}", scene.host());
+    let excluded = scene.events("submitted").last().expect("an event")["excluded"].to_string();
+    assert!(excluded.contains(&format!("\"{victim}\"")) && excluded.contains("\"n1\""), "{excluded}");
 }
 
 /// The controller dies while it is asked, and comes back.
@@ -292,11 +323,12 @@ fn controller(scene: &Scene<'_>) {
 type Scenario = (&'static str, usize, fn(&Scene<'_>));
 
 /// Name, hosts that it needs, what happens.
-const SCENARIOS: [Scenario; 7] = [
+const SCENARIOS: [Scenario; 8] = [
     ("submit", 2, submit),
     ("refusals", 2, refusals),
     ("cancel", 2, cancel),
     ("wall_limit", 2, wall_limit),
+    ("too_slow_for_the_limit", 2, too_slow_for_the_limit),
     ("power_cut", 3, power_cut),
     ("cable_cut", 3, cable_cut),
     ("stale_socket", 3, stale_socket),

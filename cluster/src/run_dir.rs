@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -55,8 +55,15 @@ pub struct Submission {
     pub since: String,
     /// Jobs before it, oldest first.
     pub earlier: Vec<u64>,
-    /// Nodes that are not to be used again.
+    /// Nodes that are not to be used: those of the job file, and those that failed.
     pub excluded: Vec<String>,
+}
+
+impl Submission {
+    /// The option of `sbatch` for them. It replaces the script's own, so it names them all.
+    pub fn exclude(&self) -> Option<String> {
+        (!self.excluded.is_empty()).then(|| format!("--exclude={}", self.excluded.join(",")))
+    }
 }
 
 /// What the run was started with, kept beside the exact text.
@@ -170,6 +177,44 @@ impl RunDir {
         let lock: Lock = serde_json::from_str(&lock).map_err(|e| none(&format!("spec.lock.json is damaged: {e}")))?;
         let text = JobText::read(&path.join("spec.toml"))?;
         Ok((dir, text, lock))
+    }
+
+    /// Refuses a directory that somebody else could change: what lies in it is run.
+    ///
+    /// # Errors
+    /// [`Error::Occupied`] for a directory of another user, or one that group or others may write.
+    pub fn refuse_if_others_write(&self) -> Result<()> {
+        let meta = fs::metadata(&self.path).map_err(|e| io(&self.path, e))?;
+        let refused = |found: String, help: String| Err(Error::Occupied { dir: self.path.clone(), found, help });
+        if meta.uid() != rustix::process::geteuid().as_raw() {
+            return refused(
+                format!("belongs to the user with number {}", meta.uid()),
+                "go on with a run as the user who began it, or begin a new one from its spec.toml".to_owned(),
+            );
+        }
+        if meta.mode() & 0o022 != 0 {
+            return refused(
+                format!("can be written by others (mode {:o})", meta.mode() & 0o777),
+                format!("`chmod go-w {}`, if nobody did", self.path.display()),
+            );
+        }
+        Ok(())
+    }
+
+    /// When a file of the run last changed: a sign of life from ranks that complete no step because they write.
+    pub fn last_change(&self) -> Option<SystemTime> {
+        fn newest(dir: &Path, depth: u32) -> Option<SystemTime> {
+            let entries =
+                fs::read_dir(dir).into_iter().flatten().flatten().filter_map(|e| Some((e.metadata().ok()?, e.path())));
+            entries
+                .filter_map(
+                    |(meta, path)| {
+                        if meta.is_dir() && depth > 0 { newest(&path, depth - 1) } else { meta.modified().ok() }
+                    },
+                )
+                .max()
+        }
+        newest(&self.path, 2)
     }
 
     /// Claims the directory for this process.
@@ -340,8 +385,8 @@ impl RunDir {
     /// The result as the newest `finished` event recorded it, if the file is still that.
     pub fn is_complete(&self) -> bool {
         let recorded = self.events().iter().rev().find(|e| e["event"] == "finished").map(|e| e["result"].clone());
-        let digest = convoke_data::store::digest_file(self.result());
-        digest.is_ok_and(|d| recorded.is_some_and(|r| r == d.xxh3_128.as_str()))
+        recorded
+            .is_some_and(|r| convoke_data::store::digest_file(self.result()).is_ok_and(|d| r == d.xxh3_128.as_str()))
     }
 
     /// Where checkpoints lie.

@@ -73,7 +73,7 @@ fn wait(run: &RunDir, run_id: &str, batch: bool, patience: Duration) -> Result<b
         if !works && (!batch || Scheduler.find(run_id)?.is_none()) {
             return Ok(true);
         }
-        std::thread::sleep(if batch { Duration::from_millis(500) } else { Duration::from_millis(50) });
+        std::thread::sleep(if batch { Duration::from_secs(2) } else { Duration::from_millis(50) });
     }
     Ok(false)
 }

@@ -48,8 +48,12 @@ pub(super) fn logs(args: &LogsArgs) -> Done {
         return Ok(Exit::Complete);
     }
     let mut places: Vec<(PathBuf, u64)> = Vec::new();
-    loop {
-        let live = args.follow && Scheduler.find(&lock.run_id)?.is_some();
+    let mut live = false;
+    for second in 0.. {
+        // The controller has others to serve: it is asked now and then only.
+        if args.follow && second % 10 == 0 {
+            live = Scheduler.find(&lock.run_id)?.is_some();
+        }
         for path in self::files(&run.path.join("logs")) {
             let known = places.iter().position(|(p, _)| *p == path);
             let index = known.unwrap_or_else(|| {
@@ -60,10 +64,11 @@ pub(super) fn logs(args: &LogsArgs) -> Done {
             *from = show(path, *from, args);
         }
         if !live {
-            return Ok(Exit::Complete);
+            break;
         }
         std::thread::sleep(Duration::from_secs(1));
     }
+    Ok(Exit::Complete)
 }
 
 /// Log files, in the order of their jobs.

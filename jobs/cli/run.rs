@@ -78,7 +78,8 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
 
 pub(super) fn resume(args: &ResumeArgs) -> ExitCode {
     start(&args.common, || {
-        let (_, text, _) = RunDir::open(&args.dir)?;
+        let (run, text, _) = RunDir::open(&args.dir)?;
+        run.refuse_if_others_write()?;
         Ok((text, Source::Resume { dir: args.dir.clone(), restart: args.restart }))
     })
 }

@@ -32,6 +32,8 @@ pub struct StatusArgs {
     json: bool,
 }
 
+/// State of a run whose job is gone and whose result is not there.
+const LEFT: &str = "interrupted";
 /// How often `--watch` asks: the controller has others to serve.
 const EVERY: Duration = Duration::from_secs(10);
 
@@ -60,7 +62,8 @@ pub(super) fn status(args: &StatusArgs) -> Done {
         let opened: Vec<(RunDir, String)> = opened.collect::<Result<_, Error>>()?;
         let asked = opened.iter().any(|(dir, _)| dir.submission().is_some());
         let queue = if asked { Scheduler.queue() } else { Ok(Vec::new()) };
-        let rows: Vec<Row> = opened.iter().map(|(dir, id)| row(dir, id, &queue)).collect();
+        let mut rows: Vec<Row> = opened.iter().map(|(dir, id)| row(dir, id, &queue)).collect();
+        tell_how_jobs_ended(&mut rows);
         if args.json {
             say::json(&serde_json::to_value(&rows).expect("rows are plain data"));
             return Ok(Exit::Complete);
@@ -120,17 +123,28 @@ fn row(dir: &RunDir, run_id: &str, queue: &Result<Vec<Entry>, BatchError>) -> Ro
                 } else if let Some(job) =
                     row.job.filter(|_| matches!(state, State::New | State::Interrupted | State::Running))
                 {
-                    let ended: HashMap<u64, String> =
-                        Scheduler.history(&[job]).unwrap_or_default().into_iter().collect();
-                    let how = ended.get(&job).map_or_else(String::new, |s| format!(" ({})", s.to_lowercase()));
-                    row.state = "interrupted".into();
+                    row.state = LEFT.into();
                     row.note =
-                        format!("job {job} has left the queue{how}: `convoke submit` goes on, `convoke logs` says why");
+                        format!("job {job} has left the queue: `convoke submit` goes on, `convoke logs` says why");
                 }
             }
         }
     }
     row
+}
+
+/// What the accounts say of jobs that have left the queue, with one question for all; many sites keep none.
+fn tell_how_jobs_ended(rows: &mut [Row]) {
+    let jobs: Vec<u64> = rows.iter().filter(|r| r.state == LEFT).filter_map(|r| r.job).collect();
+    if jobs.is_empty() {
+        return;
+    }
+    let ended: HashMap<u64, String> = Scheduler.history(&jobs).unwrap_or_default().into_iter().collect();
+    for row in rows.iter_mut().filter(|r| r.state == LEFT) {
+        if let Some(how) = row.job.and_then(|job| ended.get(&job)) {
+            row.note = format!("{} ({})", row.note, how.to_lowercase());
+        }
+    }
 }
 
 fn table(rows: &[Row]) -> String {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use convoke_cluster::batch::{LaunchWith, Limits, Request, Scheduler, Site, Tasks, script};
+use convoke_cluster::batch::{BatchError, LaunchWith, Limits, Request, Scheduler, Site, Tasks, script};
 use convoke_cluster::driver::{Placement, disk};
 use convoke_cluster::job::Span;
 use convoke_cluster::machine::human_bytes;
@@ -72,7 +72,7 @@ pub(super) fn submit(args: &SubmitArgs) -> Done {
     }
     let run = RunDir::create(&dir, &ready.text, ready.quote.resolved.clone())?;
     let handed = hand_over(&run, &ready);
-    if handed.is_err() && run.submission().is_none_or(|s| s.job.is_none()) {
+    if handed.as_ref().is_err_and(|e| !matches!(e, Error::Batch(BatchError::Unclear { .. }))) {
         // Nothing of it is in the queue, and nothing but what was just written is here.
         let _ = std::fs::remove_dir_all(&dir);
     }
@@ -82,6 +82,7 @@ pub(super) fn submit(args: &SubmitArgs) -> Done {
 /// Goes on with a run that exists.
 fn again(args: &SubmitArgs, site: Site) -> Done {
     let (run, text, lock) = RunDir::open(&args.path)?;
+    run.refuse_if_others_write()?;
     let ready = ready(text, &Inputs { base: lock.inputs.clone() }, site)?;
     if args.dry_run {
         say::line(batch_script(&ready, &lock.run_id).trim_end());
@@ -236,10 +237,12 @@ fn hand_over(run: &RunDir, ready: &Ready) -> Result<u64, Error> {
     place(&run.path)?;
     let mut submission = run.submission().unwrap_or_default();
     submission.earlier.extend(submission.job.take());
-    let more: Vec<String> = (!submission.excluded.is_empty())
-        .then(|| format!("--exclude={}", submission.excluded.join(",")))
-        .into_iter()
-        .collect();
+    for node in ready.job.slurm.exclude.iter().map(ToString::to_string) {
+        if !submission.excluded.contains(&node) {
+            submission.excluded.push(node);
+        }
+    }
+    let more: Vec<String> = submission.exclude().into_iter().collect();
     Scheduler.test(&run.path, &more)?;
     submission.since = jiff::Timestamp::now().to_string();
     run.submit_as(&submission)?;

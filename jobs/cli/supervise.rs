@@ -31,6 +31,7 @@ pub(super) fn supervise(args: &SuperviseArgs) -> ExitCode {
 fn work(args: &SuperviseArgs) -> Result<u8, Error> {
     let here = std::env::current_dir().map_err(|source| Error::Io { path: ".".into(), source })?;
     let (dir, text, lock) = RunDir::open(&here)?;
+    dir.refuse_if_others_write()?;
     if dir.is_complete() {
         say::error_line("convoke: the result is there already");
         return Ok(0);

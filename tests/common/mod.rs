@@ -90,6 +90,37 @@ pub fn has_mpirun() -> bool {
     there
 }
 
+/// Fakes of Slurm's commands in `dir/bin`, which need `FAKE=dir`: `sbatch` notes its calls in `calls` and does what the shell lines
+/// in `answer` say; `no` makes its test refuse, `queue` is what `squeue` shows, `down` makes it fail.
+pub fn fake_slurm(dir: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let bin = dir.join("bin");
+    std::fs::create_dir(&bin).expect("made");
+    let refuse = "echo 'sbatch: error: allocation failure: Requested node configuration is not available' >&2; exit 1";
+    let scripts = [
+        (
+            "sbatch",
+            format!(
+                "echo \"sbatch $*\" >>\"$FAKE/calls\"\n\
+                 case \"$*\" in *--test-only*) [ -e \"$FAKE/no\" ] && {{ {refuse}; }}; exit 0;; esac\n. \"$FAKE/answer\""
+            ),
+        ),
+        (
+            "squeue",
+            "[ ! -e \"$FAKE/down\" ] || { echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1; }\n\
+             cat \"$FAKE/queue\" 2>/dev/null; exit 0"
+                .to_owned(),
+        ),
+        ("sinfo", "echo 'main*|4000|4|(null)|1:00:00|4'".to_owned()),
+        ("srun", "echo 'MPI plugin types are...'; echo '\tpmix'".to_owned()),
+    ];
+    for (name, lines) in scripts {
+        let path = bin.join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{lines}\n")).expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("set");
+    }
+}
+
 /// A file of the shared test data, if it is here; says when not.
 pub fn test_data(name: &str) -> Option<PathBuf> {
     let dir = std::env::var_os("CONVOKE_TEST_DATA")

@@ -33,6 +33,16 @@ pub enum BatchError {
         /// What it said, or how long it was waited for.
         words: String,
     },
+    /// It may have taken the job: nobody can tell.
+    #[error(
+        "{program}: {words}; whether the job is in the queue is not known\n  help: `squeue --me` shows it; `convoke submit` on the run directory looks again and never submits twice"
+    )]
+    Unclear {
+        /// The command.
+        program: &'static str,
+        /// Its words.
+        words: String,
+    },
     /// It said no.
     #[error("{program} refused: {words}\n  help: {help}")]
     Refused {
@@ -131,7 +141,7 @@ impl Scheduler {
     /// falls silent, the queue is searched for `run_id` before the next try.
     ///
     /// # Errors
-    /// [`BatchError`]; nothing was submitted then, as far as the queue shows.
+    /// [`BatchError::Refused`] where nothing was submitted, [`BatchError::Unclear`] where that is not known.
     pub fn submit(self, dir: &Path, run_id: &str, more: &[String]) -> Result<u64, BatchError> {
         self.submit_after(dir, run_id, more, "")
     }
@@ -142,27 +152,37 @@ impl Scheduler {
     /// As [`Scheduler::submit`].
     pub fn submit_after(self, dir: &Path, run_id: &str, more: &[String], before: &str) -> Result<u64, BatchError> {
         let args = [&["--parsable".to_owned()], more, &["job.sbatch".to_owned()]].concat();
-        let mut last = None;
+        let mut words = String::new();
         for attempt in 0..TRIES {
-            match self.once("sbatch", &args, Some(dir)) {
-                Ok(text) => {
-                    return job_number(&text).ok_or_else(|| BatchError::Refused {
-                        program: "sbatch",
-                        words: format!("no job number in its answer {text:?}"),
-                        help: "`squeue --me` shows whether the job is there; `convoke doctor` looks for a wrapper"
-                            .into(),
-                    });
+            let garbled = match self.once("sbatch", &args, Some(dir)) {
+                Ok(text) => match job_number(&text) {
+                    Some(job) => return Ok(job),
+                    None => Some(format!("no job number in its answer {text:?}")),
+                },
+                Err(BatchError::Silent { words: said, .. }) => {
+                    words = said;
+                    None
                 }
-                Err(error @ BatchError::Silent { .. }) => last = Some(error),
                 Err(error) => return Err(error),
-            }
+            };
             std::thread::sleep(Duration::from_secs(u64::from(attempt) + 1));
             let is_it = |e: &Entry| e.is_live() && e.run_id.as_deref() == Some(run_id) && e.job.to_string() != before;
-            if let Some(entry) = self.queue()?.into_iter().find(is_it) {
-                return Ok(entry.job);
+            match self.queue() {
+                Ok(queue) => {
+                    if let Some(entry) = queue.into_iter().find(is_it) {
+                        return Ok(entry.job);
+                    }
+                }
+                // Trying again without knowing could make two jobs.
+                Err(_) => return Err(BatchError::Unclear { program: "sbatch", words: garbled.unwrap_or(words) }),
+            }
+            // It said that it took the job, and a second one may not follow.
+            if let Some(words) = garbled {
+                return Err(BatchError::Unclear { program: "sbatch", words });
             }
         }
-        Err(last.expect("it was tried at least once"))
+        // The queue answered, and the job is not in it.
+        Err(BatchError::Silent { program: "sbatch", words })
     }
 
     /// All jobs of this user, in one call.

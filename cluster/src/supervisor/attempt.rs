@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, Signal};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
@@ -16,6 +16,9 @@ use crate::launch::Launcher;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often the processes and the heartbeat are looked at.
 const LOOK: Duration = Duration::from_millis(200);
+/// How long before the time limit ranks that have not stopped are ended: a job that runs into its limit is not begun
+/// again by Slurm, so there must be time left to see to it.
+const LAST_MOMENT: Duration = Duration::from_secs(15);
 /// Lines of the launcher's messages that are kept.
 const KEPT: usize = 200;
 
@@ -30,6 +33,8 @@ pub struct Ended {
     pub stop_was_sent: bool,
     /// Seconds without a step, where the attempt was ended for it.
     pub stalled: Option<u64>,
+    /// The time limit came before the ranks had stopped.
+    pub late: bool,
     /// A rank ended and the others did not.
     pub hung: bool,
     /// The system killed a rank for its memory.
@@ -43,6 +48,7 @@ impl Ended {
     pub fn words(&self) -> String {
         match (self.stalled, self.signal, self.code) {
             (Some(seconds), _, _) => format!("no step was completed for {seconds} s; the ranks were ended"),
+            _ if self.late => "the time limit came before a step was completed; the ranks were ended".to_owned(),
             _ if self.hung => {
                 format!("a rank ended and the others did not within {} s; all were ended", PATIENCE.as_secs())
             }
@@ -54,7 +60,11 @@ impl Ended {
 }
 
 /// Starts the ranks and stays until they end. The first signal asks them for a checkpoint, the second ends them.
-pub(super) fn attend(supervisor: &Supervisor, mut command: Command) -> std::io::Result<Ended> {
+pub(super) fn attend(
+    supervisor: &Supervisor,
+    mut command: Command,
+    deadline: Option<SystemTime>,
+) -> std::io::Result<Ended> {
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGUSR1])?;
     let before = supervisor.dir.newest_epoch();
     let reads_words = matches!(supervisor.launcher, Launcher::Srun { .. });
@@ -83,15 +93,13 @@ pub(super) fn attend(supervisor: &Supervisor, mut command: Command) -> std::io::
         }
         if looked.elapsed() > LOOK {
             looked = Instant::now();
-            let silent = match supervisor.last_beat(before) {
-                Some(beat) => beat.elapsed().unwrap_or_default().min(begun.elapsed()),
-                None => begun.elapsed(),
-            };
+            let silent = supervisor.silent_for(before, begun.elapsed());
             if silent > supervisor.stall_timeout {
                 ended.stalled = Some(silent.as_secs());
             }
+            ended.late = deadline.is_some_and(|d| SystemTime::now() + LAST_MOMENT > d);
             ended.hung = matches!(supervisor.launcher, Launcher::Mpirun(_)) && fewer.for_too_long(pid);
-            if ended.stalled.is_some() || ended.hung {
+            if ended.stalled.is_some() || ended.hung || ended.late {
                 end_all(supervisor, &mut child)?;
                 break None;
             }
@@ -144,8 +152,8 @@ fn listen(pipe: std::process::ChildStderr, say: fn(&str)) -> Arc<Mutex<Vec<Strin
 
 /// What srun's messages say of the end. `nodes`: the node of each rank.
 ///
-/// A rank that could not be launched names the culprit (`srun: error: task 1 launch failed: …`), as does the PMI of a
-/// node (`slurmstepd: error: n3 [0] pmixp_usock.c:…`). Else it is the first node that lost a rank (`srun: error: n2: task
+/// A rank that could not be launched names the culprit (`srun: error: task 1 launch failed: …`, `… failed on node n4: …`), as
+/// does the PMI of a node (`slurmstepd: error: n3 [0] pmixp_usock.c:…`). Else it is the first node that lost a rank (`srun: error: n2: task
 /// 3: Killed`): the others were ended for its sake.
 fn understand(messages: &[String], nodes: &[String], ended: &mut Ended) {
     let (mut culprits, mut first) = (Vec::new(), None);
@@ -155,6 +163,8 @@ fn understand(messages: &[String], nodes: &[String], ended: &mut Ended) {
         let failed = text.strip_prefix("task ").and_then(|t| t.split_once(" launch failed")).map(|(task, _)| task);
         if let Some(node) = failed.and_then(|task| nodes.get(task.parse::<usize>().ok()?)) {
             culprits.push(node.clone());
+        } else if let Some((node, _)) = text.split_once("failed on node ").and_then(|(_, rest)| rest.split_once(':')) {
+            culprits.push(node.to_owned());
         } else if let Some((node, _)) = text.split_once(" [").filter(|_| text.contains("pmix")) {
             culprits.push(node.to_owned());
         } else if let Some((node, _)) = text.split_once(": task") {
@@ -229,6 +239,8 @@ mod tests {
         // As Slurm 22.05 tells of the socket that a dead node's PMIx has left.
         let stale = ["srun: error: task 1 launch failed: Unspecified error", "srun: error: n1: task 0: Killed"];
         assert_eq!(told(&stale), ("n2".to_owned(), false));
+        let gone = "srun: error: Task launch for StepId=18.0 failed on node n14: Communication connection failure";
+        assert_eq!(told(&[gone, "srun: error: n13: task 0: Killed"]), ("n14".to_owned(), false));
         let usock = "slurmstepd: error: n3 [0] pmixp_usock.c:120: mpi/pmix: ERROR: Cannot bind() UNIX socket";
         assert_eq!(told(&[usock]), ("n3".to_owned(), false));
         assert_eq!(told(&["slurmstepd: error: Detected 1 oom_kill event in StepId=7.0."]), (String::new(), true));

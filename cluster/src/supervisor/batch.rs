@@ -1,11 +1,11 @@
 //! The batch job around a supervisor: its time limit, and how the run goes on in another one.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::json;
 
 use crate::batch::{BatchError, Scheduler};
-use crate::error::{Error, Exit, Result};
+use crate::error::{Exit, Result};
 use crate::machine::host_name;
 use crate::run_dir::{RunDir, Submission};
 
@@ -42,8 +42,8 @@ impl BatchJob {
 
     /// Whether another job has left the queue.
     pub(super) fn has_ended(&self, job: &str) -> Result<bool> {
-        let live = Scheduler.queue()?.into_iter().any(|e| e.is_live() && e.job.to_string() == job);
-        Ok(!live)
+        let queue = until_answered(|| Scheduler.queue())?;
+        Ok(!queue.into_iter().any(|e| e.is_live() && e.job.to_string() == job))
     }
 
     pub(super) fn kill_steps(&self) {
@@ -58,13 +58,17 @@ impl BatchJob {
             return Ok(Exit::Locked as u8);
         }
         if exclude.is_empty() {
+            // Said before: where it succeeds, this process may be ended before it can say it.
             dir.event("requeued", json!({ "job": self.id, "restart": self.restart + 1 }));
             match Scheduler.requeue(&self.id) {
                 Ok(()) => {
                     say(&format!("convoke: job {} goes back into the queue", self.id));
                     return Ok(Exit::Stopped as u8);
                 }
-                Err(error) => say(&format!("convoke: {error}; a new job follows")),
+                Err(error) => {
+                    dir.event("requeue-refused", json!({ "job": self.id, "words": error.to_string() }));
+                    say(&format!("convoke: {error}; a new job follows"));
+                }
             }
         }
         let mut submission = dir.submission().unwrap_or_default();
@@ -84,9 +88,7 @@ impl BatchJob {
         submission.earlier.extend(submission.job.take());
         submission.since = jiff::Timestamp::now().to_string();
         let mut more = vec![format!("--dependency=afterany:{}", self.id)];
-        if !submission.excluded.is_empty() {
-            more.push(format!("--exclude={}", submission.excluded.join(",")));
-        }
+        more.extend(submission.exclude());
         let job = Scheduler.submit_after(&dir.path, &self.run_id, &more, &self.id)?;
         submission.job = Some(job);
         dir.submit_as(submission)?;
@@ -97,19 +99,19 @@ impl BatchJob {
     /// Whether the controller still holds this life of the job for the living one. A node that lost its network may
     /// come back long after the job was begun again elsewhere: requeueing then would end the better one.
     fn is_current(&self) -> Result<bool> {
-        let begun = SystemTime::now();
-        loop {
-            match Scheduler.ask(&self.id) {
-                Ok(asked) => {
-                    let host = host_name();
-                    let here = asked.batch_host.is_empty() || host.starts_with(&asked.batch_host);
-                    return Ok(asked.state == "RUNNING" && asked.restarts == self.restart && here);
-                }
-                Err(BatchError::Silent { .. }) if begun.elapsed().unwrap_or(SILENCE) < SILENCE => {
-                    std::thread::sleep(Duration::from_secs(5));
-                }
-                Err(error) => return Err(Error::Batch(error)),
-            }
+        let asked = until_answered(|| Scheduler.ask(&self.id))?;
+        let here = asked.batch_host.is_empty() || host_name().starts_with(&asked.batch_host);
+        Ok(asked.state == "RUNNING" && asked.restarts == self.restart && here)
+    }
+}
+
+/// Asks until the controller answers: it may be starting anew, and the run should not end for that.
+fn until_answered<T>(ask: impl Fn() -> Result<T, BatchError>) -> Result<T> {
+    let begun = Instant::now();
+    loop {
+        match ask() {
+            Err(BatchError::Silent { .. }) if begun.elapsed() < SILENCE => std::thread::sleep(Duration::from_secs(5)),
+            answer => return Ok(answer?),
         }
     }
 }

@@ -133,7 +133,7 @@ impl Supervisor {
             let seconds = deadline.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
             command.env(DEADLINE, seconds.to_string());
         }
-        attend(self, command).map_err(fail)
+        attend(self, command, deadline).map_err(fail)
     }
 
     fn evidence(&self, ended: &Ended, before: u32) -> Evidence {
@@ -155,7 +155,7 @@ impl Supervisor {
             began: newest > before,
             overtaken: self.owner_is_another(newest, before),
             asked: self.dir.is_asked_to_stop() || (ended.stop_was_sent && self.batch.is_none()),
-            warned: ended.stop_was_sent && self.batch.is_some(),
+            warned: (ended.stop_was_sent || ended.late) && self.batch.is_some(),
             lasting: named || failed.is_some_and(|e| e["lasting"] == true),
             stalled: ended.stalled.is_some(),
             out_of_memory: ended.out_of_memory,
@@ -197,13 +197,13 @@ impl Supervisor {
 
     /// The last word to the user, where the ranks have not spoken it.
     fn explain(&self, ended: &Ended, seen: &Evidence, why: &str) {
-        let spoken = ended.code.is_some() && ended.stalled.is_none() && !seen.out_of_memory && seen.attempts <= 1;
-        if spoken {
-            return;
+        let why = if self.rules.attempts == 1 && !seen.out_of_memory { String::new() } else { format!("; {why}") };
+        match ended.code {
+            // Ranks that ended by themselves have said why; what they cannot know is why there is no other attempt.
+            Some(_) if why.is_empty() || seen.asked || seen.lasting => {}
+            Some(code) if code == Exit::Stopped as u8 => (self.say)(&format!("convoke: {}{why}", ended.words())),
+            _ => (self.say)(&format!("convoke: error: {}{why} ({})", ended.words(), self.last_state())),
         }
-        let first = if self.rules.attempts == 1 { String::new() } else { format!("; {why}") };
-        let memory = if seen.out_of_memory { format!("; {why}") } else { first };
-        (self.say)(&format!("convoke: error: {}{memory} ({})", ended.words(), self.last_state()));
     }
 
     /// What a run that ended badly has left.
@@ -217,10 +217,13 @@ impl Supervisor {
         }
     }
 
-    /// When the newest attempt after `before` was last heard of.
-    fn last_beat(&self, before: u32) -> Option<SystemTime> {
+    /// How long the attempt after `before`, which began `age` ago, has been silent. Only where its heartbeat is too old
+    /// the files are looked at: ranks that write a checkpoint or the result for long complete no step.
+    fn silent_for(&self, before: u32, age: Duration) -> Duration {
         let newest = self.dir.newest_epoch();
-        if newest > before { self.dir.last_beat(newest) } else { None }
+        let since = |sign: Option<SystemTime>| sign.map_or(age, |s| s.elapsed().unwrap_or_default().min(age));
+        let beat = since(if newest > before { self.dir.last_beat(newest) } else { None });
+        if beat <= self.stall_timeout { beat } else { beat.min(since(self.dir.last_change())) }
     }
 
     fn event(&self, kind: &str, detail: serde_json::Value) {
