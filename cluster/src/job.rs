@@ -450,14 +450,18 @@ fn suggestion(message: &str) -> Option<String> {
     nearest(found, &known).map(|near| format!("did you mean `{near}`?"))
 }
 
-/// Where the value of a dotted key stands in the text.
+/// Where the value of a dotted key stands in the text; `name[2]` is an item of a list.
 fn find(text: &str, key: &str) -> Option<Range<usize>> {
     let document = toml::de::DeTable::parse(text).ok()?;
     let mut table = document.get_ref();
     let mut span = None;
     for part in key.split('.') {
-        let (name, _) = part.split_once('[').unwrap_or((part, ""));
-        let Some(value) = table.get(name) else { break };
+        let (name, index) = part.split_once('[').unwrap_or((part, ""));
+        let Some(mut value) = table.get(name) else { break };
+        let item = index.trim_end_matches(']').parse::<usize>().ok();
+        if let Some(inner) = item.and_then(|i| value.get_ref().as_array()?.get(i)) {
+            value = inner;
+        }
         span = Some(value.span());
         match value.get_ref() {
             toml::de::DeValue::Table(inner) => table = inner,

@@ -18,7 +18,9 @@ pub mod ro_crate;
 pub mod run_dir;
 pub mod shard;
 pub mod signals;
+pub mod study;
 pub mod supervisor;
+pub mod sweep;
 pub mod workload;
 
 pub use comm::{Comm, CommError};

@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 use convoke_data::store::{digest_bytes, fsync_dir, write_atomic};
 use serde::{Deserialize, Serialize};
 
+use crate::batch::this_job;
 use crate::checkpoint::Name;
 use crate::error::{Error, Result};
 use crate::job::JobText;
@@ -79,6 +80,35 @@ pub struct Lock {
     pub resolved: serde_json::Value,
 }
 
+/// Makes a directory, private to its user, with what `fill` puts into it. Made aside and renamed: a process that dies here
+/// leaves nothing half-made, and of two that make the same one the second finds it `taken`.
+pub(crate) fn make_aside(
+    path: &Path,
+    fill: impl FnOnce(&Path) -> Result<()>,
+    taken: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(parent).map_err(|e| match e.kind() {
+        ErrorKind::AlreadyExists | ErrorKind::NotADirectory => Error::Occupied {
+            dir: parent.to_owned(),
+            found: "is a file, or lies below one, not a directory".to_owned(),
+            help: "choose another --dir".to_owned(),
+        },
+        _ => io(parent, e),
+    })?;
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let draft = parent.join(format!(".{name}.tmp-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&draft);
+    let made = fs::DirBuilder::new().mode(0o700).create(&draft).map_err(|e| io(&draft, e));
+    let made = made.and_then(|()| fill(&draft)).and_then(|()| match fs::rename(&draft, path) {
+        Err(e) if matches!(e.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => taken(),
+        Err(e) => Err(io(path, e)),
+        Ok(()) => Ok(fsync_dir(parent)?),
+    });
+    let _ = fs::remove_dir_all(&draft);
+    made
+}
+
 /// A run directory on disk.
 #[derive(Debug, Clone)]
 pub struct RunDir {
@@ -95,33 +125,11 @@ impl RunDir {
     pub fn create(path: &Path, text: &JobText, resolved: serde_json::Value) -> Result<Self> {
         let dir = Self { path: path.to_owned() };
         dir.refuse_unless_empty()?;
-        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        fs::create_dir_all(parent).map_err(|e| match e.kind() {
-            ErrorKind::AlreadyExists | ErrorKind::NotADirectory => Error::Occupied {
-                dir: parent.to_owned(),
-                found: "is a file, or lies below one, not a directory".to_owned(),
-                help: "choose another --dir".to_owned(),
-            },
-            _ => io(parent, e),
-        })?;
-        // Made aside and renamed: a process that dies here leaves no half-made run directory, and
-        // of two that make the same one the second finds it taken.
-        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let draft = parent.join(format!(".{name}.tmp-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&draft);
-        let made = Self::fill(&draft, path, text, resolved).and_then(|()| match fs::rename(&draft, path) {
-            Err(e) if matches!(e.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => {
-                dir.refuse_unless_empty()
-            }
-            Err(e) => Err(io(path, e)),
-            Ok(()) => Ok(fsync_dir(parent)?),
-        });
-        let _ = fs::remove_dir_all(&draft);
-        made.map(|()| dir)
+        make_aside(path, |draft| Self::fill(draft, path, text, resolved), || dir.refuse_unless_empty())?;
+        Ok(dir)
     }
 
     fn fill(draft: &Path, path: &Path, text: &JobText, resolved: serde_json::Value) -> Result<()> {
-        fs::DirBuilder::new().mode(0o700).create(draft).map_err(|e| io(draft, e))?;
         let base = fs::canonicalize(text.dir()).unwrap_or_else(|_| text.dir());
         let digest = digest_bytes(text.text.as_bytes()).xxh3_128;
         let nonce = format!("{:?}{}{digest}{}", SystemTime::now(), std::process::id(), path.display());
@@ -242,14 +250,15 @@ impl RunDir {
                 return Err(self.locked(&owner));
             }
             let epoch = newest + 1;
+            let job = this_job();
             let owner = Owner {
                 epoch,
                 host: host_name(),
                 pid: std::process::id(),
                 started_ticks: started_ticks(std::process::id()).unwrap_or(0),
                 since: jiff::Zoned::now().strftime("%Y-%m-%d %H:%M:%S %Z").to_string(),
-                slurm_job: std::env::var("SLURM_JOB_ID").ok(),
-                slurm_restart: std::env::var("SLURM_RESTART_COUNT").ok().and_then(|n| n.parse().ok()).unwrap_or(0),
+                slurm_restart: job.as_ref().map_or(0, |(_, restart)| *restart),
+                slurm_job: job.map(|(id, _)| id),
             };
             let serial = DRAFTS.fetch_add(1, Ordering::Relaxed);
             let draft = folder.join(format!("draft-{}-{}-{serial}", host_name(), std::process::id()));

@@ -7,6 +7,7 @@ use clap::Args;
 use convoke_cluster::batch::{Entry, Scheduler};
 use convoke_cluster::machine::host_name;
 use convoke_cluster::run_dir::RunDir;
+use convoke_cluster::sweep::{State, SweepDir};
 use convoke_cluster::{Error, Exit, checkpoint};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -18,7 +19,7 @@ use super::{Done, say};
   convoke cancel runs/heat-20260101-120000        write a checkpoint, then stop
   convoke cancel runs/heat-20260101-120000 --now  at once; work since the newest checkpoint is lost")]
 pub struct CancelArgs {
-    /// The run directory.
+    /// The directory of a run or sweep.
     dir: PathBuf,
     /// At once, without a checkpoint.
     #[arg(long)]
@@ -29,6 +30,9 @@ pub struct CancelArgs {
 }
 
 pub(super) fn cancel(args: &CancelArgs) -> Done {
+    if SweepDir::is_one(&args.dir) {
+        return cancel_sweep(args, &SweepDir::open(&args.dir)?);
+    }
     let (run, _, lock) = RunDir::open(&args.dir)?;
     let entry = if run.submission().is_some() { Scheduler.find(&lock.run_id)? } else { None };
     let owner = run.owner().filter(|owner| run.is_alive(owner));
@@ -56,6 +60,45 @@ pub(super) fn cancel(args: &CancelArgs) -> Done {
         say::line(&format!("{} was asked to stop and has not yet; `convoke cancel --now` ends it", run.path.display()));
         Ok(Exit::Failed)
     }
+}
+
+/// No further run is begun, and those at work stop.
+fn cancel_sweep(args: &CancelArgs, sweep: &SweepDir) -> Done {
+    sweep.ask_to_stop()?;
+    let arrays = sweep.arrays();
+    let queue = if arrays.is_empty() { Vec::new() } else { Scheduler.queue()? };
+    for (run, _) in sweep.states(&queue).into_iter().filter(|(_, state)| *state == State::Running) {
+        let dir = sweep.run_dir(run);
+        if dir.path.exists() {
+            dir.ask_to_stop()?;
+        }
+    }
+    for entry in queue.iter().filter(|e| e.is_live() && sweep.array_of(e).is_some()) {
+        let id = match &entry.tasks {
+            Some(tasks) => format!("{}_[{}]", entry.job, tasks.split('%').next().unwrap_or_default().trim_matches(['[', ']'])),
+            None => entry.job.to_string(),
+        };
+        let signal = (!args.now && entry.state == "RUNNING").then_some("USR1");
+        Scheduler.cancel(&id, signal)?;
+    }
+    let begun = Instant::now();
+    let at_work = || -> Result<usize, Error> {
+        let queue = if arrays.is_empty() { Vec::new() } else { Scheduler.queue()? };
+        let states = sweep.states(&queue);
+        Ok(states.iter().filter(|(_, state)| matches!(state, State::Running | State::Queued)).count())
+    };
+    let mut left = at_work()?;
+    while left > 0 && begun.elapsed() < Duration::from_secs(args.wait) {
+        std::thread::sleep(if arrays.is_empty() { Duration::from_millis(100) } else { Duration::from_secs(2) });
+        left = at_work()?;
+    }
+    let dir = sweep.path.display();
+    if left == 0 {
+        say::line(&format!("{dir} has stopped; `convoke sweep {dir}` goes on"));
+        return Ok(Exit::Complete);
+    }
+    say::line(&format!("{dir} was asked to stop; {left} of its runs have not yet; `convoke cancel --now` ends them"));
+    Ok(Exit::Failed)
 }
 
 fn cancel_job(entry: &Entry, now: bool) -> Result<(), Error> {

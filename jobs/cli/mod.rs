@@ -18,6 +18,7 @@ pub mod say;
 mod status;
 mod submit;
 mod supervise;
+mod sweep;
 mod verify;
 
 use say::{error_line, line};
@@ -36,6 +37,7 @@ const EXAMPLES: &str = "Examples:
   convoke run job.toml -n 4              run it on four ranks
   convoke resume runs/shepp-logan-1a2b   go on after a stop or a crash
   convoke submit job.toml                hand it to Slurm, which keeps it going to its end
+  convoke sweep sweep.toml -j 4          run it at many points
   convoke status                         where all runs stand
   convoke analyse runs/shepp-logan-1a2b  figures and pictures of the result
 
@@ -51,7 +53,9 @@ enum Command {
     Resume(run::ResumeArgs),
     /// Hand a job to the batch system, which keeps it going to its end.
     Submit(submit::SubmitArgs),
-    /// Show where runs stand.
+    /// Run one job at many points, here or as job arrays, and gather what they find in one table.
+    Sweep(sweep::SweepArgs),
+    /// Show where runs and sweeps stand.
     Status(status::StatusArgs),
     /// Show what a submitted run has said, or what happened to any run.
     Logs(logs::LogsArgs),
@@ -64,6 +68,9 @@ enum Command {
     /// The batch process of a submitted run.
     #[command(name = "_supervise", hide = true)]
     Supervise(supervise::SuperviseArgs),
+    /// One run of a sweep.
+    #[command(name = "_point", hide = true)]
+    Point(sweep::PointArgs),
     /// Validate a job file and price it: memory, bytes sent, steps, disk. No side effects.
     Check(check::CheckArgs),
     /// Show the workloads and the job files that come with them.
@@ -99,6 +106,8 @@ pub fn main() -> ExitCode {
         Command::Run(args) => return run::run(&args),
         Command::Resume(args) => return run::resume(&args),
         Command::Submit(args) => submit::submit(&args),
+        Command::Sweep(args) => sweep::sweep(&args),
+        Command::Point(args) => return sweep::point(&args),
         Command::Status(args) => status::status(&args),
         Command::Logs(args) => logs::logs(&args),
         Command::Cancel(args) => cancel::cancel(&args),

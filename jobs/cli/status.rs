@@ -9,20 +9,22 @@ use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use convoke_cluster::batch::{BatchError, Entry, Scheduler};
 use convoke_cluster::run_dir::RunDir;
+use convoke_cluster::sweep::SweepDir;
 use convoke_cluster::{Error, Exit};
 use serde::Serialize;
 
 use super::analyse::attempts::{State, attempts};
-use super::{Done, say};
+use super::{Done, say, sweep};
 
 /// Options of `convoke status`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   convoke status                    all runs below runs/
   convoke status runs/heat-2026*    some
+  convoke status runs/resolution-1  a sweep: what failed, and why
   convoke status --watch            again every ten seconds, until all have ended")]
 pub struct StatusArgs {
-    /// Run directories [default: all below runs/].
+    /// Directories of runs and sweeps [default: all below runs/].
     runs: Vec<PathBuf>,
     /// Show it again and again until all runs have ended.
     #[arg(long, conflicts_with = "json")]
@@ -53,16 +55,31 @@ struct Row {
     place: String,
     /// Why it waits, or how it ended.
     note: String,
+    /// Where the runs of a sweep stand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runs: Option<serde_json::Value>,
+}
+
+/// What a directory holds.
+enum Opened {
+    Run(RunDir, String),
+    Sweep(SweepDir),
 }
 
 pub(super) fn status(args: &StatusArgs) -> Done {
     loop {
         let runs = if args.runs.is_empty() { below(Path::new("runs")) } else { args.runs.clone() };
-        let opened = runs.iter().map(|run| RunDir::open(run).map(|(dir, _, lock)| (dir, lock.run_id)));
-        let opened: Vec<(RunDir, String)> = opened.collect::<Result<_, Error>>()?;
-        let asked = opened.iter().any(|(dir, _)| dir.submission().is_some());
+        let opened: Vec<Opened> = runs.iter().map(|run| open(run)).collect::<Result<_, Error>>()?;
+        let asked = opened.iter().any(|opened| match opened {
+            Opened::Run(dir, _) => dir.submission().is_some(),
+            Opened::Sweep(sweep) => !sweep.arrays().is_empty(),
+        });
         let queue = if asked { Scheduler.queue() } else { Ok(Vec::new()) };
-        let mut rows: Vec<Row> = opened.iter().map(|(dir, id)| row(dir, id, &queue)).collect();
+        let row = |opened: &Opened| match opened {
+            Opened::Run(dir, id) => row(dir, id, &queue),
+            Opened::Sweep(sweep) => row_of_sweep(sweep, &queue, args.json),
+        };
+        let mut rows: Vec<Row> = opened.iter().map(row).collect();
         tell_how_jobs_ended(&mut rows);
         if args.json {
             say::json(&serde_json::to_value(&rows).expect("rows are plain data"));
@@ -74,6 +91,9 @@ pub(super) fn status(args: &StatusArgs) -> Done {
             say::clear();
         }
         say::line(&table(&rows));
+        if let [Opened::Sweep(sweep)] = &opened[..] {
+            sweep::table(sweep, &queue);
+        }
         if !again {
             return Ok(Exit::Complete);
         }
@@ -84,9 +104,33 @@ pub(super) fn status(args: &StatusArgs) -> Done {
 /// Run directories in `dir`, oldest name first.
 fn below(dir: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path());
-    let mut runs: Vec<PathBuf> = entries.filter(|p| p.join("spec.lock.json").exists()).collect();
+    let holds = |p: &PathBuf| p.join("spec.lock.json").exists() || SweepDir::is_one(p);
+    let mut runs: Vec<PathBuf> = entries.filter(holds).collect();
     runs.sort();
     runs
+}
+
+fn open(path: &Path) -> Result<Opened, Error> {
+    if SweepDir::is_one(path) {
+        return Ok(Opened::Sweep(SweepDir::open(path)?));
+    }
+    let (dir, _, lock) = RunDir::open(path)?;
+    Ok(Opened::Run(dir, lock.run_id))
+}
+
+fn row_of_sweep(sweep: &SweepDir, queue: &Result<Vec<Entry>, BatchError>, whole: bool) -> Row {
+    let standing = sweep::status(sweep, queue);
+    Row {
+        run: sweep.path.clone(),
+        state: standing.state,
+        step: 0,
+        fraction: Some(standing.fraction),
+        attempts: 0,
+        job: standing.job,
+        place: String::new(),
+        note: standing.note,
+        runs: whole.then(|| sweep::rows(sweep, queue)),
+    }
 }
 
 fn row(dir: &RunDir, run_id: &str, queue: &Result<Vec<Entry>, BatchError>) -> Row {
@@ -106,6 +150,7 @@ fn row(dir: &RunDir, run_id: &str, queue: &Result<Vec<Entry>, BatchError>) -> Ro
         job: submission.as_ref().and_then(|s| s.job),
         place: newest.map_or_else(String::new, |a| a.host.clone()),
         note: newest.and_then(|a| a.reason.clone()).unwrap_or_default(),
+        runs: None,
     };
     // The run's own files are the truth of what is finished; the queue knows what will still be done.
     if submission.is_some() && state != State::Complete {
@@ -147,6 +192,11 @@ fn tell_how_jobs_ended(rows: &mut [Row]) {
     }
 }
 
+/// Steps and attempts are those of its runs.
+fn is_sweep(row: &Row) -> bool {
+    SweepDir::is_one(&row.run)
+}
+
 fn table(rows: &[Row]) -> String {
     if rows.is_empty() {
         return "no runs here; `convoke run JOB` or `convoke submit JOB` begins one".to_owned();
@@ -157,9 +207,9 @@ fn table(rows: &[Row]) -> String {
         table.add_row([
             row.run.display().to_string(),
             row.state.clone(),
-            row.step.to_string(),
+            if is_sweep(row) { String::new() } else { row.step.to_string() },
             row.fraction.map_or_else(String::new, |f| format!("{:.1} %", 100.0 * f)),
-            row.attempts.to_string(),
+            if is_sweep(row) { String::new() } else { row.attempts.to_string() },
             row.job.map_or_else(String::new, |j| j.to_string()),
             row.place.clone(),
             row.note.clone(),

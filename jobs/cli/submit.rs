@@ -1,11 +1,12 @@
 //! `convoke submit`: a job into the queue of the batch system; everything that can be refused is refused before.
 
+use std::collections::HashMap;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use convoke_cluster::batch::{BatchError, LaunchWith, Limits, Request, Scheduler, Site, Tasks, script};
+use convoke_cluster::batch::{BatchError, LaunchWith, Limits, Request, Scheduler, Site, Tasks, Token, script};
 use convoke_cluster::driver::{Placement, disk};
 use convoke_cluster::job::Span;
 use convoke_cluster::machine::human_bytes;
@@ -46,32 +47,48 @@ pub struct SubmitArgs {
 }
 
 /// A job that is ready to be submitted.
-struct Ready {
+pub(super) struct Ready {
     text: JobText,
-    job: Job<toml::Table>,
-    quote: Quote,
-    site: Site,
-    tasks: Tasks,
-    minutes: u64,
+    pub job: Job<toml::Table>,
+    pub quote: Quote,
+    pub tasks: Tasks,
+    /// Time limit.
+    pub minutes: u64,
+}
+
+/// What the partitions offer; each is asked about once.
+#[derive(Default)]
+pub(super) struct Partitions(HashMap<Option<String>, Limits>);
+
+impl Partitions {
+    fn limits(&mut self, partition: Option<&Token>) -> Result<Limits, Error> {
+        let name = partition.map(ToString::to_string);
+        if let Some(limits) = self.0.get(&name) {
+            return Ok(*limits);
+        }
+        let limits = if Scheduler::is_here() { Scheduler.limits(partition)? } else { Limits::default() };
+        self.0.insert(name, limits);
+        Ok(limits)
+    }
 }
 
 pub(super) fn submit(args: &SubmitArgs) -> Done {
     let site = Site::find(&args.site)?;
     if args.path.is_dir() {
-        return again(args, site);
+        return again(args, &site);
     }
     let text = JobText::read(&args.path)?;
     let inputs = Inputs { base: text.dir() };
-    let ready = ready(text, &inputs, site)?;
+    let ready = ready(text, &inputs, &site, &mut Partitions::default())?;
     let dir = or_default(args.dir.as_ref(), || default_dir(&ready.job.name));
     new_dir(&dir)?;
     disk(&RunDir { path: dir.clone() }, &ready.quote.plan, ready.job.checkpoint.keep)?;
     if args.dry_run {
-        say::line(batch_script(&ready, "00000000").trim_end());
+        say::line(run_script(&ready, &site, "00000000").trim_end());
         return Ok(Exit::Complete);
     }
     let run = RunDir::create(&dir, &ready.text, ready.quote.resolved.clone())?;
-    let handed = hand_over(&run, &ready);
+    let handed = hand_over(&run, &ready, &site);
     if handed.as_ref().is_err_and(|e| !matches!(e, Error::Batch(BatchError::Unclear { .. }))) {
         // Nothing of it is in the queue, and nothing but what was just written is here.
         let _ = std::fs::remove_dir_all(&dir);
@@ -80,12 +97,12 @@ pub(super) fn submit(args: &SubmitArgs) -> Done {
 }
 
 /// Goes on with a run that exists.
-fn again(args: &SubmitArgs, site: Site) -> Done {
+fn again(args: &SubmitArgs, site: &Site) -> Done {
     let (run, text, lock) = RunDir::open(&args.path)?;
     run.refuse_if_others_write()?;
-    let ready = ready(text, &Inputs { base: lock.inputs.clone() }, site)?;
+    let ready = ready(text, &Inputs { base: lock.inputs.clone() }, site, &mut Partitions::default())?;
     if args.dry_run {
-        say::line(batch_script(&ready, &lock.run_id).trim_end());
+        say::line(run_script(&ready, site, &lock.run_id).trim_end());
         return Ok(Exit::Complete);
     }
     if run.is_complete() {
@@ -98,7 +115,7 @@ fn again(args: &SubmitArgs, site: Site) -> Done {
         return Ok(Exit::Complete);
     }
     run.forget_stop();
-    let job = hand_over(&run, &ready)?;
+    let job = hand_over(&run, &ready, site)?;
     announce(args, &run, job)
 }
 
@@ -113,11 +130,16 @@ fn announce(args: &SubmitArgs, run: &RunDir, job: u64) -> Done {
 }
 
 /// Everything that can be refused without the batch system's answer.
-fn ready(text: JobText, inputs: &Inputs, site: Site) -> Result<Ready, Error> {
+pub(super) fn ready(
+    text: JobText,
+    inputs: &Inputs,
+    site: &Site,
+    partitions: &mut Partitions,
+) -> Result<Ready, Error> {
     let entry = registry::of(&text)?;
     let job = text.frame()?;
     let partition = job.slurm.partition.as_ref().or(site.partition.as_ref());
-    let limits = if Scheduler::is_here() { Scheduler.limits(partition)? } else { Limits::default() };
+    let limits = partitions.limits(partition)?;
     let threads = job.run.threads.unwrap_or(1);
     let per_node = per_node(&job, &limits, threads);
     within(&job, &limits, (threads, per_node)).map_err(|bad| Error::from(text.bad(&bad)))?;
@@ -128,7 +150,7 @@ fn ready(text: JobText, inputs: &Inputs, site: Site) -> Result<Ready, Error> {
     holds(&limits, mib_per_core * threads as u64, per_node)?;
     let seconds = job.run.walltime.map(|w| w.0.as_secs()).or(limits.seconds).unwrap_or(DEFAULT_SECONDS);
     let tasks = Tasks { ranks: job.run.ranks as u64, threads: threads as u64, mib_per_core: Some(mib_per_core) };
-    Ok(Ready { text, job, quote, site, tasks, minutes: seconds.div_ceil(60).max(1) })
+    Ok(Ready { text, job, quote, tasks, minutes: seconds.div_ceil(60).max(1) })
 }
 
 /// How many ranks share a node: as the job says, or as many as its cores take.
@@ -201,10 +223,20 @@ fn mib_per_core(job: &Job<toml::Table>, plan: &Plan, threads: usize) -> u64 {
     (bytes >> 20).div_ceil(threads as u64).max(1)
 }
 
-fn batch_script(ready: &Ready, run_id: &str) -> String {
-    let site = &ready.site;
+fn run_script(ready: &Ready, site: &Site, run_id: &str) -> String {
+    batch_script(ready, site, run_id, &["_supervise".to_owned()], None)
+}
+
+/// The batch script that starts `command` of ours, told how ranks are launched here.
+pub(super) fn batch_script(
+    ready: &Ready,
+    site: &Site,
+    run_id: &str,
+    command: &[String],
+    array: Option<(u64, Option<u64>)>,
+) -> String {
     let mpi = site.mpi.as_ref().map(ToString::to_string).or_else(newest_pmix);
-    let mut command = vec!["_supervise".to_owned()];
+    let mut command = command.to_vec();
     match site.launch {
         LaunchWith::Mpirun => command.push("--mpirun".to_owned()),
         LaunchWith::Srun => command.extend(mpi.map(|mpi| format!("--mpi={mpi}"))),
@@ -221,7 +253,7 @@ fn batch_script(ready: &Ready, run_id: &str) -> String {
         warn_seconds: (ready.minutes * 15).clamp(30, 300),
         slurm: &ready.job.slurm,
         site,
-        array: None,
+        array,
         command: &command,
     })
 }
@@ -231,9 +263,9 @@ fn newest_pmix() -> Option<String> {
 }
 
 /// Writes what the batch system reads and gives it the job; its number.
-fn hand_over(run: &RunDir, ready: &Ready) -> Result<u64, Error> {
+fn hand_over(run: &RunDir, ready: &Ready, site: &Site) -> Result<u64, Error> {
     let (run_id, epoch) = (RunDir::open(&run.path)?.2.run_id, run.newest_epoch());
-    write_atomic(run.path.join("job.sbatch"), batch_script(ready, &run_id).as_bytes())?;
+    write_atomic(run.path.join("job.sbatch"), run_script(ready, site, &run_id).as_bytes())?;
     place(&run.path)?;
     let mut submission = run.submission().unwrap_or_default();
     submission.earlier.extend(submission.job.take());
@@ -254,7 +286,7 @@ fn hand_over(run: &RunDir, ready: &Ready) -> Result<u64, Error> {
 }
 
 /// The folder of logs, and the link that stands for the program in the script.
-fn place(dir: &Path) -> Result<(), Error> {
+pub(super) fn place(dir: &Path) -> Result<(), Error> {
     let io = |path: &Path| {
         let path = path.to_owned();
         move |source| Error::Io { path, source }

@@ -46,6 +46,15 @@ pub struct Slurm {
     pub after: Vec<u64>,
 }
 
+/// The batch job that this process belongs to, and how often it was requeued; a task of an array as `812_3`: its own number
+/// may be that of the whole array.
+pub fn this_job() -> Option<(String, u32)> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let task = || Some(format!("{}_{}", variable("SLURM_ARRAY_JOB_ID")?, variable("SLURM_ARRAY_TASK_ID")?));
+    let id = task().or_else(|| variable("SLURM_JOB_ID"))?;
+    Some((id, variable("SLURM_RESTART_COUNT").and_then(|n| n.parse().ok()).unwrap_or(0)))
+}
+
 impl Slurm {
     /// Checks what types cannot say.
     ///

@@ -90,6 +90,25 @@ impl Entry {
                 | "OUT_OF_MEMORY"
         )
     }
+
+    /// Whether task `index` of the array is among those that this entry stands for: `3-9,12%4`.
+    pub fn has_task(&self, index: u64) -> bool {
+        let Some(tasks) = &self.tasks else { return false };
+        let list = tasks.split('%').next().unwrap_or_default().trim_matches(['[', ']']);
+        list.split(',').any(|part| {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            // Steps (`0-8:2`) are not ours.
+            matches!((first.parse::<u64>(), last.parse::<u64>()), (Ok(a), Ok(b)) if (a..=b).contains(&index))
+        })
+    }
+
+    /// Whether it is the job of that number, or the array task written `812_3`.
+    pub fn is_job(&self, id: &str) -> bool {
+        match id.split_once('_') {
+            Some((job, task)) => self.job.to_string() == job && task.parse().is_ok_and(|task| self.has_task(task)),
+            None => self.job.to_string() == id,
+        }
+    }
 }
 
 /// What a partition offers; the largest of its kinds of node.
@@ -116,6 +135,8 @@ pub struct Asked {
     pub restarts: u32,
     /// Where its batch script runs.
     pub batch_host: String,
+    /// Why it waits or ended: `None`, `TimeLimit`, `NodeDown`, …
+    pub reason: String,
 }
 
 /// Slurm's commands.
@@ -166,7 +187,7 @@ impl Scheduler {
                 Err(error) => return Err(error),
             };
             std::thread::sleep(Duration::from_secs(u64::from(attempt) + 1));
-            let is_it = |e: &Entry| e.is_live() && e.run_id.as_deref() == Some(run_id) && e.job.to_string() != before;
+            let is_it = |e: &Entry| e.is_live() && e.run_id.as_deref() == Some(run_id) && !e.is_job(before);
             match self.queue() {
                 Ok(queue) => {
                     if let Some(entry) = queue.into_iter().find(is_it) {
@@ -191,7 +212,8 @@ impl Scheduler {
     /// [`BatchError::Silent`] while the controller is down.
     pub fn queue(self) -> Result<Vec<Entry>, BatchError> {
         let user = rustix::process::getuid().as_raw().to_string();
-        let format = "%A|%K|%T|%r|%S|%N|%k";
+        // %F: the number that tasks of an array share.
+        let format = "%F|%K|%T|%r|%S|%N|%k";
         let args =
             ["--noheader".to_owned(), format!("--user={user}"), "--states=all".into(), format!("--format={format}")];
         Ok(self.patiently("squeue", &args, None)?.lines().filter_map(entry).collect())
@@ -252,6 +274,7 @@ impl Scheduler {
             state: value("JobState"),
             restarts: value("Restarts").parse().unwrap_or(0),
             batch_host: value("BatchHost"),
+            reason: value("Reason"),
         })
     }
 
@@ -362,6 +385,8 @@ fn output(program: &'static str, args: &[String], dir: Option<&Path>) -> Result<
     // says about itself must not leak into the next one; where the configuration lies must stay.
     let ours = |name: &str| (name.starts_with("SBATCH_") || name.starts_with("SLURM_")) && name != "SLURM_CONF";
     let environment = std::env::vars_os().filter(|(name, _)| !name.to_str().is_some_and(ours));
+    // Else squeue cuts long lists of tasks short.
+    let environment = environment.chain([("SLURM_BITSTR_LEN".into(), "0".into())]);
     let mut command = duct::cmd(program, args).full_env(environment).stdin_null();
     if let Some(dir) = dir {
         command = command.dir(dir);
@@ -441,7 +466,12 @@ mod tests {
             (pending.job, pending.tasks.as_deref(), pending.run_id.as_deref()),
             (812, Some("3-999"), Some("7f3a91c2"))
         );
-        assert!(pending.is_live());
+        assert!(pending.is_live() && pending.is_job("812") && pending.is_job("812_3") && !pending.is_job("812_2"));
+        let tasks = |list: &str| Entry { tasks: Some(list.to_owned()), ..pending.clone() };
+        let some = tasks("0-2,7,9-10%4");
+        let held: Vec<u64> = (0..12).filter(|i| some.has_task(*i)).collect();
+        assert_eq!(held, [0, 1, 2, 7, 9, 10]);
+        assert!(tasks("5").has_task(5) && tasks("[4-6]").has_task(5) && !Entry { tasks: None, ..pending.clone() }.has_task(0));
         assert_eq!(entry("9|N/A|RUNNING|None|2026-01-01T00:00:00|n[1-2]|(null)").unwrap().run_id, None);
         assert_eq!(entry("slurm_load_jobs error"), None);
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::json;
 
-use crate::batch::{BatchError, Scheduler};
+use crate::batch::{self, Asked, BatchError, Scheduler};
 use crate::error::{Exit, Result};
 use crate::machine::host_name;
 use crate::run_dir::{RunDir, Submission};
@@ -28,8 +28,7 @@ pub struct BatchJob {
 impl BatchJob {
     /// From the environment.
     pub fn here(run_id: &str) -> Option<Self> {
-        let id = std::env::var("SLURM_JOB_ID").ok()?;
-        let restart = std::env::var("SLURM_RESTART_COUNT").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
+        let (id, restart) = batch::this_job()?;
         let names = Scheduler.host_names(&std::env::var("SLURM_JOB_NODELIST").unwrap_or_default());
         let nodes = nodes_of_ranks(&names, &std::env::var("SLURM_TASKS_PER_NODE").unwrap_or_default());
         Some(Self { id, restart, run_id: run_id.to_owned(), nodes })
@@ -43,7 +42,7 @@ impl BatchJob {
     /// Whether another job has left the queue.
     pub(super) fn has_ended(&self, job: &str) -> Result<bool> {
         let queue = until_answered(|| Scheduler.queue())?;
-        Ok(!queue.into_iter().any(|e| e.is_live() && e.job.to_string() == job))
+        Ok(!queue.into_iter().any(|e| e.is_live() && e.is_job(job)))
     }
 
     pub(super) fn kill_steps(&self) {
@@ -54,10 +53,17 @@ impl BatchJob {
     /// Puts this job back into the queue; a new job where nodes are to be left out (which a requeued one would meet
     /// again, with the sockets that it left there) or requeueing is not allowed.
     pub(super) fn go_on_elsewhere(&self, dir: &RunDir, exclude: &[String], say: fn(&str)) -> Result<u8> {
-        if !self.is_current()? {
+        let asked = until_answered(|| Scheduler.ask(&self.id))?;
+        if let Some(why) = over(&asked, self.restart, &host_name()) {
+            // What a later life owns is not ours to write into.
+            if asked.restarts <= self.restart {
+                dir.event("left", json!({ "job": self.id, "why": why, "answer": format!("{asked:?}") }));
+            }
+            say(&format!("convoke: {why}; nothing more is done here (`convoke submit {}` goes on)", dir.path.display()));
             return Ok(Exit::Locked as u8);
         }
-        if exclude.is_empty() {
+        // A task of an array has no script of its own that could follow it.
+        if exclude.is_empty() || self.id.contains('_') {
             // Said before: where it succeeds, this process may be ended before it can say it.
             dir.event("requeued", json!({ "job": self.id, "restart": self.restart + 1 }));
             match Scheduler.requeue(&self.id) {
@@ -65,6 +71,7 @@ impl BatchJob {
                     say(&format!("convoke: job {} goes back into the queue", self.id));
                     return Ok(Exit::Stopped as u8);
                 }
+                Err(error) if self.id.contains('_') => return Err(error.into()),
                 Err(error) => {
                     dir.event("requeue-refused", json!({ "job": self.id, "words": error.to_string() }));
                     say(&format!("convoke: {error}; a new job follows"));
@@ -95,14 +102,23 @@ impl BatchJob {
         dir.event("submitted", json!({ "job": job, "after": self.id, "excluded": submission.excluded }));
         Ok(job)
     }
+}
 
-    /// Whether the controller still holds this life of the job for the living one. A node that lost its network may
-    /// come back long after the job was begun again elsewhere: requeueing then would end the better one.
-    fn is_current(&self) -> Result<bool> {
-        let asked = until_answered(|| Scheduler.ask(&self.id))?;
-        let here = asked.batch_host.is_empty() || host_name().starts_with(&asked.batch_host);
-        Ok(asked.state == "RUNNING" && asked.restarts == self.restart && here)
+/// Why this life of a batch job, its `restart`-th on `host`, may not put it back into the queue; nothing where it may.
+///
+/// A node that lost its network may come back long after the job was begun again elsewhere: requeueing then would end
+/// the better life. A job that somebody ends shows as `COMPLETING` without a reason. All else, such as a time limit that
+/// came first, is no ground to leave a run unfinished.
+fn over(asked: &Asked, restart: u32, host: &str) -> Option<String> {
+    let short = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
+    if asked.restarts > restart {
+        return Some(format!("the job was begun again since, {} times in all", asked.restarts));
     }
+    if !asked.batch_host.is_empty() && short(&asked.batch_host) != short(host) {
+        return Some(format!("the job goes on from {}", asked.batch_host));
+    }
+    let ended = matches!(asked.state.as_str(), "CANCELLED" | "COMPLETING" | "COMPLETED" | "FAILED");
+    (ended && asked.reason == "None").then(|| format!("the job was ended from outside ({})", asked.state))
 }
 
 /// Asks until the controller answers: it may be starting anew, and the run should not end for that.
@@ -128,6 +144,39 @@ fn nodes_of_ranks(names: &[String], tasks: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_job_is_given_up_only_for_a_later_life_or_by_somebody() {
+        let asked = |state: &str, restarts, host: &str, reason: &str| Asked {
+            state: state.to_owned(),
+            restarts,
+            batch_host: host.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let goes_on = |asked: Asked| over(&asked, 1, "n1.cluster.org").is_none();
+        for ours in [
+            asked("RUNNING", 1, "n1", "None"),
+            asked("RUNNING", 1, "n1.cluster.org", "None"),
+            // Its limit came first, or another node of it died.
+            asked("COMPLETING", 1, "n1", "TimeLimit"),
+            asked("TIMEOUT", 1, "n1", "TimeLimit"),
+            asked("NODE_FAIL", 1, "n1", "NodeDown"),
+            // A state that nobody thought of, and an answer without one.
+            asked("SUSPENDED", 1, "n1", "None"),
+            asked("", 0, "", ""),
+        ] {
+            assert!(goes_on(ours.clone()), "{ours:?}");
+        }
+        for lost in [
+            asked("RUNNING", 2, "n1", "None"),
+            asked("PENDING", 2, "", "BeginTime"),
+            asked("RUNNING", 1, "n10", "None"),
+            asked("COMPLETING", 1, "n1", "None"),
+            asked("CANCELLED", 1, "n1", "None"),
+        ] {
+            assert!(!goes_on(lost.clone()), "{lost:?}");
+        }
+    }
 
     #[test]
     fn ranks_are_dealt_to_nodes_in_blocks() {

@@ -44,6 +44,8 @@ pub struct Writer {
     path: PathBuf,
     temporary: PathBuf,
     datasets: BTreeMap<String, Written>,
+    /// Number of texts of each dataset of texts.
+    columns_of_text: BTreeMap<String, usize>,
     attributes: BTreeMap<(String, String), Attribute>,
     scales: Scales,
 }
@@ -99,6 +101,7 @@ impl Writer {
             path: path.to_path_buf(),
             temporary,
             datasets: BTreeMap::new(),
+            columns_of_text: BTreeMap::new(),
             attributes: BTreeMap::new(),
             scales: Scales::default(),
         })
@@ -250,6 +253,29 @@ impl Writer {
             .map_err(failed)
     }
 
+    /// Writes texts as dataset `name` of one axis.
+    ///
+    /// # Errors
+    /// As [`Writer::text`].
+    pub fn texts<T: AsRef<str>>(&mut self, name: &str, texts: &[T]) -> Result<()> {
+        let name = absolute(name);
+        if let Some((parent, _)) = name.rsplit_once('/') {
+            self.group(parent)?;
+        }
+        let failed = self.failed("write texts");
+        let values: hdf5::Result<Vec<hdf5::types::VarLenUnicode>> =
+            texts.iter().map(|text| attribute::unicode(text.as_ref())).collect();
+        let builder = self.file().new_dataset_builder().obj_track_times(false).no_chunk();
+        let written = values.and_then(|values| {
+            let dataset =
+                builder.empty::<hdf5::types::VarLenUnicode>().shape([texts.len()]).create(name.as_str())?;
+            dataset.write_raw(&values)
+        });
+        written.map_err(failed)?;
+        self.columns_of_text.insert(name, texts.len());
+        Ok(())
+    }
+
     /// Sets attribute `name` of `object` (`/` for the file itself).
     ///
     /// # Errors
@@ -283,8 +309,10 @@ impl Writer {
     /// One of the datasets was not declared, or their lengths differ.
     pub fn scale(&mut self, dataset: &str, axis: usize, scale: &str, axis_name: &str) -> Result<()> {
         let (dataset, scale) = (absolute(dataset), absolute(scale));
-        let length =
-            |name: &String, axis: usize| self.datasets.get(name).and_then(|written| written.shape.get(axis).copied());
+        let length = |name: &String, axis: usize| match self.datasets.get(name) {
+            Some(written) => written.shape.get(axis).copied(),
+            None => self.columns_of_text.get(name).copied().filter(|_| axis == 0),
+        };
         match (length(&dataset, axis), length(&scale, 0)) {
             (Some(n), Some(m)) if n == m => {}
             (n, m) => {
@@ -296,7 +324,7 @@ impl Writer {
                 });
             }
         }
-        let rank = self.datasets[&dataset].shape.len();
+        let rank = self.datasets.get(&dataset).map_or(1, |written| written.shape.len());
         self.scales.attach(dataset, rank, axis, scale, axis_name);
         Ok(())
     }

@@ -14,7 +14,7 @@ mod listing;
 mod moments;
 mod number;
 mod perf;
-mod picture;
+pub mod picture;
 mod plot;
 mod report;
 mod scan;

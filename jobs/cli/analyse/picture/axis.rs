@@ -101,6 +101,13 @@ pub fn decades(low: f64, high: f64, most: usize) -> Ticks {
     Ticks { ticks, exponent: 0 }
 }
 
+fn ticks((low, high): (f64, f64), most: usize, scale: Scale) -> Ticks {
+    match scale {
+        Scale::Linear => linear(low, high, most),
+        Scale::Log => decades(low, high, most),
+    }
+}
+
 /// A rectangle with an axis below and one on its left.
 #[derive(Debug, Clone)]
 pub struct Panel {
@@ -112,34 +119,31 @@ pub struct Panel {
     pub x: (f64, f64),
     /// Values at the lower and upper edge.
     pub y: (f64, f64),
-    /// Scale of the vertical axis.
-    pub scale: Scale,
+    /// Scales of the horizontal and the vertical axis.
+    pub scales: (Scale, Scale),
 }
 
 impl Panel {
     /// Position of a point.
     pub fn place(&self, x: f64, y: f64) -> (f64, f64) {
-        let part = |v: f64, (low, high): (f64, f64)| (v - low) / (high - low);
-        let up = match self.scale {
-            Scale::Linear => part(y, self.y),
-            Scale::Log => part(y.log10(), (self.y.0.log10(), self.y.1.log10())),
+        let part = |v: f64, (low, high): (f64, f64), scale: Scale| match scale {
+            Scale::Linear => (v - low) / (high - low),
+            Scale::Log => (v / low).ln() / (high / low).ln(),
         };
-        (self.at.0 + part(x, self.x) * self.size.0, self.at.1 + (1.0 - up) * self.size.1)
+        let (right, up) = (part(x, self.x, self.scales.0), part(y, self.y, self.scales.1));
+        (self.at.0 + right * self.size.0, self.at.1 + (1.0 - up) * self.size.1)
     }
 
     /// Ticks for the horizontal axis, as many as have room.
     pub fn x_ticks(&self) -> Ticks {
-        let most = (self.size.0 / 48.0).clamp(1.0, 10.0);
-        linear(self.x.0, self.x.1, most as usize)
+        let most = (self.size.0 / 48.0).clamp(1.0, 10.0) as usize;
+        ticks(self.x, most, self.scales.0)
     }
 
     /// Ticks for the vertical axis.
     pub fn y_ticks(&self) -> Ticks {
         let most = (self.size.1 / 36.0).clamp(1.0, 8.0) as usize;
-        match self.scale {
-            Scale::Linear => linear(self.y.0, self.y.1, most),
-            Scale::Log => decades(self.y.0, self.y.1, most),
-        }
+        ticks(self.y, most, self.scales.1)
     }
 
     /// Room that the vertical axis needs on the left.

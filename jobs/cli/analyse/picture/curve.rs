@@ -16,7 +16,7 @@ pub fn draw(points: &[(f64, f64)], title: &str, x_label: &str, y_label: &str) ->
     let (low, high) = finite().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), p| (l.min(p.1), h.max(p.1)));
     let scale = if low > 0.0 && high > 100.0 * low { Scale::Log } else { Scale::Linear };
     let x = points.first().zip(points.last()).map_or((0.0, 1.0), |(a, b)| (a.0, b.0));
-    let mut panel = Panel { at: (0.0, 44.0), size: SIZE, x: widen(x, 0.0), y: room(low, high, scale), scale };
+    let mut panel = Panel { at: (0.0, 44.0), size: SIZE, x: widen(x, 0.0), y: room(low, high, scale), scales: (Scale::Linear, scale) };
     panel.at.0 = (12.0 + panel.left()).round();
     panel.grid(&mut scene);
     panel.axes(&mut scene, x_label, y_label);
@@ -37,7 +37,7 @@ pub fn draw(points: &[(f64, f64)], title: &str, x_label: &str, y_label: &str) ->
 }
 
 /// An interval of some length.
-fn widen((low, high): (f64, f64), share: f64) -> (f64, f64) {
+pub(super) fn widen((low, high): (f64, f64), share: f64) -> (f64, f64) {
     if low < high {
         let more = share * (high - low);
         return (low - more, high + more);
@@ -47,7 +47,7 @@ fn widen((low, high): (f64, f64), share: f64) -> (f64, f64) {
 }
 
 /// The values' interval with some room above and below.
-fn room(low: f64, high: f64, scale: Scale) -> (f64, f64) {
+pub(super) fn room(low: f64, high: f64, scale: Scale) -> (f64, f64) {
     if low > high || low.is_nan() || high.is_nan() {
         return (0.0, 1.0);
     }

@@ -55,7 +55,7 @@ pub fn draw(array: &Array, planes: &[Plane], colours: Colours, title: &str, note
             size: (w, h),
             x: edges(horizontal),
             y: edges(vertical),
-            scale: Scale::Linear,
+            scales: (Scale::Linear, Scale::Linear),
         };
         left += panel.left();
         panel.at.0 = left.round();
