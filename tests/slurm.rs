@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use common::{assert_same_bits, below, job, run, scratch, small, told, volume};
 use convoke_cluster::checkpoint;
 
-const HOSTS: usize = 19;
+const HOSTS: usize = 21;
 
 /// The cluster; ended with the test.
 struct Lab {
@@ -103,6 +103,14 @@ impl Scene<'_> {
 
     fn run(&self) -> PathBuf {
         self.dir.join("run")
+    }
+
+    /// A profile of the site whose jobs meet this fault.
+    fn site(&self, fault: &str) -> String {
+        let path = self.dir.join("site.toml");
+        let lines = "bind = false\npass_environment = false\n[environment]\nOMPI_MCA_mpi_yield_when_idle = \"1\"\n";
+        std::fs::write(&path, format!("{lines}CONVOKE_FAULT = \"{fault}\"\n")).expect("written");
+        path.display().to_string()
     }
 
     fn submit(&self, spec: &str) {
@@ -228,21 +236,21 @@ fn cancel(scene: &Scene<'_>) {
 /// Attempts end at their time limit, and the run goes on until it is complete.
 fn wall_limit(scene: &Scene<'_>) {
     let spec = scene.job("walltime = \"6s\"", "");
-    // Slow enough for several attempts.
-    let slow = std::fs::read_to_string(&spec).expect("it").replace("\"small\"", "\"limit\"");
-    scene.submit(&job(&scene.dir, "job.toml", &slow));
+    // Slow enough for several attempts on any machine: of 1200 steps none takes less than 10 ms.
+    let site = scene.site("delay@step:times=all:for=10ms");
+    let words = ["submit", &spec, "--dir", &below(&scene.dir, "run"), "--site", &site];
+    let (code, _, err) = scene.lab.convoke(&words);
+    assert_eq!(code, 0, "{err}");
     scene.until_finished(400);
     let (attempts, requeued) = (scene.events("started").len(), scene.events("requeued").len());
-    assert!(attempts >= 2 && requeued + 1 == attempts, "{attempts} attempts, {requeued} requeued");
+    // One more where the batch system's own warning came before the ranks had begun.
+    assert!(attempts >= 2 && requeued + 1 >= attempts, "{attempts} attempts, {requeued} requeued\n{}", scene.tell());
 }
 
 /// Steps that take longer than what is left of the time limit: nothing can be written in time, the run goes on all the same.
 fn too_slow_for_the_limit(scene: &Scene<'_>) {
-    // A profile of the site that lets every attempt stand still in its 40th step, of 60.
-    let site = scene.dir.join("slow.toml");
-    let lines = "bind = false\npass_environment = false\n[environment]\nOMPI_MCA_mpi_yield_when_idle = \"1\"\n\
-                 CONVOKE_FAULT = \"delay@step:nth=40:for=1h\"\n";
-    std::fs::write(&site, lines).expect("written");
+    // Every attempt stands still in its 40th step, of 60.
+    let site = scene.site("delay@step:nth=40:for=1h");
     let spec = scene.job("walltime = \"1min\"", "");
     let short =
         std::fs::read_to_string(&spec).expect("it").replace(&format!("iterations = {STEPS}"), "iterations = 60");
@@ -251,7 +259,7 @@ fn too_slow_for_the_limit(scene: &Scene<'_>) {
     assert_eq!(told(&run(&["run", &spec, "--dir", &whole, "-n", "1", "-q"])).0, 0);
     let reference = volume(whole.as_ref());
     let scene = &Scene { reference: &reference, dir: scene.dir.clone(), hosts: scene.hosts.clone(), lab: scene.lab };
-    let words = ["submit", &spec, "--dir", &below(&scene.dir, "run"), "--site", &site.display().to_string()];
+    let words = ["submit", &spec, "--dir", &below(&scene.dir, "run"), "--site", &site];
     let (code, _, err) = scene.lab.convoke(&words);
     assert_eq!(code, 0, "{err}");
     scene.until_finished(400);
@@ -271,6 +279,41 @@ fn power_cut(scene: &Scene<'_>) {
     scene.until_finished(400);
     assert!(scene.events("started").len() >= 2, "{}", scene.tell());
     scene.lab.tell(&["start", &victim]);
+}
+
+/// A host loses its power while it works on tasks of an array: nothing is to be done by hand, and the table is what the same
+/// sweep finds on one machine.
+fn sweep(scene: &Scene<'_>) {
+    let spec = std::fs::read_to_string(scene.job("", ""))
+        .expect("it")
+        .replace("ranks = 2\n", "ranks = 1\n")
+        .replace("ranks_per_node = 1\n", "memory_per_rank = \"200MiB\"\n")
+        .replace(&format!("iterations = {STEPS}"), "iterations = 40");
+    job(&scene.dir, "job.toml", &spec);
+    let text = "schema = 1\nname = \"sweep\"\njob = \"job.toml\"\n[[vary]]\nkey = \"problem.method.relaxation\"\n\
+                from = 0.5\nto = 1.0\nsteps = 30\n";
+    let file = job(&scene.dir, "sweep.toml", text);
+    let (whole, dir) = (below(&scene.dir, "whole"), below(&scene.dir, "run"));
+    assert_eq!(told(&run(&["sweep", &file, "--dir", &whole, "-q"])).0, 0);
+    let site = scene.site("delay@step:times=all:for=50ms");
+    let (code, _, err) = scene.lab.convoke(&["sweep", &file, "--submit", "--dir", &dir, "--site", &site]);
+    assert_eq!(code, 0, "{err}");
+    let told_of = || std::fs::read_dir(scene.run().join("outcomes")).map_or(0, Iterator::count);
+    scene.until("some outcomes", 120, || told_of() >= 4);
+    let victim = format!("n{}", scene.hosts.end());
+    scene.lab.tell(&["kill", &victim]);
+    let (_, out, _) = scene.lab.convoke(&["status", &dir]);
+    assert!(out.contains("complete") && out.contains("running"), "{out}");
+    scene.lab.tell(&["start", &victim]);
+    let table = |dir: &Path| {
+        let file = convoke_data::store::Reader::open(dir.join("table.h5")).expect("a table");
+        let column = |name| file.read::<f64>(name).expect("a column");
+        [column("/table/problem.method.relaxation"), column("/table/relative_error")]
+    };
+    scene.until("the table", 400, || scene.run().join("table.h5").exists());
+    assert_eq!(table(&scene.run()), table(whole.as_ref()));
+    let (_, out, _) = scene.lab.convoke(&["status", &dir]);
+    assert!(out.contains("30 complete"), "{out}");
 }
 
 /// The host of rank 0 loses its network, the run goes on elsewhere, the host comes back: its ranks must not touch the run.
@@ -323,7 +366,7 @@ fn controller(scene: &Scene<'_>) {
 type Scenario = (&'static str, usize, fn(&Scene<'_>));
 
 /// Name, hosts that it needs, what happens.
-const SCENARIOS: [Scenario; 8] = [
+const SCENARIOS: [Scenario; 9] = [
     ("submit", 2, submit),
     ("refusals", 2, refusals),
     ("cancel", 2, cancel),
@@ -332,6 +375,7 @@ const SCENARIOS: [Scenario; 8] = [
     ("power_cut", 3, power_cut),
     ("cable_cut", 3, cable_cut),
     ("stale_socket", 3, stale_socket),
+    ("sweep", 2, sweep),
 ];
 
 #[allow(clippy::print_stderr, reason = "what was skipped, and how long each took, is said")]
