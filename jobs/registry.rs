@@ -16,6 +16,8 @@ pub struct Entry {
     pub summary: &'static str,
     /// Job files that come with it, `(name, text)`; the first is the one to start from.
     pub jobs: &'static [(&'static str, &'static str)],
+    /// Keys that may change between attempts of a run, beside the frame's.
+    pub may_change: &'static [&'static str],
     /// Runs a job. Collective.
     pub run: fn(&Comm, &Source, &Options) -> Result<Outcome>,
     /// Prices a job.
@@ -47,6 +49,7 @@ impl Entry {
             name: W::NAME,
             summary: W::SUMMARY,
             jobs: W::JOBS,
+            may_change: W::MAY_CHANGE,
             run: driver::run::<W>,
             price: |text, inputs, placement| {
                 let priced = driver::price::<W>(text, inputs, placement)?;

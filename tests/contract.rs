@@ -8,7 +8,7 @@ use std::path::Path;
 use common::{relative_difference, scratch};
 use convoke::registry::{Entry, REGISTRY};
 use convoke_cluster::comm::run_threads;
-use convoke_cluster::driver::{Fault, Options, Outcome, Placement, Source};
+use convoke_cluster::driver::{Fault, From, Options, Outcome, Placement, Source};
 use convoke_cluster::progress::Verbosity;
 use convoke_cluster::workload::Inputs;
 use convoke_cluster::{Error, Exit, JobText};
@@ -121,7 +121,7 @@ fn stopping_and_resuming_on_another_number_of_ranks_equals_never_stopping() {
         let stop = Options { stop_after: Some(steps / 3), ..options() };
         let stopped = first(on_ranks(&case, 2, &new(&case, &parts), &stop));
         assert_eq!((stopped.exit, stopped.steps), (Exit::Stopped, steps / 3), "{}", case.label);
-        let resume = Source::Resume { dir: parts.clone(), restart: false };
+        let resume = Source::Resume { dir: parts.clone(), from: From::Newest };
         assert_eq!(first(on_ranks(&case, 5, &resume, &stop)).exit, Exit::Stopped);
         let outcome = first(on_ranks(&case, 3, &resume, &options()));
         assert_eq!((outcome.exit, outcome.steps), (Exit::Complete, steps), "{}", case.label);
@@ -171,7 +171,7 @@ fn one_failing_rank_fails_all_without_a_hang_and_leaves_a_checkpoint() {
             let error = outcome.expect_err("one rank failed").to_string();
             assert!(error.contains("injected"), "{error}");
         }
-        let resume = Source::Resume { dir: dir.clone(), restart: false };
+        let resume = Source::Resume { dir: dir.clone(), from: From::Newest };
         assert_eq!(first(on_ranks(&case, 2, &resume, &options())).exit, Exit::Complete, "{}", case.label);
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use common::{doubles, figure, run_on_threads, scratch, told, write_arrays};
 use convoke::registry;
 use convoke_cluster::comm::run_threads;
-use convoke_cluster::driver::{Options, Placement, Source};
+use convoke_cluster::driver::{From, Options, Placement, Source};
 use convoke_cluster::progress::Verbosity;
 use convoke_cluster::workload::Inputs;
 use convoke_cluster::{Error, JobText};
@@ -145,7 +145,7 @@ fn pencils_agree_to_rounding_and_resume_as_slabs() {
     let entry = registry::find("gp-pde").expect("the workload is registered");
     let options = |stop_after| Options { verbosity: Verbosity::Quiet, threads: 1, stop_after, ..Options::default() };
     let new = Source::New { text: job(&text), dir: dir("parts") };
-    let resume = Source::Resume { dir: dir("parts"), restart: false };
+    let resume = Source::Resume { dir: dir("parts"), from: From::Newest };
     for (ranks, source, stop) in [(24, &new, Some(2)), (3, &resume, Some(1)), (20, &resume, None)] {
         for outcome in run_threads(ranks, |comm| (entry.run)(&comm, source, &options(stop))) {
             outcome.expect("the job runs");

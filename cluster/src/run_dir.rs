@@ -76,6 +76,9 @@ pub struct Lock {
     pub inputs: PathBuf,
     /// XXH3-128 of `spec.toml`.
     pub spec_xxh3_128: String,
+    /// Those of the texts before it, whose checkpoints it goes on with ([`RunDir::change`]).
+    #[serde(default)]
+    pub earlier: Vec<String>,
     /// The job with all defaults filled in.
     pub resolved: serde_json::Value,
 }
@@ -109,6 +112,13 @@ pub(crate) fn make_aside(
     made
 }
 
+impl Lock {
+    /// Whether what was written for a text of this hash belongs to this run.
+    pub fn knows(&self, spec_xxh3_128: &str) -> bool {
+        self.spec_xxh3_128 == spec_xxh3_128 || self.earlier.iter().any(|hash| hash == spec_xxh3_128)
+    }
+}
+
 /// A run directory on disk.
 #[derive(Debug, Clone)]
 pub struct RunDir {
@@ -134,7 +144,7 @@ impl RunDir {
         let digest = digest_bytes(text.text.as_bytes()).xxh3_128;
         let nonce = format!("{:?}{}{digest}{}", SystemTime::now(), std::process::id(), path.display());
         let run_id = digest_bytes(nonce.as_bytes()).xxh3_128[..8].to_owned();
-        let lock = Lock { run_id, inputs: base, spec_xxh3_128: digest, resolved };
+        let lock = Lock { run_id, inputs: base, spec_xxh3_128: digest, earlier: Vec::new(), resolved };
         write_atomic(draft.join("spec.toml"), text.text.as_bytes())?;
         let json = serde_json::to_vec_pretty(&lock).expect("a lock is plain data");
         Ok(write_atomic(draft.join("spec.lock.json"), &json)?)
@@ -185,6 +195,39 @@ impl RunDir {
         let lock: Lock = serde_json::from_str(&lock).map_err(|e| none(&format!("spec.lock.json is damaged: {e}")))?;
         let text = JobText::read(&path.join("spec.toml"))?;
         Ok((dir, text, lock))
+    }
+
+    /// Goes on with another text of the job, of which `resolved` has the defaults.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] while an owner is at work; the disk.
+    pub fn change(&self, text: &str, lock: &Lock, resolved: serde_json::Value) -> Result<()> {
+        if let Some(owner) = self.owner()
+            && self.is_alive(&owner)
+        {
+            return Err(self.locked(&owner));
+        }
+        let mut earlier = lock.earlier.clone();
+        earlier.push(lock.spec_xxh3_128.clone());
+        let lock = Lock { spec_xxh3_128: digest_bytes(text.as_bytes()).xxh3_128, earlier, resolved, ..lock.clone() };
+        let json = serde_json::to_vec_pretty(&lock).expect("a lock is plain data");
+        // A process that dies between the two leaves what the same change mends.
+        write_atomic(self.path.join("spec.lock.json"), &json)?;
+        Ok(write_atomic(self.path.join("spec.toml"), text.as_bytes())?)
+    }
+
+    /// Takes the directory from an owner on another host that was heard of a moment ago. If it still works, it finds itself
+    /// overtaken at its next beat.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] for an owner on this host: its process can be asked to end.
+    pub fn take_from_owner(&self) -> Result<()> {
+        let Some(owner) = self.owner().filter(|owner| self.is_alive(owner)) else { return Ok(()) };
+        if owner.host == host_name() {
+            return Err(self.locked(&owner));
+        }
+        self.event("stolen", serde_json::json!({ "epoch": owner.epoch, "host": owner.host }));
+        Ok(write_atomic(self.released(owner.epoch), b"")?)
     }
 
     /// Refuses a directory that somebody else could change: what lies in it is run.
@@ -321,11 +364,22 @@ impl RunDir {
     }
 
     fn locked(&self, owner: &Owner) -> Error {
+        let run_id = Self::open(&self.path).map(|(_, _, lock)| lock.run_id);
+        let steal = match run_id {
+            Ok(id) if owner.host != host_name() => {
+                format!(
+                    "; where that host is gone for good, `convoke resume {} --steal {id}` does not wait {} s",
+                    self.path.display(),
+                    SILENCE.as_secs()
+                )
+            }
+            _ => String::new(),
+        };
         Error::Locked {
             dir: self.path.clone(),
             owner: format!("attempt {} (process {} on {}, since {})", owner.epoch, owner.pid, owner.host, owner.since),
             help: format!(
-                "wait for it or stop it (`kill -USR1 {}` on {}); or choose another --dir",
+                "wait for it or stop it (`kill -USR1 {}` on {}); or choose another --dir{steal}",
                 owner.pid, owner.host
             ),
         }

@@ -27,6 +27,9 @@ pub trait Workload: Sized {
     const SUMMARY: &'static str;
     /// Job files that come with it, `(name, text)`; the first is what `convoke new` prints.
     const JOBS: &'static [(&'static str, &'static str)];
+    /// Keys of `[problem]` that may change between attempts of a run: its end and how often it writes, nothing that earlier
+    /// steps depend on.
+    const MAY_CHANGE: &'static [&'static str] = &[];
     /// `[problem]` of the job file: what the user typed.
     type Spec: Serialize + DeserializeOwned;
 

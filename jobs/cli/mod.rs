@@ -9,6 +9,7 @@ use convoke_cluster::{Error, Exit};
 mod analyse;
 mod cancel;
 mod catalogue;
+mod change;
 mod check;
 mod doctor;
 mod gc;

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use convoke_cluster::comm::MpiSession;
-use convoke_cluster::driver::{Options, Outcome, Placement, Source};
+use convoke_cluster::driver::{From, Options, Outcome, Placement, Source};
 use convoke_cluster::launch::{Launcher, Mpirun};
 use convoke_cluster::progress::Verbosity;
 use convoke_cluster::run_dir::RunDir;
@@ -17,7 +17,7 @@ use convoke_cluster::workload::Inputs;
 use convoke_cluster::{Comm, Error, Exit, JobError, JobText, failpoint, machine};
 use serde_json::json;
 
-use super::{end, or_default, provenance, say, show};
+use super::{change, end, or_default, provenance, say, show};
 use crate::registry::{self, Entry};
 
 /// Options of `convoke run`.
@@ -40,6 +40,17 @@ pub struct ResumeArgs {
     /// Begin again from step 0 and ignore all checkpoints.
     #[arg(long)]
     restart: bool,
+    /// Go on from this checkpoint instead of the newest: a step, or a name such as s00012000.e00002. Newer ones no longer count.
+    #[arg(long, value_name = "STEP|NAME", conflicts_with = "restart")]
+    from: Option<String>,
+    /// Change a key that a run may go on with (run.*, checkpoint.*, slurm.*, and what the workload allows, such as more
+    /// iterations); any number of times.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Take the directory from an owner that cannot be asked (another host, silent for less than 180 s): the run's identity, as
+    /// the refusal shows it. An owner that still lives is fenced off.
+    #[arg(long, value_name = "RUN_ID")]
+    steal: Option<String>,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -78,9 +89,14 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
 
 pub(super) fn resume(args: &ResumeArgs) -> ExitCode {
     start(&args.common, || {
-        let (run, text, _) = RunDir::open(&args.dir)?;
+        let (run, text, lock) = RunDir::open(&args.dir)?;
         run.refuse_if_others_write()?;
-        Ok((text, Source::Resume { dir: args.dir.clone(), restart: args.restart }))
+        let from = change::origin(&run, args.restart, args.from.as_deref())?;
+        if let Some(run_id) = &args.steal {
+            change::steal(&run, &lock, run_id)?;
+        }
+        let text = if args.set.is_empty() { text } else { change::set(&run, &text, &lock, &args.set)? };
+        Ok((text, Source::Resume { dir: args.dir.clone(), from }))
     })
 }
 
@@ -218,9 +234,13 @@ fn supervise(args: &CommonArgs, ranks: usize, source: &Source, text: &JobText) -
     let job = text.frame()?;
     let (first, dir) = match source {
         Source::New { text, dir } => (vec!["run".into(), text.path.clone().into(), "--dir".into(), dir.into()], dir),
-        Source::Resume { dir, restart } => {
-            let restart = restart.then(|| "--restart".into());
-            (["resume".into(), dir.into()].into_iter().chain(restart).collect::<Vec<OsString>>(), dir)
+        Source::Resume { dir, from } => {
+            let from: Vec<OsString> = match from {
+                From::Newest => Vec::new(),
+                From::Start => vec!["--restart".into()],
+                From::Checkpoint(name) => vec!["--from".into(), name.to_string().into()],
+            };
+            (["resume".into(), dir.into()].into_iter().chain(from).collect::<Vec<OsString>>(), dir)
         }
     };
     let program = std::env::current_exe().map_err(|e| Error::Io { path: "the program itself".into(), source: e })?;

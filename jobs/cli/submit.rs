@@ -12,12 +12,12 @@ use convoke_cluster::job::Span;
 use convoke_cluster::machine::human_bytes;
 use convoke_cluster::run_dir::{RunDir, Submission};
 use convoke_cluster::workload::Inputs;
-use convoke_cluster::{BadValue, Error, Exit, Job, JobText, Plan};
+use convoke_cluster::{BadValue, Error, Exit, Job, JobError, JobText, Plan};
 use convoke_data::store::write_atomic;
 use serde_json::json;
 
 use super::run::{default_dir, new_dir};
-use super::{Done, or_default, say};
+use super::{Done, change, or_default, say};
 use crate::registry::{self, Quote};
 
 /// The time limit where neither the job nor the partition names one.
@@ -35,6 +35,9 @@ pub struct SubmitArgs {
     /// Directory of the run, new or empty [default: runs/NAME-DATE-TIME].
     #[arg(long)]
     dir: Option<PathBuf>,
+    /// Of a run that goes on: change a key, as in `convoke resume --set`; any number of times.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// Profile of the cluster: a name or a TOML file.
     #[arg(long, env = "CONVOKE_SITE", default_value = "generic", value_name = "NAME|FILE")]
     site: String,
@@ -77,6 +80,10 @@ pub(super) fn submit(args: &SubmitArgs) -> Done {
     if args.path.is_dir() {
         return again(args, &site);
     }
+    if !args.set.is_empty() {
+        let help = "edit the job file; --set changes a run that goes on";
+        return Err(JobError::command_line("--set beside a job file", help).into());
+    }
     let text = JobText::read(&args.path)?;
     let inputs = Inputs { base: text.dir() };
     let ready = ready(text, &inputs, &site, &mut Partitions::default())?;
@@ -100,7 +107,8 @@ pub(super) fn submit(args: &SubmitArgs) -> Done {
 fn again(args: &SubmitArgs, site: &Site) -> Done {
     let (run, text, lock) = RunDir::open(&args.path)?;
     run.refuse_if_others_write()?;
-    let ready = ready(text, &Inputs { base: lock.inputs.clone() }, site, &mut Partitions::default())?;
+    let changed = change::with(&text, &lock, &args.set)?;
+    let ready = ready(changed, &Inputs { base: lock.inputs.clone() }, site, &mut Partitions::default())?;
     if args.dry_run {
         say::line(run_script(&ready, site, &lock.run_id).trim_end());
         return Ok(Exit::Complete);
@@ -113,6 +121,9 @@ fn again(args: &SubmitArgs, site: &Site) -> Done {
         let state = entry.state.to_lowercase();
         say::line(&format!("{} is job {} already ({state}); nothing was submitted", run.path.display(), entry.job));
         return Ok(Exit::Complete);
+    }
+    if !args.set.is_empty() {
+        change::set(&run, &text, &lock, &args.set)?;
     }
     run.forget_stop();
     let job = hand_over(&run, &ready, site)?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use convoke_cluster::Exit;
 use convoke_cluster::checkpoint::{self, Manifest};
-use convoke_cluster::run_dir::RunDir;
+use convoke_cluster::run_dir::{Lock, RunDir};
 use convoke_data::store::digest_file;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -38,7 +38,7 @@ pub(super) fn verify(args: &VerifyArgs) -> Done {
     let mut names = checkpoint::list(&run.checkpoints());
     names.sort_unstable();
     let faults: Vec<_> =
-        names.par_iter().map(|n| fault(&run.checkpoints().join(n.to_string()), &lock.spec_xxh3_128)).collect();
+        names.par_iter().map(|n| fault(&run.checkpoints().join(n.to_string()), &lock)).collect();
     checked.extend(names.iter().zip(faults).map(|(n, fault)| Checked { what: format!("ckpt/{n}"), fault }));
     let recorded = run.events().into_iter().rev().find(|e| e["event"] == "finished").map(|e| e["result"].clone());
     if let Some(recorded) = recorded {
@@ -61,12 +61,12 @@ pub(super) fn verify(args: &VerifyArgs) -> Done {
     Ok(if whole { Exit::Complete } else { Exit::Corrupt })
 }
 
-fn fault(dir: &Path, spec: &str) -> Option<String> {
+fn fault(dir: &Path, lock: &Lock) -> Option<String> {
     let manifest = match Manifest::read(dir) {
         Ok(manifest) => manifest,
         Err(fault) => return Some(fault),
     };
-    if manifest.spec_xxh3_128 != spec {
+    if !lock.knows(&manifest.spec_xxh3_128) {
         return Some("belongs to another job".to_owned());
     }
     checkpoint::verify(dir, &manifest, 0, 1).err()

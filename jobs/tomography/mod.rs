@@ -74,6 +74,7 @@ impl Workload for Tomography {
         ("foam-noise", include_str!("foam-noise.toml")),
         ("tooth", include_str!("tooth.toml")),
     ];
+    const MAY_CHANGE: &'static [&'static str] = &["problem.method.iterations"];
     type Spec = Spec;
 
     fn plan(spec: &Spec, inputs: &Inputs, resources: &Resources) -> Result<Plan> {

@@ -28,15 +28,21 @@ pub struct Restored {
     pub refused: Vec<String>,
 }
 
-/// Finds the newest checkpoint whose every byte is as it was written. Collective.
+/// Finds the newest checkpoint whose every byte is as it was written, or looks at `only` that one. Collective.
 ///
 /// Damaged ones are moved aside (`….bad`), never deleted. `None` if there was never any.
 ///
 /// # Errors
 /// [`Error::NoCheckpoint`] if there are checkpoints and none is whole.
-pub fn restore(run: &RunDir, comm: &Comm) -> Result<Option<Restored>> {
+pub fn restore(run: &RunDir, comm: &Comm, only: Option<Name>) -> Result<Option<Restored>> {
     let ckpt = run.checkpoints();
-    let names: Vec<Name> = comm.agree(Ok(if comm.is_root() { candidates(run) } else { Vec::new() }))?;
+    let names: Vec<Name> = comm.agree(Ok(if !comm.is_root() {
+        Vec::new()
+    } else if let Some(name) = only {
+        vec![name]
+    } else {
+        candidates(run)
+    }))?;
     let text = names.iter().map(Name::to_string).collect::<Vec<_>>().join(" ");
     let text = comm.broadcast(0, text.as_bytes())?;
     let names = String::from_utf8_lossy(&text).into_owned();

@@ -41,9 +41,21 @@ pub enum Source {
     Resume {
         /// The directory.
         dir: PathBuf,
-        /// Begin again from step 0, ignoring all checkpoints.
-        restart: bool,
+        /// Where it goes on.
+        from: From,
     },
+}
+
+/// Where a run goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum From {
+    /// At its newest valid checkpoint.
+    #[default]
+    Newest,
+    /// At this checkpoint; newer ones no longer count.
+    Checkpoint(Name),
+    /// At step 0, ignoring all checkpoints.
+    Start,
 }
 
 /// How to run it.
@@ -217,7 +229,7 @@ impl<W: Workload> Attempt<W> {
             self.event("checkpoint-refused", json!({ "why": refused }));
         }
         let manifest = &restored.manifest;
-        if manifest.spec_xxh3_128 != self.spec_hash {
+        if !RunDir::open(&self.dir.path)?.2.knows(&manifest.spec_xxh3_128) {
             return Err(Error::Mismatch {
                 file: self.dir.path.join("spec.toml"),
                 key: "its hash".into(),

@@ -8,7 +8,7 @@ use convoke_kernels::Device;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Options, Source};
+use super::{From, Options, Source};
 use crate::checkpoint::{Restored, restore};
 use crate::comm::Comm;
 use crate::error::{Error, Result};
@@ -133,8 +133,9 @@ pub(super) fn prepare<W: Workload>(comm: &Comm, source: &Source, options: &Optio
     })?;
     let epoch = comm.all_max(claim.as_ref().map_or(0, |c| u64::from(c.epoch)))? as u32;
     let restored = match source {
-        Source::Resume { restart: false, .. } => restore(&dir, comm)?,
-        _ => None,
+        Source::Resume { from: From::Newest, .. } => restore(&dir, comm, None)?,
+        Source::Resume { from: From::Checkpoint(name), .. } => restore(&dir, comm, Some(*name))?,
+        Source::Resume { from: From::Start, .. } | Source::New { .. } => None,
     };
     let rules = Rules {
         checkpoint: job.checkpoint,

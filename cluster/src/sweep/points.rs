@@ -66,7 +66,8 @@ fn cell(value: &Value) -> String {
     }
 }
 
-fn value(cell: &str) -> Option<Value> {
+/// What a word on its own means: a number, a truth value, a TOML literal in quotes or brackets, else a text.
+pub fn value(cell: &str) -> Option<Value> {
     if cell.is_empty() {
         return None;
     }
