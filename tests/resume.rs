@@ -102,7 +102,10 @@ fn a_silent_owner_elsewhere_loses_the_directory_to_who_names_the_run() {
     fs::write(stopped.run().join("owner/e00002.json"), owner).expect("written");
     let id = stopped.run_id();
     let (code, _, err) = stopped.resume(&[]);
-    assert!(code == 7 && err.contains("attempt 2 (process 4 on elsewhere") && err.contains(&format!("--steal {id}")), "{err}");
+    assert!(
+        code == 7 && err.contains("attempt 2 (process 4 on elsewhere") && err.contains(&format!("--steal {id}")),
+        "{err}"
+    );
     let (code, _, err) = stopped.resume(&["--steal", "deadbeef"]);
     assert!(code == 2 && err.contains(&format!("this is run {id}")), "{err}");
     assert_eq!(stopped.started().len(), 1);

@@ -101,7 +101,8 @@ fn what_failed_is_told_and_run_again_alone() {
     let spec = case.dir.path().join("job.toml");
     let text = fs::read_to_string(&spec).expect("it").replace("seed = 3", "seed = 3\n[run]\nmax_attempts = 1");
     fs::write(&spec, text).expect("written");
-    let code = case.start(&["sweep", &case.file, "--dir", &case.out()], "kill@step:nth=20").wait().expect("it ends").code();
+    let code =
+        case.start(&["sweep", &case.file, "--dir", &case.out()], "kill@step:nth=20").wait().expect("it ends").code();
     assert_eq!(code, Some(1));
     let (_, status, _) = told(&run(&["status", &case.out()]));
     assert!(status.contains("2 complete, 1 failed"), "{status}");
@@ -167,8 +168,12 @@ fn points_are_asked_for_and_told_of() {
     json(&["sweep", &case.file, "--dir", &case.out(), "--json"]);
     let more = job(case.dir.path(), "more.csv", "problem.method.iterations\n8\n");
     let told_of = json(&["sweep", &case.out(), "--add", &more, "--json"]);
-    let errors: Vec<f64> =
-        told_of["rows"].as_array().expect("rows").iter().map(|r| r["figures"]["relative_error"].as_f64().expect("told")).collect();
+    let errors: Vec<f64> = told_of["rows"]
+        .as_array()
+        .expect("rows")
+        .iter()
+        .map(|r| r["figures"]["relative_error"].as_f64().expect("told"))
+        .collect();
     assert_eq!(errors, case.column("/table/relative_error"));
     assert_eq!(told_of["rows"][2]["values"][0], 8);
     assert!(errors[2] < errors[0], "SIRT comes closer: {errors:?}");

@@ -141,12 +141,7 @@ fn announce(args: &SubmitArgs, run: &RunDir, job: u64) -> Done {
 }
 
 /// Everything that can be refused without the batch system's answer.
-pub(super) fn ready(
-    text: JobText,
-    inputs: &Inputs,
-    site: &Site,
-    partitions: &mut Partitions,
-) -> Result<Ready, Error> {
+pub(super) fn ready(text: JobText, inputs: &Inputs, site: &Site, partitions: &mut Partitions) -> Result<Ready, Error> {
     let entry = registry::of(&text)?;
     let job = text.frame()?;
     let partition = job.slurm.partition.as_ref().or(site.partition.as_ref());
@@ -253,6 +248,7 @@ pub(super) fn batch_script(
         LaunchWith::Srun => command.extend(mpi.map(|mpi| format!("--mpi={mpi}"))),
     }
     command.extend(site.bind.then(|| "--bind".to_owned()));
+    command.push(format!("--minutes={}", ready.minutes));
     let command: Vec<&str> = command.iter().map(String::as_str).collect();
     script(&Request {
         made_by: concat!("convoke ", env!("CARGO_PKG_VERSION"), " (", env!("CONVOKE_GIT_COMMIT"), ")"),
@@ -290,7 +286,7 @@ fn hand_over(run: &RunDir, ready: &Ready, site: &Site) -> Result<u64, Error> {
     submission.since = jiff::Timestamp::now().to_string();
     run.submit_as(&submission)?;
     run.event("begun", json!({ "epoch": epoch }));
-    let job = Scheduler.submit(&run.path, &run_id, &more)?;
+    let job = Scheduler.submit(&run.path, &run_id, &more, site.environment_of_jobs())?;
     run.submit_as(&Submission { job: Some(job), ..submission })?;
     run.event("submitted", json!({ "job": job }));
     Ok(job)

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use convoke_cluster::launch::Launcher;
@@ -29,9 +30,17 @@ pub struct Ways {
     /// Bind ranks to cores.
     #[arg(long)]
     bind: bool,
+    /// Time limit of the batch job.
+    #[arg(long)]
+    minutes: Option<u64>,
 }
 
 impl Ways {
+    /// Time limit of the batch job.
+    pub(super) fn limit(&self) -> Option<Duration> {
+        self.minutes.map(|minutes| Duration::from_secs(60 * minutes))
+    }
+
     /// What starts `ranks` ranks.
     ///
     /// # Errors
@@ -52,17 +61,18 @@ fn work(args: &SuperviseArgs) -> Result<u8, Error> {
     let here = std::env::current_dir().map_err(|source| Error::Io { path: ".".into(), source })?;
     let (dir, ..) = RunDir::open(&here)?;
     dir.refuse_if_others_write()?;
-    keep_going(&dir.path, None, |ranks| args.ways.launcher(ranks))
+    keep_going(&dir.path, None, args.ways.limit(), |ranks| args.ways.launcher(ranks))
 }
 
 /// Supervises a run that exists until it ends, or goes on elsewhere; the exit code. `threads` of each rank where the
-/// job leaves them open.
+/// job leaves them open, `limit` of the batch job around it.
 ///
 /// # Errors
 /// A directory that holds no run; ranks that cannot be started at all.
 pub(super) fn keep_going(
     dir: &Path,
     threads: Option<usize>,
+    limit: Option<Duration>,
     launcher: impl FnOnce(usize) -> Result<Launcher, Error>,
 ) -> Result<u8, Error> {
     let (dir, text, lock) = RunDir::open(dir)?;
@@ -77,7 +87,7 @@ pub(super) fn keep_going(
     if let Some(threads) = job.run.threads.or(threads) {
         command.extend(["--threads".into(), threads.to_string().into()]);
     }
-    let batch = BatchJob::here(&lock.run_id);
+    let batch = BatchJob::here(&lock.run_id, limit);
     let supervisor = Supervisor {
         dir,
         launcher: launcher(ranks)?,

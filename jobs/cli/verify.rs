@@ -37,8 +37,7 @@ pub(super) fn verify(args: &VerifyArgs) -> Done {
     let mut checked = vec![Checked { what: "spec.toml".into(), fault: edited }];
     let mut names = checkpoint::list(&run.checkpoints());
     names.sort_unstable();
-    let faults: Vec<_> =
-        names.par_iter().map(|n| fault(&run.checkpoints().join(n.to_string()), &lock)).collect();
+    let faults: Vec<_> = names.par_iter().map(|n| fault(&run.checkpoints().join(n.to_string()), &lock)).collect();
     checked.extend(names.iter().zip(faults).map(|(n, fault)| Checked { what: format!("ckpt/{n}"), fault }));
     let recorded = run.events().into_iter().rev().find(|e| e["event"] == "finished").map(|e| e["result"].clone());
     if let Some(recorded) = recorded {

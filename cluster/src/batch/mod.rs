@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::job::{BadValue, Bytes};
 
-pub use scheduler::{Asked, BatchError, Entry, Limits, Scheduler};
+pub use scheduler::{Asked, BatchError, Entry, Environment, Limits, Scheduler};
 pub use script::{Request, Tasks, script};
 pub use site::{LaunchWith, Site};
 

@@ -139,6 +139,22 @@ pub struct Asked {
     pub reason: String,
 }
 
+/// What a job sees of the environment of who submits it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Environment {
+    /// All of it, but for what speaks to Slurm itself.
+    Whole,
+    /// Who the user is, and where.
+    Clean,
+}
+
+impl Environment {
+    fn passes(self, name: &str) -> bool {
+        let known = ["HOME", "USER", "LOGNAME", "SHELL", "LANG", "PATH", "SLURM_CONF"];
+        self == Self::Whole || known.contains(&name)
+    }
+}
+
 /// Slurm's commands.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Scheduler;
@@ -155,7 +171,7 @@ impl Scheduler {
     /// [`BatchError::Refused`] with Slurm's reason.
     pub fn test(self, dir: &Path, more: &[String]) -> Result<(), BatchError> {
         let args = [&["--test-only".to_owned()], more, &["job.sbatch".to_owned()]].concat();
-        self.patiently("sbatch", &args, Some(dir)).map(drop)
+        self.patiently("sbatch", &args, Some((dir, Environment::Clean))).map(drop)
     }
 
     /// Hands the script in `dir` over and returns the job's number. Never twice for one run: where the controller
@@ -163,19 +179,35 @@ impl Scheduler {
     ///
     /// # Errors
     /// [`BatchError::Refused`] where nothing was submitted, [`BatchError::Unclear`] where that is not known.
-    pub fn submit(self, dir: &Path, run_id: &str, more: &[String]) -> Result<u64, BatchError> {
-        self.submit_after(dir, run_id, more, "")
+    pub fn submit(
+        self,
+        dir: &Path,
+        run_id: &str,
+        more: &[String],
+        environment: Environment,
+    ) -> Result<u64, BatchError> {
+        self.hand_over((dir, environment), run_id, more, "")
     }
 
-    /// As [`Scheduler::submit`], for the job that follows job `before` of the same run.
+    /// As [`Scheduler::submit`], for the job that follows job `before` of the same run and sees what that one sees.
     ///
     /// # Errors
     /// As [`Scheduler::submit`].
     pub fn submit_after(self, dir: &Path, run_id: &str, more: &[String], before: &str) -> Result<u64, BatchError> {
+        self.hand_over((dir, Environment::Whole), run_id, more, before)
+    }
+
+    fn hand_over(
+        self,
+        from: (&Path, Environment),
+        run_id: &str,
+        more: &[String],
+        before: &str,
+    ) -> Result<u64, BatchError> {
         let args = [&["--parsable".to_owned()], more, &["job.sbatch".to_owned()]].concat();
         let mut words = String::new();
         for attempt in 0..TRIES {
-            let garbled = match self.once("sbatch", &args, Some(dir)) {
+            let garbled = match self.once("sbatch", &args, Some(from)) {
                 Ok(text) => match job_number(&text) {
                     Some(job) => return Ok(job),
                     None => Some(format!("no job number in its answer {text:?}")),
@@ -344,20 +376,30 @@ impl Scheduler {
     }
 
     /// Answers of a command; tried again while the controller is silent.
-    fn patiently(self, program: &'static str, args: &[String], dir: Option<&Path>) -> Result<String, BatchError> {
-        let mut answer = self.once(program, args, dir);
+    fn patiently(
+        self,
+        program: &'static str,
+        args: &[String],
+        from: Option<(&Path, Environment)>,
+    ) -> Result<String, BatchError> {
+        let mut answer = self.once(program, args, from);
         for attempt in 1..TRIES {
             if !matches!(answer, Err(BatchError::Silent { .. })) {
                 break;
             }
             std::thread::sleep(Duration::from_secs(u64::from(attempt)));
-            answer = self.once(program, args, dir);
+            answer = self.once(program, args, from);
         }
         answer
     }
 
-    fn once(self, program: &'static str, args: &[String], dir: Option<&Path>) -> Result<String, BatchError> {
-        let (good, out, err) = output(program, args, dir)?;
+    fn once(
+        self,
+        program: &'static str,
+        args: &[String],
+        from: Option<(&Path, Environment)>,
+    ) -> Result<String, BatchError> {
+        let (good, out, err) = output(program, args, from)?;
         if good {
             return Ok(out);
         }
@@ -380,15 +422,22 @@ impl Scheduler {
 }
 
 /// Whether the command succeeded, and what it wrote to both outputs.
-fn output(program: &'static str, args: &[String], dir: Option<&Path>) -> Result<(bool, String, String), BatchError> {
+fn output(
+    program: &'static str,
+    args: &[String],
+    from: Option<(&Path, Environment)>,
+) -> Result<(bool, String, String), BatchError> {
     // What a user's shell sets for sbatch beats the script's directives, and what a job's environment
     // says about itself must not leak into the next one; where the configuration lies must stay.
     let ours = |name: &str| (name.starts_with("SBATCH_") || name.starts_with("SLURM_")) && name != "SLURM_CONF";
-    let environment = std::env::vars_os().filter(|(name, _)| !name.to_str().is_some_and(ours));
+    let passed = from.map_or(Environment::Whole, |(_, environment)| environment);
+    let environment = std::env::vars_os()
+        .filter(|(name, _)| name.to_str().map_or(passed == Environment::Whole, |n| !ours(n) && passed.passes(n)));
     // Else squeue cuts long lists of tasks short.
-    let environment = environment.chain([("SLURM_BITSTR_LEN".into(), "0".into())]);
+    let whole_lists = (program == "squeue").then(|| ("SLURM_BITSTR_LEN".into(), "0".into()));
+    let environment = environment.chain(whole_lists);
     let mut command = duct::cmd(program, args).full_env(environment).stdin_null();
-    if let Some(dir) = dir {
+    if let Some((dir, _)) = from {
         command = command.dir(dir);
     }
     let started = command.stdout_capture().stderr_capture().unchecked().start().map_err(|e| match e.kind() {
@@ -471,7 +520,11 @@ mod tests {
         let some = tasks("0-2,7,9-10%4");
         let held: Vec<u64> = (0..12).filter(|i| some.has_task(*i)).collect();
         assert_eq!(held, [0, 1, 2, 7, 9, 10]);
-        assert!(tasks("5").has_task(5) && tasks("[4-6]").has_task(5) && !Entry { tasks: None, ..pending.clone() }.has_task(0));
+        assert!(
+            tasks("5").has_task(5)
+                && tasks("[4-6]").has_task(5)
+                && !Entry { tasks: None, ..pending.clone() }.has_task(0)
+        );
         assert_eq!(entry("9|N/A|RUNNING|None|2026-01-01T00:00:00|n[1-2]|(null)").unwrap().run_id, None);
         assert_eq!(entry("slurm_load_jobs error"), None);
     }

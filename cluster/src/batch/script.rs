@@ -97,7 +97,9 @@ pub fn script(request: &Request<'_>) -> String {
     directive("signal", &format_args!("B:USR1@{}", request.warn_seconds));
     directive("open-mode", &"append");
     directive("output", &if request.array.is_some() { "logs/slurm-%A_%a.out" } else { "logs/slurm-%j.out" });
-    directive("export", &if site.pass_environment { "ALL" } else { "NIL" });
+    // All of what the hand-over passes, which is next to nothing unless the site wants it (`Environment`). With NIL or NONE,
+    // Slurm runs a login shell for each job to have an environment: a tenth of a second for each task of an array.
+    directive("export", &"ALL");
     text.push_str("#SBATCH --requeue\n");
     if slurm.exclusive {
         text.push_str("#SBATCH --exclusive\n");
@@ -105,6 +107,10 @@ pub fn script(request: &Request<'_>) -> String {
     text.push_str("set -eu\numask 077\n");
     if !site.pass_environment {
         text.push_str("export PATH=/usr/local/bin:/usr/bin:/bin LC_ALL=C\n");
+    }
+    if !site.pass_environment && !site.modules.is_empty() {
+        // Where `module` comes from; such files are not written for `set -u`.
+        text.push_str("set +u; . /etc/profile; set -u\n");
     }
     for module in &site.modules {
         let _ = writeln!(text, "module load {}", quoted(module));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::Token;
+use super::{Environment, Token};
 use crate::job::JobError;
 
 /// Profiles that come with the program, `(name, text)`; the first is the default.
@@ -69,6 +69,11 @@ impl Default for Site {
 }
 
 impl Site {
+    /// What jobs see of the submitter's environment.
+    pub fn environment_of_jobs(&self) -> Environment {
+        if self.pass_environment { Environment::Whole } else { Environment::Clean }
+    }
+
     /// The profile of a name or a file: a path (with a `/` or ending in `.toml`), a file of that name in the user's
     /// `convoke/sites`, or one that comes with the program.
     ///

@@ -23,20 +23,25 @@ pub struct BatchJob {
     pub run_id: String,
     /// The node of each rank, as Slurm deals them: in blocks.
     pub nodes: Vec<String>,
+    /// When its time limit ends it, where its script says what that is.
+    ends: Option<SystemTime>,
 }
 
 impl BatchJob {
-    /// From the environment.
-    pub fn here(run_id: &str) -> Option<Self> {
+    /// From the environment, at the beginning of a batch script that asked for `limit`.
+    pub fn here(run_id: &str, limit: Option<Duration>) -> Option<Self> {
         let (id, restart) = batch::this_job()?;
         let names = Scheduler.host_names(&std::env::var("SLURM_JOB_NODELIST").unwrap_or_default());
         let nodes = nodes_of_ranks(&names, &std::env::var("SLURM_TASKS_PER_NODE").unwrap_or_default());
-        Some(Self { id, restart, run_id: run_id.to_owned(), nodes })
+        let ends = limit.map(|limit| SystemTime::now() + limit);
+        Some(Self { id, restart, run_id: run_id.to_owned(), nodes, ends })
     }
 
-    /// When the time limit ends the job.
+    /// When the time limit ends the job. A controller with a thousand tasks in its queue takes a second to answer, so it is
+    /// asked only where the script does not say.
     pub(super) fn deadline(&self) -> Option<SystemTime> {
-        Some(SystemTime::now() + Duration::from_secs(Scheduler.seconds_left(&self.id)?))
+        let asked = || Some(SystemTime::now() + Duration::from_secs(Scheduler.seconds_left(&self.id)?));
+        self.ends.or_else(asked)
     }
 
     /// Whether another job has left the queue.
@@ -59,7 +64,10 @@ impl BatchJob {
             if asked.restarts <= self.restart {
                 dir.event("left", json!({ "job": self.id, "why": why, "answer": format!("{asked:?}") }));
             }
-            say(&format!("convoke: {why}; nothing more is done here (`convoke submit {}` goes on)", dir.path.display()));
+            say(&format!(
+                "convoke: {why}; nothing more is done here (`convoke submit {}` goes on)",
+                dir.path.display()
+            ));
             return Ok(Exit::Locked as u8);
         }
         // A task of an array has no script of its own that could follow it.

@@ -37,7 +37,9 @@ fn place<'a>(root: &'a mut Item, key: &str) -> Result<&'a mut Item, BadValue> {
             && (item.is_array() || item.is_array_of_tables())
         {
             let n = item.as_array().map_or_else(|| item.as_array_of_tables().map_or(0, |a| a.len()), |a| a.len());
-            item = item.get_mut(index).ok_or_else(|| BadValue::wrong(&before, format!("has {n} items, no item {index}")))?;
+            item = item
+                .get_mut(index)
+                .ok_or_else(|| BadValue::wrong(&before, format!("has {n} items, no item {index}")))?;
             continue;
         }
         if !item.is_table_like() && !item.is_none() {
@@ -55,11 +57,15 @@ fn place<'a>(root: &'a mut Item, key: &str) -> Result<&'a mut Item, BadValue> {
 mod tests {
     use super::*;
 
-    const BASE: &str = "# A job.\nschema = 1\n\n[problem] # it\nn = 3 # points\nsizes = [1, 2]\n[[problem.axes]]\nkind = \"a\"\n";
+    const BASE: &str =
+        "# A job.\nschema = 1\n\n[problem] # it\nn = 3 # points\nsizes = [1, 2]\n[[problem.axes]]\nkind = \"a\"\n";
 
     #[test]
     fn only_what_was_asked_for_changes() {
-        let text = with(BASE, &[("problem.n", 5.into()), ("problem.axes.0.kind", "b c".into()), ("problem.sizes.1", 9.into())]);
+        let text = with(
+            BASE,
+            &[("problem.n", 5.into()), ("problem.axes.0.kind", "b c".into()), ("problem.sizes.1", 9.into())],
+        );
         let expected = BASE.replace("n = 3 #", "n = 5 #").replace("\"a\"", "\"b c\"").replace("[1, 2]", "[1, 9]");
         assert_eq!(text, Ok(expected));
     }

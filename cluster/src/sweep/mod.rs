@@ -123,15 +123,8 @@ pub enum State {
 
 impl State {
     /// All, in the order of a table.
-    pub const ALL: [Self; 7] = [
-        Self::Complete,
-        Self::Failed,
-        Self::Stopped,
-        Self::Running,
-        Self::Queued,
-        Self::Interrupted,
-        Self::Waiting,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Complete, Self::Failed, Self::Stopped, Self::Running, Self::Queued, Self::Interrupted, Self::Waiting];
 
     /// As people read it.
     pub fn word(self) -> &'static str {
@@ -228,8 +221,7 @@ impl SweepDir {
         };
         let lock = fs::read_to_string(path.join("sweep.lock.json"))
             .map_err(|_| none("holds no sweep (sweep.lock.json is missing)".to_owned()))?;
-        let lock: Lock =
-            serde_json::from_str(&lock).map_err(|e| none(format!("sweep.lock.json is damaged: {e}")))?;
+        let lock: Lock = serde_json::from_str(&lock).map_err(|e| none(format!("sweep.lock.json is damaged: {e}")))?;
         let base = JobText::read(&path.join("base.toml"))?.text;
         let points = points::read(&path.join("points.csv"), &lock.keys)?;
         Ok(Self { path: path.to_owned(), lock, points, base })
@@ -261,8 +253,7 @@ impl SweepDir {
     /// All runs, point by point.
     pub fn runs(&self) -> Vec<RunId> {
         let of = |point: u64| {
-            (0..self.lock.replicates)
-                .map(move |r| RunId { point, replicate: (self.lock.replicates > 1).then_some(r) })
+            (0..self.lock.replicates).map(move |r| RunId { point, replicate: (self.lock.replicates > 1).then_some(r) })
         };
         (0..self.points.len() as u64).flat_map(of).collect()
     }
@@ -343,11 +334,8 @@ impl SweepDir {
     pub fn arrays(&self) -> Vec<Array> {
         let entries = fs::read_dir(self.path.join("arrays")).into_iter().flatten().flatten();
         let read = |path: PathBuf| serde_json::from_str(&fs::read_to_string(path).ok()?).ok();
-        let mut arrays: Vec<Array> = entries
-            .map(|e| e.path())
-            .filter(|p| p.extension().is_some_and(|e| e == "json"))
-            .filter_map(read)
-            .collect();
+        let mut arrays: Vec<Array> =
+            entries.map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "json")).filter_map(read).collect();
         arrays.sort_by_key(|a| a.number);
         arrays
     }

@@ -27,9 +27,8 @@ pub(super) fn write(keys: &[String], points: &[Point]) -> Vec<u8> {
 /// # Errors
 /// [`JobError`] that names the file, and line and column of what is wrong.
 pub(super) fn read(path: &Path, keys: &[String]) -> Result<Vec<Point>> {
-    let wrong = |message: String, help: &str| {
-        JobError::command_line(format!("{}: {message}", path.display()), help.to_owned())
-    };
+    let wrong =
+        |message: String, help: &str| JobError::command_line(format!("{}: {message}", path.display()), help.to_owned());
     let columns = keys.join(",");
     let help = format!("a file of comma-separated values with the columns {columns}");
     let file = std::fs::File::open(path).map_err(|e| wrong(format!("cannot be read: {e}"), &help))?;

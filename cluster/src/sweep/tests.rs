@@ -32,7 +32,10 @@ fn a_sweep_is_read_back_as_it_was_made() {
     let folder = tempfile::tempdir().unwrap();
     let sweep = made(folder.path(), "replicates = 3\n[[vary]]\nkey = \"problem.n\"\nvalues = [5, 6]");
     let again = SweepDir::open(&sweep.path).unwrap();
-    assert_eq!((again.points.clone(), again.lock.sweep_id.clone()), (sweep.points.clone(), sweep.lock.sweep_id.clone()));
+    assert_eq!(
+        (again.points.clone(), again.lock.sweep_id.clone()),
+        (sweep.points.clone(), sweep.lock.sweep_id.clone())
+    );
     let runs = again.runs();
     let names: Vec<String> = runs.iter().map(ToString::to_string).collect();
     assert_eq!(names, ["00000-000", "00000-001", "00000-002", "00001-000", "00001-001", "00001-002"]);
@@ -53,7 +56,8 @@ fn where_runs_stand_follows_from_files_and_queue() {
     let runs = sweep.runs();
     sweep.keep_array(&Array { number: 1, job: Some(7), runs: runs[..4].to_vec() }).unwrap();
     sweep.keep_array(&Array { number: 2, job: Some(8), runs: vec![runs[5]] }).unwrap();
-    let outcome = |state, exit| Outcome { state, exit, seconds: 1.0, attempts: 1, host: "h".into(), why: String::new() };
+    let outcome =
+        |state, exit| Outcome { state, exit, seconds: 1.0, attempts: 1, host: "h".into(), why: String::new() };
     sweep.tell(runs[0], Some(&outcome(Complete, 0))).unwrap();
     sweep.tell(runs[1], Some(&outcome(Failed, 1))).unwrap();
     fs::create_dir(sweep.run_dir(runs[4]).path).unwrap();

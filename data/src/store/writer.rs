@@ -267,8 +267,7 @@ impl Writer {
             texts.iter().map(|text| attribute::unicode(text.as_ref())).collect();
         let builder = self.file().new_dataset_builder().obj_track_times(false).no_chunk();
         let written = values.and_then(|values| {
-            let dataset =
-                builder.empty::<hdf5::types::VarLenUnicode>().shape([texts.len()]).create(name.as_str())?;
+            let dataset = builder.empty::<hdf5::types::VarLenUnicode>().shape([texts.len()]).create(name.as_str())?;
             dataset.write_raw(&values)
         });
         written.map_err(failed)?;
@@ -376,7 +375,9 @@ impl Writer {
                 .and_then(|()| digest_file(&self.temporary));
             (synced.join(), digest)
         });
-        synced.unwrap_or_else(|_| Err(std::io::Error::other("the thread that synchronises panicked"))).map_err(failed)?;
+        synced
+            .unwrap_or_else(|_| Err(std::io::Error::other("the thread that synchronises panicked")))
+            .map_err(failed)?;
         let digest = digest?;
         rename(&self.temporary, &self.path)?;
         Ok(digest)

@@ -98,7 +98,8 @@ pub(super) fn submit(sweep: &SweepDir, submission: &Submission, at_once: Option<
                 sweep.tell(*run, None)?;
             }
             sweep.keep_array(&array)?;
-            let job = Scheduler.submit(&sweep.path, &sweep.array_id(number), &more)?;
+            let job =
+                Scheduler.submit(&sweep.path, &sweep.array_id(number), &more, submission.site.environment_of_jobs())?;
             array.job = Some(job);
             sweep.keep_array(&array)?;
             jobs.push(job);
@@ -111,7 +112,9 @@ pub(super) fn submit(sweep: &SweepDir, submission: &Submission, at_once: Option<
         say::line(&format!("{dir}: nothing is left to submit; `convoke status {dir}` shows where its runs stand"));
     } else {
         let names = jobs.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
-        say::line(&format!("{runs} runs are in the queue as array {names}; their directory is {dir}\n  convoke status {dir}"));
+        say::line(&format!(
+            "{runs} runs are in the queue as array {names}; their directory is {dir}\n  convoke status {dir}"
+        ));
     }
     Ok(Exit::Complete)
 }

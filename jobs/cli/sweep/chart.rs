@@ -7,7 +7,9 @@ use convoke_cluster::Error;
 use convoke_cluster::sweep::{Row, Table};
 use toml::Value;
 
-use crate::cli::analyse::picture::{Dot, FileKind, Kind, MOST_SERIES, Picture, Series, draw_series, file_name, save as save_pictures};
+use crate::cli::analyse::picture::{
+    Dot, FileKind, Kind, MOST_SERIES, Picture, Series, draw_series, file_name, save as save_pictures,
+};
 
 /// Draws every figure; the paths.
 pub(super) fn save(table: &Table, name: &str, folder: &Path) -> Result<Vec<String>, Error> {
@@ -24,7 +26,11 @@ pub(super) fn save(table: &Table, name: &str, folder: &Path) -> Result<Vec<Strin
         values.any(|v| Some(v) != first)
     };
     let pictures: Vec<Picture> = table.figures().iter().filter(drawn).map(draw).collect();
-    let files = save_pictures(&pictures, folder, FileKind::Svg)?.into_iter().chain(save_pictures(&pictures, folder, FileKind::Png)?);
+    let files = save_pictures(&pictures, folder, FileKind::Svg)?.into_iter().chain(save_pictures(
+        &pictures,
+        folder,
+        FileKind::Png,
+    )?);
     Ok(files.filter(|f| f.extension().is_some_and(|e| e == "png")).map(|f| f.display().to_string()).collect())
 }
 
@@ -62,7 +68,8 @@ fn series(table: &Table, across: usize, figure: &str) -> Vec<Series> {
         // Too many to tell apart, as of a random design: a cloud.
         groups = BTreeMap::from([(String::new(), groups.into_values().flatten().collect())]);
     }
-    let joined = groups.values().any(|dots| dots.len() < table.rows.len()) || groups.len() == 1 && table.keys.len() == 1;
+    let joined =
+        groups.values().any(|dots| dots.len() < table.rows.len()) || groups.len() == 1 && table.keys.len() == 1;
     let sorted = |mut dots: Vec<Dot>| {
         dots.sort_by(|a, b| a.x.total_cmp(&b.x));
         dots

@@ -21,16 +21,16 @@ const LOOK: Duration = Duration::from_millis(5);
 ///
 /// # Errors
 /// A worker that cannot be started.
-pub(super) fn work(
-    sweep: &SweepDir,
-    runs: &[RunId],
-    at_once: Option<u64>,
-    quiet: bool,
-) -> Result<bool, Error> {
+pub(super) fn work(sweep: &SweepDir, runs: &[RunId], at_once: Option<u64>, quiet: bool) -> Result<bool, Error> {
     let places = places(sweep, runs, at_once.or(sweep.lock.max_parallel))?;
     let (total, dir) = (sweep.runs().len(), sweep.path.display());
     if !quiet {
-        say::error_line(&format!("{}: {} of {total} runs to do, {} at once; {dir}", sweep.lock.name, runs.len(), places.at_once));
+        say::error_line(&format!(
+            "{}: {} of {total} runs to do, {} at once; {dir}",
+            sweep.lock.name,
+            runs.len(),
+            places.at_once
+        ));
     }
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGUSR1]).map_err(fail)?;
     let verbosity = if quiet { Verbosity::Quiet } else { Verbosity::Normal };

@@ -15,9 +15,9 @@ use convoke_cluster::workload::Inputs;
 use convoke_cluster::{Error, Exit, JobError, batch};
 
 use super::show;
+use crate::cli::end;
 use crate::cli::run::mpirun;
 use crate::cli::supervise::{Ways, keep_going};
-use crate::cli::end;
 use crate::registry;
 
 /// Options of `convoke _point`.
@@ -77,10 +77,15 @@ fn work(args: &PointArgs) -> Result<u8, Error> {
 }
 
 fn which(args: &PointArgs, sweep: &SweepDir) -> Result<RunId, Error> {
-    let refuse = |message: String| JobError::command_line(message, "only `convoke sweep` and the batch system start this");
+    let refuse =
+        |message: String| JobError::command_line(message, "only `convoke sweep` and the batch system start this");
     let Some(number) = args.array else {
         let run = args.run.ok_or_else(|| refuse("no --run".into()))?;
-        return if sweep.runs().contains(&run) { Ok(run) } else { Err(refuse(format!("there is no run {run}")).into()) };
+        return if sweep.runs().contains(&run) {
+            Ok(run)
+        } else {
+            Err(refuse(format!("there is no run {run}")).into())
+        };
     };
     let task: Option<usize> = std::env::var("SLURM_ARRAY_TASK_ID").ok().and_then(|t| t.parse().ok());
     let array = sweep.array(number)?;
@@ -106,7 +111,7 @@ fn attempt(args: &PointArgs, sweep: &SweepDir, run: RunId) -> Result<u8, Error> 
         dir.event("begun", serde_json::json!({ "epoch": dir.newest_epoch() }));
     }
     let in_batch = args.array.is_some();
-    keep_going(&absolute(&dir.path), args.threads, |ranks| match ranks {
+    keep_going(&absolute(&dir.path), args.threads, args.ways.limit(), |ranks| match ranks {
         1 => Ok(Launcher::Alone),
         _ if in_batch => args.ways.launcher(ranks),
         _ => Ok(Launcher::Mpirun(mpirun(ranks)?)),

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use comfy_table::Table as Text;
 use comfy_table::presets::NOTHING;
+use convoke_cluster::Error;
 use convoke_cluster::Exit;
 use convoke_cluster::batch::{BatchError, Entry};
 use convoke_cluster::sweep::{RunId, State, SweepDir, Table};
-use convoke_cluster::Error;
 use convoke_data::schema::provenance as p;
 use serde_json::json;
 

@@ -16,7 +16,13 @@ pub fn draw(points: &[(f64, f64)], title: &str, x_label: &str, y_label: &str) ->
     let (low, high) = finite().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), p| (l.min(p.1), h.max(p.1)));
     let scale = if low > 0.0 && high > 100.0 * low { Scale::Log } else { Scale::Linear };
     let x = points.first().zip(points.last()).map_or((0.0, 1.0), |(a, b)| (a.0, b.0));
-    let mut panel = Panel { at: (0.0, 44.0), size: SIZE, x: widen(x, 0.0), y: room(low, high, scale), scales: (Scale::Linear, scale) };
+    let mut panel = Panel {
+        at: (0.0, 44.0),
+        size: SIZE,
+        x: widen(x, 0.0),
+        y: room(low, high, scale),
+        scales: (Scale::Linear, scale),
+    };
     panel.at.0 = (12.0 + panel.left()).round();
     panel.grid(&mut scene);
     panel.axes(&mut scene, x_label, y_label);
