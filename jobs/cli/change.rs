@@ -22,7 +22,7 @@ pub(super) fn origin(run: &RunDir, restart: bool, from: Option<&str>) -> Result<
     names.sort();
     let is_it = |name: &&Name| name.to_string() == text || text.parse() == Ok(name.step);
     // Of several of one step, that of the newest attempt.
-    if let Some(name) = names.iter().filter(is_it).next_back() {
+    if let Some(name) = names.iter().rfind(is_it) {
         return Ok(From::Checkpoint(*name));
     }
     let there = names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");

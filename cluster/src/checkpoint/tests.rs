@@ -83,7 +83,7 @@ fn try_save_on(ranks: usize, dir: &RunDir, step: u64, room: u64) -> Vec<Result<C
 
 fn restore_on(ranks: usize, dir: &RunDir) -> Vec<Result<Option<u64>>> {
     run_threads(ranks, |comm| {
-        let Some(restored) = restore(dir, &comm)? else { return Ok(None) };
+        let Some(restored) = restore(dir, &comm, None)? else { return Ok(None) };
         let mut state = State::new(&comm, false);
         let mut fields = Fields::default();
         state.fields(&mut fields, comm.is_root());
@@ -230,7 +230,7 @@ fn a_checkpoint_that_could_not_be_loaded_twice_comes_last_and_is_not_lost() {
     let scratch = tempfile::tempdir().expect("a scratch directory");
     let dir = run_dir(&scratch.path().join("run"));
     [4, 9].iter().for_each(|step| save_on(1, &dir, *step));
-    let restored = || restore(&dir, &Comm::solo()).expect("readable").expect("two");
+    let restored = || restore(&dir, &Comm::solo(), None).expect("readable").expect("two");
     for (attempt, step) in [(3, 9), (4, 9), (5, 4)] {
         let found = restored();
         assert_eq!(found.manifest.step, step, "attempt {attempt}");

@@ -237,7 +237,7 @@ impl SweepDir {
         self.points.extend(more);
         if self.points.len() as u64 * u64::from(self.lock.replicates) > MAX_ROWS {
             let message = format!("{}: {} points are too many", file.display(), self.points.len());
-            return Err(JobError::command_line(message, &format!("a sweep has at most {MAX_ROWS} runs")).into());
+            return Err(JobError::command_line(message, format!("a sweep has at most {MAX_ROWS} runs")).into());
         }
         Ok(self.runs().split_off(before))
     }

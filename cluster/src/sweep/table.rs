@@ -138,7 +138,8 @@ impl Table {
         for (k, key) in self.keys.iter().enumerate() {
             table.values(key, of_point.iter().map(|row| &row.values[k]))?;
         }
-        let parts: [(&str, fn(&Estimate) -> f64); 5] = [
+        type Part = (&'static str, fn(&Estimate) -> f64);
+        let parts: [Part; 5] = [
             ("", |e| e.mean),
             ("_low", |e| e.low),
             ("_high", |e| e.high),
