@@ -282,7 +282,7 @@ fn hand_over(run: &RunDir, ready: &Ready, site: &Site) -> Result<u64, Error> {
         }
     }
     let more: Vec<String> = submission.exclude().into_iter().collect();
-    Scheduler.test(&run.path, &more)?;
+    Scheduler.test(&run.path, &more, site.environment_of_jobs())?;
     submission.since = jiff::Timestamp::now().to_string();
     run.submit_as(&submission)?;
     run.event("begun", json!({ "epoch": epoch }));

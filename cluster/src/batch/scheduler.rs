@@ -169,9 +169,9 @@ impl Scheduler {
     ///
     /// # Errors
     /// [`BatchError::Refused`] with Slurm's reason.
-    pub fn test(self, dir: &Path, more: &[String]) -> Result<(), BatchError> {
+    pub fn test(self, dir: &Path, more: &[String], environment: Environment) -> Result<(), BatchError> {
         let args = [&["--test-only".to_owned()], more, &["job.sbatch".to_owned()]].concat();
-        self.patiently("sbatch", &args, Some((dir, Environment::Clean))).map(drop)
+        self.patiently("sbatch", &args, Some((dir, environment))).map(drop)
     }
 
     /// Hands the script in `dir` over and returns the job's number. Never twice for one run: where the controller

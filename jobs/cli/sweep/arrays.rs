@@ -92,7 +92,7 @@ pub(super) fn submit(sweep: &SweepDir, submission: &Submission, at_once: Option<
             let after = jobs.last().filter(|_| at_once.is_some()).map(|job| format!("--dependency=afterany:{job}"));
             let more: Vec<String> = after.into_iter().collect();
             if chunk == 0 {
-                Scheduler.test(&sweep.path, &more)?;
+                Scheduler.test(&sweep.path, &more, submission.site.environment_of_jobs())?;
             }
             for run in runs {
                 sweep.tell(*run, None)?;
