@@ -1,6 +1,7 @@
 //! Everything that a person submits, and the program that does it.
 
 pub mod cli;
+pub mod dpp;
 pub mod expression;
 pub mod gp_pde;
 pub mod registry;

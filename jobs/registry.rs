@@ -5,7 +5,11 @@ use convoke_cluster::workload::{Inputs, Workload};
 use convoke_cluster::{Comm, JobText, Plan, Resources, Result};
 
 /// Every workload, in the order of `convoke list`.
-pub const REGISTRY: &[Entry] = &[Entry::of::<crate::tomography::Tomography>(), Entry::of::<crate::gp_pde::GpPde>()];
+pub const REGISTRY: &[Entry] = &[
+    Entry::of::<crate::tomography::Tomography>(),
+    Entry::of::<crate::gp_pde::GpPde>(),
+    Entry::of::<crate::dpp::Dpp>(),
+];
 
 /// A workload without its type.
 #[derive(Debug, Clone, Copy)]

@@ -79,7 +79,7 @@ const JOBS: &[(&str, &str, &str)] = &[
     (
         "\"tomography\"",
         "\"weather\"",
-        "job.toml:3:12: unknown workload \"weather\"\n  help: known workloads: tomography, gp-pde",
+        "job.toml:3:12: unknown workload \"weather\"\n  help: known workloads: tomography, gp-pde, dpp",
     ),
     ("name = \"good\"\n", "", "job.toml:1:1: missing field `name`"),
     (
@@ -203,20 +203,111 @@ const JOBS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+const GOOD_DPP: &str = r#"schema = 1
+name = "good"
+workload = "dpp"
+[problem]
+task = "design"
+[problem.space]
+families = ["legendre"]
+dimension = 3
+index_set = "total-degree"
+degree = 2
+[problem.design]
+law = "volume"
+n = 15
+"#;
+
+/// As [`JOBS`], for designs.
+const DPP_JOBS: &[(&str, &str, &str)] = &[
+    (
+        "n = 15",
+        "n = 9",
+        "job.toml:13:5: problem.design.n = 9: expected at least 10, the number of functions of the space",
+    ),
+    (
+        "\"volume\"\nn = 15",
+        "\"dpp\"\nn = 15",
+        "job.toml:13:5: problem.design.n = 15: expected exactly 10, the number of functions of the space\n  help: law = \"volume\" and law = \"repeated\" have more points than functions",
+    ),
+    (
+        "\"volume\"",
+        "\"volumes\"",
+        "job.toml:12:7: unknown variant `volumes`, expected one of `iid`, `dpp`, `volume`, `repeated`, `greedy`, `boosted`\n  help: did you mean `volume`?",
+    ),
+    (
+        "\"legendre\"",
+        "\"legendary\"",
+        "job.toml:7:13: unknown variant `legendary`, expected one of `legendre`, `hermite`, `jacobi`, `laguerre`, `fourier`, `haar`\n  help: did you mean `legendre`?",
+    ),
+    (
+        "\"total-degree\"",
+        "\"total\"",
+        "job.toml:9:13: unknown variant `total`, expected one of `total-degree`, `hyperbolic-cross`, `box`, `weighted`, `list`",
+    ),
+    (
+        "dimension = 3\nindex_set = \"total-degree\"\ndegree = 2",
+        "dimension = 40\nindex_set = \"total-degree\"\ndegree = 9",
+        "job.toml:10:10: problem.space.degree: more than 65536 basis functions\n  help: a hyperbolic cross or fewer variables have fewer functions",
+    ),
+    ("dimension = 3", "dimension = 65", "job.toml:8:13: problem.space.dimension = 65: expected 1 to 64"),
+    ("degree = 2", "degree = 2.5", "job.toml:10:10: problem.space.degree = 2.5: expected a whole number"),
+    ("degree = 2\n", "", "job.toml:6:1: problem.space.degree: missing; index_set = \"total-degree\" needs it"),
+    (
+        "[\"legendre\"]",
+        "[\"legendre\", \"hermite\"]",
+        "job.toml:7:12: problem.space.families = 2 families: expected one for all variables, or 3 (problem.space.dimension)",
+    ),
+    (
+        "[\"legendre\"]",
+        "[\"jacobi\"]\njacobi = [-1.0, 0.0]",
+        "job.toml:8:10: problem.space.jacobi = -1: expected more than -1 and at most 20",
+    ),
+    (
+        "degree = 2",
+        "degree = 2\nlaguerre = 1.0",
+        "job.toml:11:12: problem.space.laguerre: a space without such a family has no such key",
+    ),
+    (
+        "[\"legendre\"]\ndimension = 3\nindex_set = \"total-degree\"\ndegree = 2",
+        "[\"hermite\"]\ndimension = 1\nindex_set = \"total-degree\"\ndegree = 200",
+        "job.toml:10:10: problem.space.degree: degree 200 along axis 0, and Hermite goes up to 128\n  help: see jobs/dpp/README.md",
+    ),
+    (
+        "\"total-degree\"\ndegree = 2",
+        "\"list\"\nindices = [[0, 0, 0], [1, 0, 0], [1, 1, 0]]",
+        "job.toml:10:11: problem.space.indices: not downward closed: it has [1, 1, 0] and lacks [0, 1, 0]\n  help: with an index, list all below it",
+    ),
+    ("n = 15", "pool = 5", "job.toml:13:8: problem.design.pool: law = \"volume\" has no such key"),
+    (
+        "\"volume\"\nn = 15",
+        "\"greedy\"\nn = 60",
+        "job.toml:11:1: problem.design.pool = 5: expected at least 6, so that 60 points can be chosen",
+    ),
+    ("n = 15", "n = 15\ndelta = 1.5", "job.toml:14:9: problem.design.delta = 1.5: expected 0.01 to 0.999999"),
+    ("\"design\"", "\"experiment\"", "job.toml:5:8: problem.task: the table [problem.experiment] is missing"),
+    (
+        "\"design\"\n",
+        "\"experiment\"\n[problem.experiment]\ntarget = \"runge\"\nlaws = [\"iid\"]\nratios = [1.0]\nreplicates = 3\n",
+        "job.toml:16:1: problem.design: task = \"experiment\" has no such key",
+    ),
+];
+
 #[test]
 fn malformed_job_files() {
     let scratch = scratch();
     let mut wrong = Vec::new();
-    for (old, new, expected) in JOBS {
-        assert!(GOOD.contains(old), "{old}");
-        let spec = job(scratch.path(), "job.toml", &GOOD.replacen(old, new, 1));
+    let tables = [(GOOD, JOBS), (GOOD_DPP, DPP_JOBS)];
+    for (good, (old, new, expected)) in tables.iter().flat_map(|(good, jobs)| jobs.iter().map(move |job| (good, job))) {
+        assert!(good.contains(old), "{old}");
+        let spec = job(scratch.path(), "job.toml", &good.replacen(old, new, 1));
         let said = refused(scratch.path(), &spec);
         let expected = format!("convoke: error: {expected}");
         if said != expected {
             wrong.push(format!("{new:?}\n  said     {said:?}\n  expected {expected:?}"));
         }
     }
-    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), JOBS.len(), wrong.join("\n"));
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), JOBS.len() + DPP_JOBS.len(), wrong.join("\n"));
 }
 
 #[test]

@@ -213,6 +213,18 @@ impl Results {
         self.comm.agree(written.map_err(Into::into))
     }
 
+    /// Records words about the results as an attribute of `/result`.
+    ///
+    /// # Errors
+    /// Data errors of writing, on every rank.
+    pub fn text(&mut self, name: &str, value: &str) -> Result<()> {
+        let written = match &mut self.writer {
+            Some(writer) => writer.group(schema::RESULT).and_then(|()| writer.attribute(schema::RESULT, name, value)),
+            None => Ok(()),
+        };
+        self.comm.agree(written.map_err(Into::into))
+    }
+
     /// Makes a 3-D array visible to ParaView in the same file (VTKHDF ImageData).
     ///
     /// # Errors

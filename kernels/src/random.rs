@@ -61,6 +61,11 @@ impl Philox {
         self.uniform_pair(index, 0)[0]
     }
 
+    /// Two uniform numbers in the open interval (0, 1), all that one index has.
+    pub fn uniforms(&self, index: u64) -> [f64; 2] {
+        self.uniform_pair(index, 0)
+    }
+
     /// Standard normal (Box–Muller), |value| < 8.6.
     pub fn normal(&self, index: u64) -> f64 {
         let [u, v] = self.uniform_pair(index, 0);

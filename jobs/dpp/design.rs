@@ -1,0 +1,246 @@
+//! Designs: where to evaluate a function for a weighted least-squares fit, and what is known of it.
+
+use faer::{Mat, Par};
+
+use super::error::DesignError;
+use super::fit::Spectrum;
+use super::greedy;
+use super::sampler::{Blocks, sample};
+use super::source::{Continuous, normalise};
+use super::space::Space;
+use super::stream::Stream;
+
+/// Redraws of a conditioned design, at most.
+const MAX_ATTEMPTS: u64 = 1000;
+/// Parts of an attempt, at most.
+const PARTS: u64 = 1 << 20;
+
+/// Laws of designs of n points.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Law {
+    /// n independent points (Cohen and Migliorati 2017).
+    Iid,
+    /// m points of the projection determinantal point process.
+    Dpp,
+    /// Volume-rescaled: m points of the process and n − m independent ones (Derezinski, Warmuth and Hsu 2018).
+    Volume,
+    /// Independent repetitions of the process; the last one gives its first points only where m does not divide n.
+    Repeated,
+    /// Backward greedy A-optimal choice from `pool` repetitions.
+    Greedy {
+        /// Repetitions to choose from.
+        pool: usize,
+    },
+    /// The most stable of `tries` independent designs.
+    Boosted {
+        /// Designs to choose from.
+        tries: usize,
+    },
+}
+
+/// The measure of independent points.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// (‖φ‖²/m) μ; w = m/‖φ‖².
+    Christoffel,
+    /// Half of it and half of μ; 1/w = (1 + ‖φ‖²/m)/2, so that w ≤ 2.
+    Mixture,
+}
+
+/// What to draw.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Recipe {
+    /// The law.
+    pub law: Law,
+    /// Points n.
+    pub n: usize,
+    /// Measure of independent points.
+    pub measure: Measure,
+    /// δ: drawn again until λ_min(G) ≥ 1 − δ.
+    pub delta: Option<f64>,
+}
+
+/// Points, weights and where they come from.
+#[derive(Debug, Clone)]
+pub struct Design {
+    /// `[n, d]`.
+    pub points: Vec<f64>,
+    /// w, `[n]`.
+    pub weights: Vec<f64>,
+    /// W^{1/2} Φ, n × m.
+    pub rows: Mat<f64>,
+    /// Part of the replica's random numbers that each point is from, `[n]`.
+    pub parts: Vec<u64>,
+    /// Its number in the stream of that part, `[n]`.
+    pub indices: Vec<u64>,
+    /// Eigenvalues of G.
+    pub spectrum: Spectrum,
+    /// Designs drawn until one was stable.
+    pub attempts: u64,
+}
+
+/// Where a point comes from: a part's stream, the number in it, and whether it is of the process.
+#[derive(Debug, Clone, Copy)]
+struct Origin {
+    part: u64,
+    t: u64,
+    in_process: bool,
+}
+
+/// Draws the design of `replica` in the run of `seed`.
+///
+/// # Errors
+/// [`DesignError::NeverStable`] for a δ that no draw of a thousand meets; [`DesignError::Exhausted`].
+pub fn draw(space: &Space, recipe: &Recipe, seed: u64, replica: u64, par: Par) -> Result<Design, DesignError> {
+    let mut best = 0.0f64;
+    for attempt in 0..MAX_ATTEMPTS {
+        let mut design = Draw { space, recipe, seed, replica, par }.attempt(attempt * PARTS)?;
+        design.attempts = attempt + 1;
+        match recipe.delta {
+            Some(delta) if design.spectrum.min < 1.0 - delta => best = best.max(design.spectrum.min),
+            _ => return Ok(design),
+        }
+    }
+    let bound = 1.0 - recipe.delta.unwrap_or(1.0);
+    Err(DesignError::NeverStable { attempts: MAX_ATTEMPTS, bound, best })
+}
+
+#[derive(Clone, Copy)]
+struct Draw<'a> {
+    space: &'a Space,
+    recipe: &'a Recipe,
+    seed: u64,
+    replica: u64,
+    par: Par,
+}
+
+impl Draw<'_> {
+    /// One design from the parts that start at `part`.
+    fn attempt(&self, part: u64) -> Result<Design, DesignError> {
+        let (n, m) = (self.recipe.n, self.space.len());
+        match self.recipe.law {
+            Law::Iid => self.finish(self.independent(part, n)),
+            Law::Dpp => self.finish(self.process(part, m)?),
+            Law::Volume => {
+                let mut origins = self.process(part, m)?;
+                origins.extend(self.independent(part + 1, n - m));
+                self.finish(origins)
+            }
+            Law::Repeated => self.finish(self.repetitions(part, n)?),
+            Law::Greedy { pool } => {
+                let origins = self.repetitions(part, pool * m)?;
+                let (rows, ..) = self.rows(&origins);
+                let kept = greedy::thin(rows.as_ref(), n);
+                self.finish(kept.into_iter().map(|i| origins[i]).collect())
+            }
+            Law::Boosted { tries } => {
+                let mut best = self.finish(self.independent(part, n))?;
+                for j in 1..tries as u64 {
+                    let other = self.finish(self.independent(part + j, n))?;
+                    if other.spectrum.distance() < best.spectrum.distance() {
+                        best = other;
+                    }
+                }
+                Ok(best)
+            }
+        }
+    }
+
+    fn independent(&self, part: u64, n: usize) -> Vec<Origin> {
+        (0..n as u64).map(|t| Origin { part, t, in_process: false }).collect()
+    }
+
+    /// The first `n` points of a sample of the process; they come in exchangeable order.
+    fn process(&self, part: u64, n: usize) -> Result<Vec<Origin>, DesignError> {
+        let stream = Stream::new(self.seed, self.replica, part);
+        let source = Continuous { space: self.space, stream };
+        let sample = sample(&source, Blocks::of(self.space.len(), self.par))?;
+        Ok(sample.accepted.into_iter().take(n).map(|t| Origin { part, t, in_process: true }).collect())
+    }
+
+    fn repetitions(&self, part: u64, n: usize) -> Result<Vec<Origin>, DesignError> {
+        let m = self.space.len();
+        let mut origins = Vec::with_capacity(n);
+        for (r, first) in (0..n).step_by(m).enumerate() {
+            origins.extend(self.process(part + r as u64, m.min(n - first))?);
+        }
+        Ok(origins)
+    }
+
+    /// W^{1/2} Φ, the points `[n, d]` and the weights.
+    fn rows(&self, origins: &[Origin]) -> (Mat<f64>, Vec<f64>, Vec<f64>) {
+        let (n, d, m) = (origins.len(), self.space.dimension(), self.space.len());
+        let mut points = vec![0.0; n * d];
+        for (x, origin) in points.chunks_mut(d).zip(origins) {
+            let stream = Stream::new(self.seed, self.replica, origin.part);
+            let plain = self.recipe.measure == Measure::Mixture && !origin.in_process && stream.coin(origin.t) < 0.5;
+            if plain {
+                self.space.draw_reference(&stream, origin.t, x);
+            } else {
+                self.space.draw(&stream, origin.t, x);
+            }
+        }
+        let mut rows = Mat::zeros(n, m);
+        self.space.features(&points, rows.as_mut());
+        // Rows of length 1, then of length √(w ‖φ‖²).
+        let squares = normalise(rows.as_mut());
+        let m = m as f64;
+        let weight = |square: f64| match self.recipe.measure {
+            Measure::Christoffel => m / square,
+            Measure::Mixture => 2.0 / (1.0 + square / m),
+        };
+        let weights: Vec<f64> = squares.iter().map(|s| weight(*s)).collect();
+        for column in rows.col_iter_mut() {
+            let scales = weights.iter().zip(&squares);
+            column.iter_mut().zip(scales).for_each(|(v, (w, s))| *v *= (w * s).sqrt());
+        }
+        (rows, points, weights)
+    }
+
+    fn finish(&self, origins: Vec<Origin>) -> Result<Design, DesignError> {
+        let (rows, points, weights) = self.rows(&origins);
+        let spectrum = Spectrum::of(rows.as_ref())?;
+        let (parts, indices) = origins.iter().map(|o| (o.part, o.t)).unzip();
+        Ok(Design { points, weights, rows, parts, indices, spectrum, attempts: 1 })
+    }
+}
+
+impl Recipe {
+    /// What holds for the designs of this recipe, and what was given up for it.
+    pub fn guarantees(&self, functions: usize) -> (String, String) {
+        let m = functions;
+        let mut holds: Vec<String> = Vec::new();
+        let mut given_up: Vec<String> = Vec::new();
+        match self.law {
+            Law::Iid => {
+                holds.push("independent points; G is near I with high probability once n is about m ln m".into());
+                given_up.push("unbiasedness; a finite mean error for n <= m + 1".into());
+            }
+            Law::Dpp => holds.push(format!("unbiased fit; mean squared error {} times the best one, exactly", m + 1)),
+            Law::Volume => holds.push(format!(
+                "unbiased fit; mean squared error at most {} times the best one; E (A'A)^-1 = I/(n - m + 1)",
+                m + 1
+            )),
+            Law::Repeated => {
+                holds.push("every point has the Christoffel law; repetitions are independent".into());
+                given_up.push("unbiasedness beyond the first repetition".into());
+            }
+            Law::Greedy { .. } => {
+                holds.push("the error bound by lambda_min of this design".into());
+                given_up.push("unbiasedness and the law of the points: they were selected".into());
+            }
+            Law::Boosted { .. } => {
+                holds.push("the error bound by lambda_min of this design".into());
+                given_up.push("independence and the law of the points: the best of several designs".into());
+            }
+        }
+        if let Some(delta) = self.delta {
+            holds.push(format!("lambda_min(G) >= {}", 1.0 - delta));
+            given_up.push("what held before the design was redrawn until it was stable, unbiasedness first".into());
+        }
+        (holds.join("; "), given_up.join("; "))
+    }
+}
+
+#[cfg(test)]
+mod tests;

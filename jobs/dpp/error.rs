@@ -1,0 +1,48 @@
+//! What the mathematics of a design can refuse.
+
+use super::space::SpaceError;
+
+/// A design or a fit that cannot be had.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum DesignError {
+    /// The space cannot be built.
+    #[error(transparent)]
+    Space(#[from] SpaceError),
+    /// The stream of candidates gave too few points.
+    #[error(
+        "only {found} of {functions} points were accepted among {candidates} candidates: the basis is not orthonormal for \
+         the measure that candidates come from"
+    )]
+    Exhausted {
+        /// Points found.
+        found: usize,
+        /// Points wanted.
+        functions: usize,
+        /// Candidates looked at.
+        candidates: u64,
+    },
+    /// No design was as stable as asked for.
+    #[error(
+        "none of {attempts} designs has a smallest eigenvalue of G of at least {bound}; the best has {best:.3e}\n  help: raise \
+         problem.design.n or problem.design.delta, or take law = \"repeated\""
+    )]
+    NeverStable {
+        /// Designs drawn.
+        attempts: u64,
+        /// 1 − δ.
+        bound: f64,
+        /// Largest smallest eigenvalue seen.
+        best: f64,
+    },
+    /// Features that do not span the space.
+    #[error("the features of the pool have rank {rank}, and {functions} functions need as many")]
+    RankDeficient {
+        /// Rank to rounding.
+        rank: usize,
+        /// Columns.
+        functions: usize,
+    },
+    /// Singular values did not converge.
+    #[error("the singular values of a design did not converge")]
+    SingularValues,
+}

@@ -1,0 +1,136 @@
+//! Rows of the table and what of them is written to the result.
+
+use convoke_cluster::results::{Axis, Meaning};
+use convoke_cluster::{Ctx, Region, Result, Results};
+
+use super::Dpp;
+use super::design::Design;
+use super::experiment::{FIGURES, UNSTABLE, quantile};
+use super::spec::ExperimentSpec;
+
+/// Column of λ_min(G) in the row of a design.
+pub(super) const LAMBDA_MIN: usize = 0;
+/// Figures in front of the points: λ_min, λ_max, ln det G, designs drawn.
+const FRONT: [(&str, &str); 4] = [
+    ("lambda_min", "smallest eigenvalue of G = (1/n) sum w phi phi^T"),
+    ("lambda_max", "largest eigenvalue of G"),
+    ("ln_det", "ln det G"),
+    ("attempts", "designs drawn until one was stable enough"),
+];
+/// Quantiles of an experiment.
+const QUANTILES: [f64; 5] = [0.05, 0.25, 0.75, 0.95, 0.99];
+
+/// Columns of a design of `n` points: figures, then coordinates, weight, part and stream index of each point.
+pub(super) fn columns(n: usize, dimension: usize) -> usize {
+    FRONT.len() + n * (dimension + 3)
+}
+
+/// The row of a design.
+pub(super) fn row(design: &Design) -> Vec<f64> {
+    let spectrum = design.spectrum;
+    let mut row = vec![spectrum.min, spectrum.max, spectrum.ln_det, design.attempts as f64];
+    row.extend(&design.points);
+    row.extend(&design.weights);
+    // Stream indices are below 2^53.
+    row.extend(design.parts.iter().chain(&design.indices).map(|i| *i as f64));
+    row
+}
+
+fn axis(name: &str) -> Axis {
+    Axis { name: name.to_owned(), unit: "1".to_owned(), origin: 0.0, spacing: 1.0 }
+}
+
+fn meaning(long_name: &str, axes: &[&str]) -> Meaning {
+    let axes = axes.iter().map(|name| axis(name)).collect();
+    Meaning { long_name: long_name.to_owned(), unit: "1".to_owned(), axes }
+}
+
+/// Writes an array that every rank holds.
+fn write(out: &mut Results, name: &str, shape: &[usize], data: &[f64], meaning: &Meaning) -> Result<()> {
+    let root = out.is_root();
+    out.array(name, shape, (Region::whole(shape), root), data, meaning)
+}
+
+impl Dpp {
+    /// Points, weights and provenance of all copies.
+    pub(super) fn write_designs(&self, ctx: &Ctx, out: &mut Results) -> Result<()> {
+        let Some(recipe) = self.recipes.first() else { return Ok(()) };
+        let (n, d) = (recipe.n, self.space.dimension());
+        let width = columns(n, d);
+        let copies = self.rows.len() / width;
+        let part = |first: usize, len: usize| -> Vec<f64> {
+            self.rows.chunks(width).flat_map(|row| &row[first..first + len]).copied().collect()
+        };
+        for (i, (name, long_name)) in FRONT.into_iter().enumerate() {
+            out.series(name, &part(i, 1), "1", long_name)?;
+        }
+        let points = FRONT.len();
+        let what = meaning("points of evaluation", &["copy", "point", "variable"]);
+        write(out, "points", &[copies, n, d], &part(points, n * d), &what)?;
+        for (i, (name, long_name)) in [
+            ("weights", "weights of least squares"),
+            ("part", "part of the replica's random numbers that a point is from"),
+            ("index", "number of a point in the stream of candidates of its part"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let first = points + n * (d + i);
+            write(out, name, &[copies, n], &part(first, n), &meaning(long_name, &["copy", "point"]))?;
+        }
+        let (holds, given_up) = recipe.guarantees(self.space.len());
+        out.figure("functions", self.space.len() as f64)?;
+        out.text("law", &format!("{:?}", recipe.law).to_lowercase())?;
+        out.text("seed", &ctx.seed.to_string())?;
+        out.text("holds", &holds)?;
+        out.text("given_up", if given_up.is_empty() { "nothing" } else { &given_up })
+    }
+
+    /// Errors of all replicates and what they amount to.
+    pub(super) fn write_experiment(&self, experiment: &ExperimentSpec, out: &mut Results) -> Result<()> {
+        let (laws, ratios) = (experiment.laws.len(), experiment.ratios.len());
+        let replicates = experiment.replicates as usize;
+        let width = self.recipes.len() * FIGURES;
+        let of = |recipe: usize, figure: usize| -> Vec<f64> {
+            self.rows.chunks(width).map(|row| row[recipe * FIGURES + figure]).collect()
+        };
+        let all = |figure: usize| -> Vec<f64> { (0..self.recipes.len()).flat_map(|r| of(r, figure)).collect() };
+        let shape = [laws, ratios, replicates];
+        let axes = ["law", "ratio", "replicate"];
+        write(out, "ratio2", &shape, &all(0), &meaning("squared error over that of the best approximation", &axes))?;
+        write(out, "distance", &shape, &all(1), &meaning("||G - I||", &axes))?;
+        write(out, "lambda_min", &shape, &all(2), &meaning("smallest eigenvalue of G", &axes))?;
+        let sorted: Vec<Vec<f64>> = (0..self.recipes.len())
+            .map(|recipe| {
+                let mut values = of(recipe, 0);
+                values.sort_by(f64::total_cmp);
+                values
+            })
+            .collect();
+        let mut table = |name: &str, long_name: &str, value: &dyn Fn(usize) -> f64| {
+            let values: Vec<f64> = (0..self.recipes.len()).map(value).collect();
+            write(out, name, &[laws, ratios], &values, &meaning(long_name, &["law", "ratio"]))
+        };
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+        table("median", "median of ratio2", &|r| quantile(&sorted[r], 0.5))?;
+        table("mean", "mean of ratio2; infinite in expectation for iid with n <= m + 1", &|r| mean(&sorted[r]))?;
+        table("unstable", "part of the designs with ||G - I|| > 0.9", &|r| {
+            mean(&of(r, 1).iter().map(|d| f64::from(u8::from(*d > UNSTABLE))).collect::<Vec<f64>>())
+        })?;
+        for p in QUANTILES {
+            let name = format!("quantile_{:02.0}", 100.0 * p);
+            table(&name, &format!("quantile {p} of ratio2"), &|r| quantile(&sorted[r], p))?;
+        }
+        out.series("points_per_function", &experiment.ratios, "1", "n/m, by ratio")?;
+        out.text("laws", &experiment.law_names())?;
+        out.figure("functions", self.space.len() as f64)?;
+        if let Some(target) = &self.target {
+            out.figure("best_relative_error", (target.residual2 / target.norm2).sqrt())?;
+        }
+        out.text(
+            "positioning",
+            "dpp and volume: unbiased, exact laws, exact variances; greedy: lowest error for its size, biased, bounded by its own \
+             lambda_min alone; the gain over independent points shrinks with the dimension",
+        )
+    }
+}

@@ -1,0 +1,93 @@
+//! What designs cost: memory, messages, operations.
+
+use convoke_cluster::Plan;
+use convoke_cluster::workload::Resources;
+
+use super::design::{Law, Recipe};
+use super::experiment::FIGURES;
+use super::output;
+use super::space::Space;
+use super::spec::Spec;
+
+/// The program itself with its libraries and buffers: measured, rounded up.
+const PROGRAM: u64 = 96 << 20;
+/// Steps of a job with many replicas.
+const STEPS: u64 = 20;
+
+/// Rows of the table.
+pub(super) fn replicas(spec: &Spec) -> u64 {
+    let copies = spec.design.as_ref().map_or(1, |d| d.copies);
+    spec.experiment.as_ref().map_or(copies, |e| e.replicates)
+}
+
+/// Rows of one step: fixed by the job, so that steps do not depend on the ranks.
+pub(super) fn batch(spec: &Spec) -> u64 {
+    replicas(spec).div_ceil(STEPS)
+}
+
+/// Columns of the table.
+pub(super) fn columns(spec: &Spec, space: &Space, recipes: &[Recipe]) -> usize {
+    match spec.experiment {
+        Some(_) => recipes.len() * FIGURES,
+        None => recipes.iter().map(|r| output::columns(r.n, space.dimension())).sum(),
+    }
+}
+
+/// Samples of the process and points that one design of a recipe takes.
+fn effort(recipe: &Recipe, m: usize) -> (f64, f64) {
+    let n = recipe.n as f64;
+    match recipe.law {
+        Law::Iid => (0.0, n),
+        Law::Dpp | Law::Volume => (1.0, n),
+        Law::Repeated => (recipe.n.div_ceil(m) as f64, n),
+        Law::Greedy { pool } => (pool as f64, (pool * m) as f64),
+        Law::Boosted { tries } => (0.0, n * tries as f64),
+    }
+}
+
+/// Flops of one replica: 4 m³ for each sample of the process, 4 N m² for the decomposition of each N points, and a pass over
+/// the points for each one that a greedy choice deletes. Redraws are not foreseen.
+pub(super) fn flops(space: &Space, recipes: &[Recipe]) -> f64 {
+    let m = space.len() as f64;
+    let one = |recipe: &Recipe| {
+        let (samples, points) = effort(recipe, space.len());
+        let deleted = if matches!(recipe.law, Law::Greedy { .. }) { points - recipe.n as f64 } else { 0.0 };
+        4.0 * samples * m.powi(3) + 4.0 * points * m * m + 4.0 * deleted * points * m
+    };
+    recipes.iter().map(one).sum()
+}
+
+pub(super) fn plan(spec: &Spec, space: &Space, recipes: &[Recipe], resources: &Resources) -> Plan {
+    let (m, ranks) = (space.len() as u64, resources.ranks as u64);
+    let (replicas, batch) = (replicas(spec), batch(spec));
+    let table = replicas * columns(spec, space, recipes) as u64 * 8;
+    let steps = replicas.div_ceil(batch);
+    let most = recipes.iter().map(|r| effort(r, space.len()).1.max(r.n as f64) as u64).max().unwrap_or(0);
+    // Features of the points, of a decomposition and of its factor Q.
+    let (sampler, points) = (3 * 8 * m * m, 4 * 8 * most.min(1 << 40) * m);
+    let at_once = if batch > 1 { resources.threads as u64 } else { 1 };
+    let mut plan = Plan {
+        steps,
+        work: replicas as f64 * flops(space, recipes),
+        work_unit: "flop",
+        // The busiest rank's rows of every step to all others, the flags of each step, and the results' headers.
+        bytes_sent_per_rank: (steps * (batch.div_ceil(ranks) * (table / replicas) + 1024) + (1 << 16))
+            * (ranks - 1).max(1),
+        checkpoint_bytes: table + (1 << 16),
+        result_bytes: 3 * table + (1 << 20),
+        ..Plan::default()
+    };
+    plan.holds("program and libraries", PROGRAM);
+    plan.holds(format!("bases of a sampler for {m} functions"), at_once * sampler);
+    plan.holds("features of designs", at_once * points);
+    plan.holds("table of all replicas", 3 * table);
+    plan.notes.push(format!("{m} functions of {} variables", space.dimension()));
+    if let (None, [recipe]) = (&spec.experiment, recipes) {
+        let (holds, given_up) = recipe.guarantees(space.len());
+        plan.notes.push(format!("holds: {holds}"));
+        if !given_up.is_empty() {
+            plan.notes.push(format!("given up: {given_up}"));
+        }
+    }
+    plan
+}

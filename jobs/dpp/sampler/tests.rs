@@ -1,0 +1,193 @@
+use faer::Mat;
+
+use super::*;
+use crate::dpp::source::{Continuous, Discrete, Pool};
+use crate::dpp::space::Space;
+use crate::dpp::space::family::{Family, gauss};
+use crate::dpp::space::indices::Rule;
+use crate::dpp::stream::Stream;
+
+/// |z| of a normal that is exceeded with probability 7e-6.
+const Z: f64 = 4.5;
+
+fn target(target: usize) -> Blocks {
+    Blocks { target, par: Par::Seq }
+}
+
+fn usual(space: &Space) -> Blocks {
+    Blocks::of(space.len(), Par::Seq)
+}
+
+/// Any features of `atoms` atoms, `functions` of them.
+fn pool(atoms: usize, functions: usize, seed: u64) -> Pool {
+    let stream = Stream::new(seed, 0, 0);
+    let features = Mat::from_fn(atoms, functions, |i, j| stream.normal((i * functions + j) as u64) + 0.3);
+    Pool::new(features.as_ref()).unwrap()
+}
+
+/// All subsets of `size` of the numbers below `n`.
+fn subsets(n: usize, size: usize) -> Vec<Vec<usize>> {
+    let all = (0u32..1 << n).filter(|bits| bits.count_ones() as usize == size);
+    all.map(|bits| (0..n).filter(|i| bits >> i & 1 == 1).collect()).collect()
+}
+
+/// χ² of `draws` samples of 4 of 7 atoms against det², 34 degrees of freedom.
+fn chi_square(pool: &Pool, seed: u64, blocks: Blocks, retest: bool) -> f64 {
+    let draws = 15_000;
+    let sets = subsets(7, 4);
+    let mut counts = vec![0.0; sets.len()];
+    for replica in 0..draws {
+        let source = Discrete { pool, stream: Stream::new(seed, replica, 0) };
+        let sample = run(&source, blocks, retest).unwrap();
+        let mut atoms: Vec<usize> = sample.accepted.iter().map(|t| source.atom(*t).unwrap()).collect();
+        atoms.sort_unstable();
+        counts[sets.iter().position(|set| *set == atoms).unwrap()] += 1.0;
+    }
+    let probability = |set: &Vec<usize>| Mat::from_fn(4, 4, |i, j| pool.features[(i, set[j])]).determinant().powi(2);
+    let total: f64 = sets.iter().map(probability).sum();
+    assert!((total - 1.0).abs() < 1e-12, "Cauchy-Binet: {total}");
+    let expected = sets.iter().map(|set| draws as f64 * probability(set));
+    expected.zip(&counts).map(|(e, c)| (c - e).powi(2) / e).sum()
+}
+
+/// χ² with 34 degrees of freedom exceeds 73.7 with probability 1e-4 (Wilson and Hilferty); nine tests here. The sampler that
+/// forgets the second test exceeds it by far.
+#[test]
+fn subsets_have_the_probabilities_of_the_determinants() {
+    for seed in 0..3 {
+        let pool = pool(7, 4, 70 + seed);
+        for n in [1, 16, 64] {
+            let found = chi_square(&pool, seed, target(n), true);
+            assert!(found < 73.7, "seed {seed}, target {n}: {found}");
+        }
+    }
+    let broken = chi_square(&pool(7, 4, 70), 0, target(64), false);
+    assert!(broken > 500.0, "a sampler without the second test has {broken}");
+}
+
+fn continuous(space: &Space, replica: u64) -> Continuous<'_> {
+    Continuous { space, stream: Stream::new(11, replica, 0) }
+}
+
+fn total_degree(d: usize, p: usize) -> Space {
+    Space::new(&vec![Family::Legendre; d], &Rule::TotalDegree(p)).unwrap()
+}
+
+#[test]
+fn the_accepted_candidates_do_not_depend_on_blocks_or_threads() {
+    let hermite = Space::new(&[Family::Hermite; 4], &Rule::HyperbolicCross(12)).unwrap();
+    for space in [total_degree(2, 18), total_degree(1, 149), hermite] {
+        let source = continuous(&space, 3);
+        let one = sample(&source, target(1)).unwrap();
+        assert!(one.accepted.windows(2).all(|w| w[0] < w[1]) && one.accepted.len() == space.len());
+        for n in [16, 64, 96] {
+            let other = sample(&source, target(n)).unwrap();
+            assert_eq!((&other.accepted, other.proposals), (&one.accepted, one.proposals), "target {n}");
+        }
+        let threaded = Blocks::of(space.len(), Par::rayon(2));
+        assert_eq!(sample(&source, threaded).unwrap().accepted, one.accepted);
+    }
+    let pool = pool(400, 60, 5);
+    let source = Discrete { pool: &pool, stream: Stream::new(2, 0, 0) };
+    let accepted = |n: usize| sample(&source, target(n)).unwrap().accepted;
+    assert_eq!(accepted(1), accepted(64));
+}
+
+/// The step of point i takes a geometric number of candidates of mean m/(m − i): m H_m in all, variance Σ m i/(m − i)².
+#[test]
+fn as_many_candidates_are_proposed_as_the_law_says() {
+    let space = total_degree(2, 5);
+    let (m, draws) = (space.len(), 1000);
+    let all: u64 = (0..draws).map(|r| sample(&continuous(&space, r), usual(&space)).unwrap().proposals).sum();
+    let over = |f: &dyn Fn(f64) -> f64| -> f64 { (0..m).map(|i| f(i as f64)).sum() };
+    let m = m as f64;
+    let (mean, variance) = (over(&|i| m / (m - i)), over(&|i| m * i / (m - i).powi(2)));
+    let z = (all as f64 / draws as f64 - mean) / (variance / draws as f64).sqrt();
+    assert!(z.abs() < Z, "{} of {mean}, z = {z}", all as f64 / draws as f64);
+}
+
+#[test]
+fn flops_stay_below_four_and_a_half_cubes() {
+    let cross = Space::new(&[Family::Legendre; 20], &Rule::HyperbolicCross(4)).unwrap();
+    for space in [total_degree(10, 3), cross, total_degree(1, 499)] {
+        let flops = sample(&continuous(&space, 0), usual(&space)).unwrap().flops;
+        let cubes = flops / (space.len() as f64).powi(3);
+        assert!((3.0..4.5).contains(&cubes), "m = {}: {cubes} m^3", space.len());
+    }
+}
+
+/// Nodes and weights of one variable's measure, exact to rounding for smooth functions.
+fn rule(family: Family) -> (Vec<f64>, Vec<f64>) {
+    match family {
+        Family::Fourier => ((0..64).map(|i| (f64::from(i) + 0.5) / 64.0).collect(), vec![1.0 / 64.0; 64]),
+        _ => gauss(family, 40).unwrap(),
+    }
+}
+
+/// ∫ f φ_j φ_l dμ, m × m, by the product of rules.
+fn multiply(space: &Space, families: &[Family], f: impl Fn(&[f64]) -> f64) -> Mat<f64> {
+    let (mut points, mut weights) = (vec![Vec::new()], vec![1.0]);
+    for family in families {
+        let (x, w) = rule(*family);
+        let longer = |p: &Vec<f64>| x.iter().map(|x| [p.as_slice(), &[*x]].concat()).collect::<Vec<_>>();
+        points = points.iter().flat_map(longer).collect();
+        weights = weights.iter().flat_map(|a| w.iter().map(move |b| a * b)).collect();
+    }
+    let values: Vec<f64> = points.iter().map(|x| f(x)).collect();
+    let mut features = Mat::zeros(points.len(), space.len());
+    space.features(&points.concat(), features.as_mut());
+    let scaled = Mat::from_fn(points.len(), space.len(), |i, j| weights[i] * values[i] * features[(i, j)]);
+    features.transpose() * scaled
+}
+
+/// E ∏ g(x_i) = det ∫ g φφᵀ (Andréief); mean and variance of Σ h(x_i): ∫ h k, ∫ h² k − ‖∫ h φφᵀ‖². Each |z| < 4.5.
+#[test]
+fn products_and_sums_over_the_points_have_their_exact_moments() {
+    let spaces: [(&[Family], Rule); 5] = [
+        (&[Family::Legendre], Rule::TotalDegree(7)),
+        (&[Family::Hermite; 2], Rule::TotalDegree(3)),
+        (&[Family::Legendre; 3], Rule::HyperbolicCross(4)),
+        (&[Family::Fourier], Rule::TotalDegree(8)),
+        (&[Family::Jacobi { a: 0.5, b: -0.5 }, Family::Laguerre { alpha: 0.0 }], Rule::TotalDegree(2)),
+    ];
+    for (families, kind) in spaces {
+        let space = Space::new(families, &kind).unwrap();
+        let (d, draws) = (space.dimension(), 1500);
+        let sum = |x: &[f64]| x.iter().enumerate().map(|(j, x)| x / (1.0 + j as f64)).sum::<f64>();
+        let g = |x: &[f64]| 1.0 + 0.25 * (0.5 * sum(x) + 0.4).sin();
+        let h = |x: &[f64]| (0.6 * sum(x) + 0.3).cos();
+        let (mut products, mut sums) = (Vec::new(), Vec::new());
+        for replica in 0..draws {
+            let source = continuous(&space, replica);
+            let mut x = vec![0.0; d];
+            let (mut product, mut total) = (1.0, 0.0);
+            for t in sample(&source, usual(&space)).unwrap().accepted {
+                space.draw(&source.stream, t, &mut x);
+                product *= g(&x);
+                total += h(&x);
+            }
+            products.push(product);
+            sums.push(total);
+        }
+        let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
+        let spread = |v: &[f64]| (v.iter().map(|x| (x - mean(v)).powi(2)).sum::<f64>()).sqrt() / v.len() as f64;
+        let check = |found: &[f64], exact: f64, what: &str| {
+            let z = (mean(found) - exact) / spread(found);
+            assert!(z.abs() < Z, "{kind:?} {families:?}: {what} {} of {exact}, z = {z}", mean(found));
+        };
+        check(&products, multiply(&space, families, g).determinant(), "E prod g");
+        let first = multiply(&space, families, h);
+        let trace = |a: &Mat<f64>| (0..a.nrows()).map(|i| a[(i, i)]).sum::<f64>();
+        let exact = trace(&first);
+        check(&sums, exact, "E sum h");
+        let squares: Vec<f64> = sums.iter().map(|s| (s - exact).powi(2)).collect();
+        let variance = trace(&multiply(&space, families, |x| h(x).powi(2))) - first.squared_norm_l2();
+        check(&squares, variance, "Var sum h");
+    }
+}
+
+#[test]
+fn features_that_are_no_basis_are_refused() {
+    let repeated = Mat::from_fn(20, 3, |i, j| if j == 2 { 2.0 * i as f64 } else { (i as f64).powi(j as i32) });
+    assert_eq!(Pool::new(repeated.as_ref()).unwrap_err(), DesignError::RankDeficient { rank: 2, functions: 3 });
+}

@@ -1,0 +1,80 @@
+//! dpp through the program's front door: the same bits on any number of ranks, and results that say what they are.
+
+mod common;
+
+use std::path::Path;
+
+use common::{doubles, figure, run_on_threads, scratch};
+use convoke::registry;
+use convoke_cluster::JobText;
+use convoke_data::store::{Attribute, Reader};
+
+fn shipped(name: &str) -> String {
+    let entry = registry::find("dpp").expect("the workload is registered");
+    (*entry.jobs.iter().find(|(n, _)| *n == name).expect("the job file is shipped").1).to_owned()
+}
+
+fn run(text: &str, ranks: usize, dir: &Path) {
+    let job = JobText { path: "job.toml".into(), text: text.to_owned() };
+    let outcomes = run_on_threads("dpp", job, ranks, dir);
+    outcomes.into_iter().for_each(|outcome| drop(outcome.expect("the job runs")));
+}
+
+fn word(dir: &Path, name: &str) -> String {
+    let reader = Reader::open(dir.join("result.h5")).expect("a result");
+    match reader.attribute("/result", name).expect("attributes") {
+        Some(Attribute::Text(text)) => text,
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+#[test]
+fn designs_have_the_same_bits_on_any_number_of_ranks_and_say_what_holds() {
+    let scratch = scratch();
+    let text = shipped("design-td10").replace("degree = 3", "degree = 2").replace("n = 358", "n = 80");
+    let dirs = [1, 3].map(|ranks| {
+        let dir = scratch.path().join(ranks.to_string());
+        run(&text, ranks, &dir);
+        dir
+    });
+    for name in ["points", "weights", "part", "index", "lambda_min", "ln_det"] {
+        let [a, b] = [&dirs[0], &dirs[1]].map(|dir| doubles(dir, name));
+        assert!(!a.is_empty());
+        assert!(a.iter().zip(&b).all(|(x, y)| x.to_bits() == y.to_bits()), "{name}");
+    }
+    let points = doubles(&dirs[0], "points");
+    assert_eq!(points.len(), 3 * 80 * 10);
+    assert!(points.iter().all(|x| x.abs() <= 1.0));
+    assert_eq!(figure(&dirs[0], "functions"), 66.0);
+    assert!(word(&dirs[0], "holds").starts_with("unbiased fit; mean squared error at most 67 times"));
+    assert_eq!(word(&dirs[0], "given_up"), "nothing");
+    // What was conditioned says so.
+    let dir = scratch.path().join("conditioned");
+    run(&text.replace("copies = 3", "copies = 3\ndelta = 0.99"), 2, &dir);
+    assert!(doubles(&dir, "lambda_min").iter().all(|l| *l >= 0.01));
+    assert!(word(&dir, "given_up").contains("unbiasedness"));
+}
+
+/// In six variables the laws come in the order that the page promises: mean errors of greedy choices lie below those of
+/// repetitions, and these below those of independent points.
+#[test]
+fn experiments_order_the_laws_as_the_page_says() {
+    let scratch = scratch();
+    let text =
+        shipped("experiment-6d").replace("replicates = 6", "replicates = 30").replace("[1.25, 1.5, 2.0]", "[1.5, 2.0]");
+    let dirs = [1, 2].map(|ranks| {
+        let dir = scratch.path().join(ranks.to_string());
+        run(&text, ranks, &dir);
+        dir
+    });
+    let [ratio2, other] = [&dirs[0], &dirs[1]].map(|dir| doubles(dir, "ratio2"));
+    assert_eq!(ratio2, other);
+    assert_eq!(word(&dirs[0], "laws"), "iid, volume, repeated, greedy");
+    let means = doubles(&dirs[0], "mean");
+    let [iid, repeated, greedy] = [0, 2, 3].map(|law| means[2 * law + 1]);
+    // R = 150 of another random polynomial: 2.19, 1.98; greedy 1.44.
+    assert!(greedy < 0.85 * repeated && repeated < iid, "{means:?}");
+    assert!((1.7..2.3).contains(&repeated), "{repeated}");
+    let error = figure(&dirs[0], "best_relative_error");
+    assert!((0.2..0.6).contains(&error), "{error}");
+}
