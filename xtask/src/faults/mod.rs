@@ -89,10 +89,10 @@ pub fn faults(sh: &Shell, args: &Args) -> Result<()> {
     report(args, &campaign, &tally?)
 }
 
-/// `convoke analyse --diff`, without tolerance.
+/// `convoke analyse diff`, without tolerance.
 fn same(sh: &Shell, program: &Path, a: &Path, b: &Path) -> std::result::Result<(), String> {
     let (a, b) = (a.join("result.h5"), b.join("result.h5"));
-    let output = cmd!(sh, "{program} analyse {a} --diff {b}").quiet().ignore_status().output();
+    let output = cmd!(sh, "{program} analyse diff {a} {b}").quiet().ignore_status().output();
     match output {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => {
