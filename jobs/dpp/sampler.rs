@@ -35,8 +35,8 @@ const MAX_BLOCK: usize = 4096;
 pub trait Candidates {
     /// m.
     fn functions(&self) -> usize;
-    /// φ/‖φ‖ of candidates `first`, `first + 1`, … into the rows of `out`.
-    fn unit_features(&self, first: u64, out: MatMut<'_, f64>);
+    /// φ/‖φ‖ of candidates `first`, `first + 1`, … into the rows of `out`, by many threads if `par` says so.
+    fn unit_features(&self, first: u64, out: MatMut<'_, f64>, par: Par);
     /// The uniform number of candidate `t`.
     fn uniform(&self, t: u64) -> f64;
     /// Which atom of a discrete measure candidate `t` is; an atom is accepted once.
@@ -98,7 +98,7 @@ fn run(candidates: &impl Candidates, blocks: Blocks, retest: bool) -> Result<Sam
         let target = ((PART * left as f64).ceil() as usize).clamp(1, blocks.target.max(1));
         let n = (target * m).div_ceil(left).min(MAX_BLOCK);
         buffer.resize(n * m, 0.0);
-        candidates.unit_features(t, MatMut::from_column_major_slice_mut(&mut buffer, n, m));
+        candidates.unit_features(t, MatMut::from_column_major_slice_mut(&mut buffer, n, m), blocks.par);
         let f = MatRef::from_column_major_slice(&buffer, n, m);
         if 2 * sample.accepted.len() > m {
             span.turn_to_complement();

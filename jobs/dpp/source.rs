@@ -1,6 +1,7 @@
 //! Where candidates come from: a space of functions, or a pool of atoms with given features.
 
-use faer::{Mat, MatMut, MatRef};
+use faer::{Mat, MatMut, MatRef, Par};
+use rayon::prelude::*;
 
 use super::error::DesignError;
 use super::sampler::Candidates;
@@ -9,6 +10,8 @@ use super::stream::Stream;
 
 /// Relative size of a pivot of R below which a pool's features do not span the space.
 const RANK_TOLERANCE: f64 = 1e-12;
+/// Candidates that a thread evaluates at once.
+const CHUNK: usize = 32;
 
 /// Candidates of a space's Christoffel measure.
 #[derive(Debug, Clone, Copy)]
@@ -24,14 +27,22 @@ impl Candidates for Continuous<'_> {
         self.space.len()
     }
 
-    fn unit_features(&self, first: u64, mut out: MatMut<'_, f64>) {
-        let (n, d) = (out.nrows(), self.space.dimension());
-        let mut points = vec![0.0; n * d];
-        for (b, x) in points.chunks_mut(d).enumerate() {
-            self.space.draw(&self.stream, first + b as u64, x);
+    fn unit_features(&self, first: u64, out: MatMut<'_, f64>, par: Par) {
+        let d = self.space.dimension();
+        let mut points = vec![0.0; out.nrows() * d];
+        let fill = |first: u64, points: &mut [f64], mut out: MatMut<'_, f64>| {
+            for (b, x) in points.chunks_mut(d).enumerate() {
+                self.space.draw(&self.stream, first + b as u64, x);
+            }
+            self.space.features(points, out.as_mut());
+            normalise(out);
+        };
+        if par.degree() > 1 {
+            let chunks = out.par_row_chunks_mut(CHUNK).zip(points.par_chunks_mut(CHUNK * d)).enumerate();
+            chunks.for_each(|(c, (out, points))| fill(first + (c * CHUNK) as u64, points, out));
+        } else {
+            fill(first, &mut points, out);
         }
-        self.space.features(&points, out.as_mut());
-        normalise(out);
     }
 
     fn uniform(&self, t: u64) -> f64 {
@@ -110,7 +121,7 @@ impl Candidates for Discrete<'_> {
         self.pool.features.nrows()
     }
 
-    fn unit_features(&self, first: u64, mut out: MatMut<'_, f64>) {
+    fn unit_features(&self, first: u64, mut out: MatMut<'_, f64>, _par: Par) {
         for b in 0..out.nrows() {
             let atom = self.pool.atom(self.stream.choices(first + b as u64).1);
             out.as_mut().row_mut(b).transpose_mut().copy_from(self.pool.features.col(atom));

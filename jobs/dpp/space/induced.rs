@@ -46,7 +46,7 @@ impl Induced {
                 let tails = Tails { low: rule(n, b)?, high: rule(n, a)?, scale: [1.0, 1.0] };
                 induced.tails = Some(tails);
                 // The rules' weights have sum 1, the integrals of v^b and v^a are 1/(b + 1) and 1/(a + 1).
-                let [low, high] = [induced.from_low(0, 0.0) / (b + 1.0), induced.from_high(0, 0.0) / (a + 1.0)];
+                let [low, high] = [induced.below(0, 0.0) / (b + 1.0), induced.above(0, 0.0) / (a + 1.0)];
                 let scale = [1.0 / ((b + 1.0) * (low + high)), 1.0 / ((a + 1.0) * (low + high))];
                 induced.tails.as_mut().expect("set above").scale = scale;
             }
@@ -54,7 +54,7 @@ impl Induced {
                 let n = degree + 48 + upper(alpha, degree) as usize / 2;
                 let low = rule(n, alpha)?;
                 induced.tails = Some(Tails { low, high: (Vec::new(), Vec::new()), scale: [1.0, 1.0] });
-                let all = induced.from_low(0, upper(alpha, 0));
+                let all = induced.below(0, upper(alpha, 0));
                 induced.tails.as_mut().expect("set above").scale = [1.0 / all, 1.0];
             }
             _ => {}
@@ -111,20 +111,20 @@ impl Induced {
                 ((scale * x - place as f64).clamp(0.0, 1.0), scale)
             }
             Family::Jacobi { a, b } => {
-                let f = if x < 0.0 { self.from_low(k, x) } else { 1.0 - self.from_high(k, x) };
+                let f = if x < 0.0 { self.below(k, x) } else { 1.0 - self.above(k, x) };
                 let scale = self.tails.as_ref().map_or(1.0, |t| t.scale[0] * (b + 1.0));
                 (f, scale * self.line.value(k, x).powi(2) * (1.0 - x).powf(a) * (1.0 + x).powf(b))
             }
             Family::Laguerre { alpha } => {
                 let scale = self.tails.as_ref().map_or(1.0, |t| t.scale[0] * (alpha + 1.0));
-                (self.from_low(k, x), scale * self.line.value(k, x).powi(2) * x.powf(alpha) * (-x).exp())
+                (self.below(k, x), scale * self.line.value(k, x).powi(2) * x.powf(alpha) * (-x).exp())
             }
         }
     }
 
     /// Integral of the density from the lower end to `x`: with t = end + length·v it is
     /// length^{e+1} ∫ v^e g(t) dv, g without the end's own factor.
-    fn from_low(&self, k: usize, x: f64) -> f64 {
+    fn below(&self, k: usize, x: f64) -> f64 {
         let Some(tails) = &self.tails else { return 0.0 };
         let sum = |length: f64, exponent: f64, g: &dyn Fn(f64) -> f64| {
             let terms = tails.low.0.iter().zip(&tails.low.1).map(|(v, w)| w * g(length * v));
@@ -140,8 +140,8 @@ impl Induced {
         }
     }
 
-    /// As [`Self::from_low`], from `x` to the upper end of Jacobi's support.
-    fn from_high(&self, k: usize, x: f64) -> f64 {
+    /// As [`Self::below`], from `x` to the upper end of Jacobi's support.
+    fn above(&self, k: usize, x: f64) -> f64 {
         let (Some(tails), Family::Jacobi { a, b }) = (&self.tails, self.line.family) else { return 0.0 };
         let g = |y: f64| self.line.value(k, 1.0 - y).powi(2) * (2.0 - y).powf(b);
         let terms = tails.high.0.iter().zip(&tails.high.1).map(|(v, w)| w * g((1.0 - x) * v));
