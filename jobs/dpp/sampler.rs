@@ -25,7 +25,7 @@ use super::error::DesignError;
 
 /// Accepted points that a block is made for, at most and at least; between them a twelfth of the functions, so that work within
 /// blocks stays small beside the rest.
-const TARGETS: [usize; 2] = [16, 64];
+const TARGETS: [usize; 2] = [4, 64];
 /// Part of the points still to be found that a block is made for, at most.
 const PART: f64 = 0.35;
 /// Rows of a block, at most: bounds its memory.

@@ -106,12 +106,13 @@ fn as_many_candidates_are_proposed_as_the_law_says() {
     assert!(z.abs() < Z, "{} of {mean}, z = {z}", all as f64 / draws as f64);
 }
 
+/// Counted, on the average of some samples: 1.39 m³ of tests, 2.5 m³ of orthogonalisation, and what blocks add.
 #[test]
 fn flops_stay_below_four_and_a_half_cubes() {
     let cross = Space::new(&[Family::Legendre; 20], &Rule::HyperbolicCross(4)).unwrap();
-    for space in [total_degree(10, 3), cross, total_degree(1, 499)] {
-        let flops = sample(&continuous(&space, 0), usual(&space)).unwrap().flops;
-        let cubes = flops / (space.len() as f64).powi(3);
+    for (space, draws) in [(total_degree(1, 49), 40), (total_degree(10, 3), 4), (cross, 4), (total_degree(1, 499), 1)] {
+        let flops = |r| sample(&continuous(&space, r), usual(&space)).unwrap().flops;
+        let cubes = (0..draws).map(flops).sum::<f64>() / draws as f64 / (space.len() as f64).powi(3);
         assert!((3.0..4.5).contains(&cubes), "m = {}: {cubes} m^3", space.len());
     }
 }
