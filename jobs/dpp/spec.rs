@@ -91,9 +91,9 @@ pub enum IndexKind {
     TotalDegree,
     /// ∏ (ν_j + 1) ≤ degree.
     HyperbolicCross,
-    /// ν_j ≤ degrees[j].
+    /// ν_j ≤ `degrees[j]`.
     Box,
-    /// Σ weights[j] ν_j ≤ degree.
+    /// Σ `weights[j]` ν_j ≤ degree.
     Weighted,
     /// As listed.
     List,

@@ -19,9 +19,9 @@ pub enum Rule {
     TotalDegree(usize),
     /// ∏ (ν_j + 1) ≤ size.
     HyperbolicCross(usize),
-    /// ν_j ≤ degrees[j].
+    /// ν_j ≤ `degrees[j]`.
     Box(Vec<usize>),
-    /// Σ weights[j] ν_j ≤ budget.
+    /// Σ `weights[j]` ν_j ≤ budget.
     Weighted {
         /// Cost of a degree, by axis.
         weights: Vec<f64>,
