@@ -366,19 +366,18 @@ impl Writer {
         let closed = file.close();
         flushed.and(closed).map_err(self.failed("close the file"))?;
         failpoint::file("sync").map_err(failed)?;
-        // What is read back comes from the system's cache, synchronised or not: the disk works beside it.
-        let (synced, digest) = std::thread::scope(|threads| {
+        // What is read back comes from the system's cache, synchronised or not: the disk works beside it, and the two
+        // readings beside each other.
+        let (synced, verified, digest) = std::thread::scope(|threads| {
             let synced = threads.spawn(|| std::fs::File::open(&self.temporary)?.sync_all());
-            let digest = failpoint::file("verify")
-                .map_err(failed)
-                .and_then(|()| self.verify(&declared))
-                .and_then(|()| digest_file(&self.temporary));
-            (synced.join(), digest)
+            let digest = threads.spawn(|| digest_file(&self.temporary));
+            let verified = failpoint::file("verify").map_err(failed).and_then(|()| self.verify(&declared));
+            (synced.join(), verified, digest.join())
         });
-        synced
-            .unwrap_or_else(|_| Err(std::io::Error::other("the thread that synchronises panicked")))
-            .map_err(failed)?;
-        let digest = digest?;
+        let panicked = |_| std::io::Error::other("a thread that synchronises or reads back panicked");
+        synced.map_err(panicked).and_then(|synced| synced).map_err(failed)?;
+        verified?;
+        let digest = digest.map_err(panicked).map_err(failed)??;
         rename(&self.temporary, &self.path)?;
         Ok(digest)
     }
