@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use hdf5::dataset::FillTime;
 use hdf5::{Dataset, File, Hyperslab, Location, Selection, SliceOrIndex};
 use ndarray::ArrayView1;
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::attribute::{self, Attribute};
 use super::element::Element;
@@ -15,7 +15,9 @@ use super::{Digest, digest_file, disk};
 use crate::{DataError, Result, failpoint};
 
 /// Bytes that one step of the read-back holds in memory.
-const VERIFY_BLOCK: usize = 32 << 20;
+const VERIFY_BLOCK: usize = 4 << 20;
+/// Slabs of at least so many bytes are hashed by a thread of their own.
+const HASHED_BESIDE: usize = 4 << 20;
 /// Level of gzip: higher levels cost much time for few bytes on float fields.
 const DEFLATE_LEVEL: u8 = 4;
 
@@ -201,23 +203,35 @@ impl Writer {
             return Err(DataError::ShapeMismatch { path, name, found: vec![values.len()], expected });
         }
         failpoint::file("write").map_err(|source| DataError::from_io(&path, "write a dataset", source))?;
-        let hash = xxhash_rust::xxh3::xxh3_128(bytemuck::cast_slice(values));
-        let slab = Slab { start: start.to_vec(), count: count.to_vec(), hash };
+        let mut slab = Slab { start: start.to_vec(), count: count.to_vec(), hash: 0 };
         let again = written.slabs.iter().position(|old| old.start == start && old.count == count);
         if again.is_none() && written.slabs.iter().any(|old| old.overlaps(&slab)) {
             return Err(DataError::Overlap { path, name, start: slab.start, count: slab.count });
         }
-        if !values.is_empty() {
+        let write = || {
             let view = ArrayView1::from(values);
             match written.shape.len() {
+                _ if values.is_empty() => Ok(()),
                 0 => written.dataset.write_raw(view),
                 _ => view
                     .into_shape_with_order(count)
                     .map_err(hdf5::Error::from)
                     .and_then(|view| written.dataset.write_slice(view, slab.selection())),
             }
-            .map_err(failed)?;
-        }
+        };
+        let bytes: &[u8] = bytemuck::cast_slice(values);
+        // Both are bound by memory and copying: large slabs are hashed while they are written.
+        let (hash, done) = if bytes.len() < HASHED_BESIDE {
+            (Ok(xxh3_128(bytes)), write())
+        } else {
+            std::thread::scope(|threads| {
+                let hash = threads.spawn(|| xxh3_128(bytes));
+                let done = write();
+                (hash.join(), done)
+            })
+        };
+        done.map_err(&failed)?;
+        slab.hash = hash.map_err(|_| failed("the thread that hashes panicked".into()))?;
         match again {
             Some(old) => written.slabs[old] = slab,
             None => written.slabs.push(slab),
