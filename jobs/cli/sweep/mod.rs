@@ -51,7 +51,7 @@ pub struct SweepArgs {
     /// Only write the table and its pictures from the results that are there.
     #[arg(long, conflicts_with_all = ["submit", "retry_failed", "add"])]
     collect: bool,
-    /// Show the points and what they cost; write and run nothing.
+    /// Check every point and show them; write and run nothing.
     #[arg(long)]
     dry_run: bool,
     /// Say nothing but errors.
@@ -79,7 +79,7 @@ const EXAMPLES: &str = "A sweep file:
   scale = \"log\"
 
 Examples:
-  convoke sweep sweep.toml --dry-run         show the points and their price
+  convoke sweep sweep.toml --dry-run         check and show the points
   convoke sweep sweep.toml -j 4              run them here, four at a time
   convoke sweep sweep.toml --submit          hand them to Slurm; `convoke status DIR` shows where they stand
   convoke sweep runs/resolution-20260101     go on with what is not done
