@@ -50,7 +50,7 @@ pub(super) fn steal(run: &RunDir, lock: &Lock, run_id: &str) -> Result<(), Error
 ///
 /// # Errors
 /// A word that is no KEY=VALUE, a key that may not change, a value that cannot be.
-pub(super) fn with(text: &JobText, lock: &Lock, words: &[String]) -> Result<JobText, Error> {
+pub(super) fn with(text: &JobText, words: &[String]) -> Result<JobText, Error> {
     let entry = registry::of(text)?;
     let mut keys = Vec::new();
     for word in words {
@@ -70,25 +70,34 @@ pub(super) fn with(text: &JobText, lock: &Lock, words: &[String]) -> Result<JobT
         keys.push((key, value));
     }
     let changed = sweep::with(&text.text, &keys).map_err(|bad| text.bad(&bad))?;
-    let changed = JobText { text: changed, path: text.path.clone() };
-    price(&changed, lock)?;
-    Ok(changed)
+    Ok(JobText { text: changed, path: text.path.clone() })
 }
 
-fn price(text: &JobText, lock: &Lock) -> Result<serde_json::Value, Error> {
-    let entry = registry::of(text)?;
-    let ranks = (entry.ranks)(text)?;
-    let inputs = Inputs { base: lock.inputs.clone() };
-    Ok((entry.price)(text, &inputs, &Placement::here(ranks, text.threads().unwrap_or(1)))?.resolved)
-}
-
-/// Changes the job of a run; the new text.
+/// Changes the job of a run that goes on here; the new text.
 ///
 /// # Errors
-/// As [`with`]; an owner that is at work.
-pub(super) fn set(run: &RunDir, text: &JobText, lock: &Lock, words: &[String]) -> Result<JobText, Error> {
-    let changed = with(text, lock, words)?;
-    run.change(&changed.text, lock, price(&changed, lock)?)?;
-    run.event("changed", json!({ "set": words }));
+/// As [`with`]; a job that would not fit; an owner that is at work.
+pub(super) fn here(run: &RunDir, text: &JobText, lock: &Lock, words: &[String]) -> Result<JobText, Error> {
+    let changed = with(text, words)?;
+    let entry = registry::of(&changed)?;
+    let placement = Placement::here((entry.ranks)(&changed)?, changed.threads().unwrap_or(1));
+    let quote = (entry.price)(&changed, &Inputs { base: lock.inputs.clone() }, &placement)?;
+    keep(run, &changed, lock, quote.resolved, words)?;
     Ok(changed)
+}
+
+/// Writes the changed job, of which `resolved` has the defaults.
+///
+/// # Errors
+/// An owner that is at work.
+pub(super) fn keep(
+    run: &RunDir,
+    changed: &JobText,
+    lock: &Lock,
+    resolved: serde_json::Value,
+    words: &[String],
+) -> Result<(), Error> {
+    run.change(&changed.text, lock, resolved)?;
+    run.event("changed", json!({ "set": words }));
+    Ok(())
 }

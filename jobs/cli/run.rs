@@ -95,7 +95,7 @@ pub(super) fn resume(args: &ResumeArgs) -> ExitCode {
         if let Some(run_id) = &args.steal {
             change::steal(&run, &lock, run_id)?;
         }
-        let text = if args.set.is_empty() { text } else { change::set(&run, &text, &lock, &args.set)? };
+        let text = if args.set.is_empty() { text } else { change::here(&run, &text, &lock, &args.set)? };
         Ok((text, Source::Resume { dir: args.dir.clone(), from }))
     })
 }

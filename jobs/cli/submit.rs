@@ -107,7 +107,7 @@ pub(super) fn submit(args: &SubmitArgs) -> Done {
 fn again(args: &SubmitArgs, site: &Site) -> Done {
     let (run, text, lock) = RunDir::open(&args.path)?;
     run.refuse_if_others_write()?;
-    let changed = change::with(&text, &lock, &args.set)?;
+    let changed = change::with(&text, &args.set)?;
     let ready = ready(changed, &Inputs { base: lock.inputs.clone() }, site, &mut Partitions::default())?;
     if args.dry_run {
         say::line(run_script(&ready, site, &lock.run_id).trim_end());
@@ -123,7 +123,7 @@ fn again(args: &SubmitArgs, site: &Site) -> Done {
         return Ok(Exit::Complete);
     }
     if !args.set.is_empty() {
-        change::set(&run, &text, &lock, &args.set)?;
+        change::keep(&run, &ready.text, &lock, ready.quote.resolved.clone(), &args.set)?;
     }
     run.forget_stop();
     let job = hand_over(&run, &ready, site)?;

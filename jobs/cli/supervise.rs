@@ -36,9 +36,9 @@ pub struct Ways {
 }
 
 impl Ways {
-    /// Time limit of the batch job.
-    pub(super) fn limit(&self) -> Option<Duration> {
-        self.minutes.map(|minutes| Duration::from_secs(60 * minutes))
+    /// The batch job that this process is the script of.
+    pub(super) fn batch(&self, run_id: &str) -> Option<BatchJob> {
+        BatchJob::here(run_id, self.minutes.map(|minutes| Duration::from_secs(60 * minutes)))
     }
 
     /// What starts `ranks` ranks.
@@ -61,18 +61,18 @@ fn work(args: &SuperviseArgs) -> Result<u8, Error> {
     let here = std::env::current_dir().map_err(|source| Error::Io { path: ".".into(), source })?;
     let (dir, ..) = RunDir::open(&here)?;
     dir.refuse_if_others_write()?;
-    keep_going(&dir.path, None, args.ways.limit(), |ranks| args.ways.launcher(ranks))
+    keep_going(&dir.path, None, |run_id| args.ways.batch(run_id), |ranks| args.ways.launcher(ranks))
 }
 
 /// Supervises a run that exists until it ends, or goes on elsewhere; the exit code. `threads` of each rank where the
-/// job leaves them open, `limit` of the batch job around it.
+/// job leaves them open; `batch` of a run's identity: the batch job that this process is the script of.
 ///
 /// # Errors
 /// A directory that holds no run; ranks that cannot be started at all.
 pub(super) fn keep_going(
     dir: &Path,
     threads: Option<usize>,
-    limit: Option<Duration>,
+    batch: impl FnOnce(&str) -> Option<BatchJob>,
     launcher: impl FnOnce(usize) -> Result<Launcher, Error>,
 ) -> Result<u8, Error> {
     let (dir, text, lock) = RunDir::open(dir)?;
@@ -87,7 +87,7 @@ pub(super) fn keep_going(
     if let Some(threads) = job.run.threads.or(threads) {
         command.extend(["--threads".into(), threads.to_string().into()]);
     }
-    let batch = BatchJob::here(&lock.run_id, limit);
+    let batch = batch(&lock.run_id);
     let supervisor = Supervisor {
         dir,
         launcher: launcher(ranks)?,

@@ -9,6 +9,7 @@ use convoke_cluster::{Error, Exit};
 use convoke_data::store::write_atomic;
 use serde_json::json;
 
+use super::refused_point;
 use crate::cli::submit::{Partitions, Ready, batch_script, place, ready as ready_job};
 use crate::cli::{Done, say};
 
@@ -39,7 +40,8 @@ pub(super) fn ready(sweep: &SweepDir, runs: &[RunId], site: &str) -> Result<Subm
     let mut partitions = Partitions::default();
     let mut groups: BTreeMap<String, Group> = BTreeMap::new();
     for run in runs {
-        let ready = ready_job(sweep.text(*run)?, &inputs, &site, &mut partitions)?;
+        let ready = sweep.text(*run).and_then(|text| ready_job(text, &inputs, &site, &mut partitions));
+        let ready = ready.map_err(|error| refused_point(sweep, *run, error))?;
         let key = json!([ready.tasks.ranks, ready.tasks.threads, ready.minutes, ready.job.slurm]).to_string();
         match groups.get_mut(&key) {
             None => drop(groups.insert(key, Group { ready, runs: vec![*run] })),

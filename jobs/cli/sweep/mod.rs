@@ -97,11 +97,6 @@ pub(super) fn sweep(args: &SweepArgs) -> Done {
     }
     let queue = queue(sweep)?;
     let runs = to_do(sweep, &queue, args.retry_failed);
-    price(sweep, &runs)?;
-    if args.dry_run && !args.submit {
-        show::points(sweep, &runs);
-        return Ok(Exit::Complete);
-    }
     if args.submit {
         let ready = arrays::ready(sweep, &runs, &args.site)?;
         if args.dry_run {
@@ -111,6 +106,11 @@ pub(super) fn sweep(args: &SweepArgs) -> Done {
         }
         make(&opened, args)?;
         return arrays::submit(&opened.sweep, &ready, args.max_parallel, args.json);
+    }
+    price(sweep, &runs)?;
+    if args.dry_run {
+        show::points(sweep, &runs);
+        return Ok(Exit::Complete);
     }
     make(&opened, args)?;
     let sweep = &opened.sweep;
@@ -172,7 +172,7 @@ fn to_do(sweep: &SweepDir, queue: &[Entry], retry_failed: bool) -> Vec<RunId> {
     sweep.states(queue).into_iter().filter(|(_, state)| due(*state)).map(|(run, _)| run).collect()
 }
 
-/// Checks every run before the first one begins.
+/// Checks every run before the first one begins here.
 fn price(sweep: &SweepDir, runs: &[RunId]) -> Result<(), Error> {
     let inputs = Inputs { base: sweep.lock.inputs.clone() };
     let check = |run: &RunId| -> Result<(), Error> {
@@ -184,6 +184,11 @@ fn price(sweep: &SweepDir, runs: &[RunId]) -> Result<(), Error> {
     let refused: Vec<(RunId, Error)> =
         runs.par_iter().filter_map(|run| check(run).err().map(|error| (*run, error))).collect();
     let Some((run, error)) = refused.into_iter().next() else { return Ok(()) };
+    Err(refused_point(sweep, run, error))
+}
+
+/// Says which point an error is about.
+fn refused_point(sweep: &SweepDir, run: RunId, error: Error) -> Error {
     say::error_line(&format!("convoke: point {run} ({}) cannot be run:", sweep.describe(run)));
-    Err(error)
+    error
 }

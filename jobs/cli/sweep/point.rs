@@ -111,7 +111,9 @@ fn attempt(args: &PointArgs, sweep: &SweepDir, run: RunId) -> Result<u8, Error> 
         dir.event("begun", serde_json::json!({ "epoch": dir.newest_epoch() }));
     }
     let in_batch = args.array.is_some();
-    keep_going(&absolute(&dir.path), args.threads, args.ways.limit(), |ranks| match ranks {
+    // A sweep on this machine may run inside somebody's allocation, which is not its own to requeue.
+    let batch = |run_id: &str| if in_batch { args.ways.batch(run_id) } else { None };
+    keep_going(&absolute(&dir.path), args.threads, batch, |ranks| match ranks {
         1 => Ok(Launcher::Alone),
         _ if in_batch => args.ways.launcher(ranks),
         _ => Ok(Launcher::Mpirun(mpirun(ranks)?)),
