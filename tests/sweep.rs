@@ -249,3 +249,25 @@ fn arrays_are_cut_to_what_the_site_takes() {
     let out: serde_json::Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{code} {out}{err}"));
     assert_eq!((out["runs"].as_u64(), out["jobs"].as_array().map(Vec::len)), (Some(11), Some(3)), "{out}");
 }
+
+/// A sweep on this machine inside somebody's allocation: a run that stops at its wall time must not put that job back into the queue.
+#[test]
+fn an_allocation_around_a_sweep_is_left_alone() {
+    let case = Case::new("algorithm = \"sirt\"\niterations = 40", "replicates = 2\nvary = []\n");
+    let spec = case.dir.path().join("job.toml");
+    let text = fs::read_to_string(&spec).expect("it").replace("seed = 3", "seed = 3\n[run]\nwalltime = \"1s\"");
+    fs::write(&spec, text).expect("written");
+    fake_slurm(case.dir.path());
+    let scontrol = case.dir.path().join("bin/scontrol");
+    fs::write(&scontrol, "#!/bin/sh\necho \"$*\" >>\"$FAKE/asked\"\n").expect("written");
+    fs::set_permissions(&scontrol, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("set");
+    let path = format!("{}:/usr/bin:/bin", case.dir.path().join("bin").display());
+    let mut command = convoke();
+    command.env("PATH", path).env("FAKE", case.dir.path()).env("SLURM_JOB_ID", "812");
+    command.env("CONVOKE_FAULT", "delay@step:times=all:for=100ms");
+    told(&command.args(["sweep", &case.file, "--dir", &case.out()]).output().expect("it starts"));
+    let (_, status, _) = told(&run(&["status", &case.out()]));
+    assert!(status.contains("2 stopped"), "{status}");
+    let asked = fs::read_to_string(case.dir.path().join("asked")).unwrap_or_default();
+    assert!(!asked.contains("requeue") && !asked.contains("show job"), "{asked}");
+}

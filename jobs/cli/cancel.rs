@@ -74,12 +74,7 @@ fn cancel_sweep(args: &CancelArgs, sweep: &SweepDir) -> Done {
         }
     }
     for entry in queue.iter().filter(|e| e.is_live() && sweep.array_of(e).is_some()) {
-        let id = match &entry.tasks {
-            Some(tasks) => {
-                format!("{}_[{}]", entry.job, tasks.split('%').next().unwrap_or_default().trim_matches(['[', ']']))
-            }
-            None => entry.job.to_string(),
-        };
+        let id = entry.task_list().map_or_else(|| entry.job.to_string(), |list| format!("{}_[{list}]", entry.job));
         let signal = (!args.now && entry.state == "RUNNING").then_some("USR1");
         Scheduler.cancel(&id, signal)?;
     }

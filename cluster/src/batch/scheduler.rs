@@ -91,10 +91,14 @@ impl Entry {
         )
     }
 
+    /// Indices of its tasks alone, without the limit of how many run at once: `3-9,12`.
+    pub fn task_list(&self) -> Option<&str> {
+        Some(self.tasks.as_deref()?.split('%').next()?.trim_matches(['[', ']']))
+    }
+
     /// Whether task `index` of the array is among those that this entry stands for: `3-9,12%4`.
     pub fn has_task(&self, index: u64) -> bool {
-        let Some(tasks) = &self.tasks else { return false };
-        let list = tasks.split('%').next().unwrap_or_default().trim_matches(['[', ']']);
+        let Some(list) = self.task_list() else { return false };
         list.split(',').any(|part| {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
             // Steps (`0-8:2`) are not ours.
