@@ -32,7 +32,7 @@ use crate::study;
 pub use design::{Design, MAX_ROWS, Point, Scale, Sweep, Vary};
 pub use edit::with;
 pub use points::value as literal;
-pub use table::{Row, Table};
+pub use table::{Estimates, Row, Table};
 
 /// Who a sweep is.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use convoke_cluster::Error;
-use convoke_cluster::sweep::{Row, Table};
+use convoke_cluster::sweep::{Estimates, Row, Table};
 use toml::Value;
 
 use crate::cli::analyse::picture::{
@@ -14,10 +14,11 @@ use crate::cli::analyse::picture::{
 /// Draws every figure; the paths.
 pub(super) fn save(table: &Table, name: &str, folder: &Path) -> Result<Vec<String>, Error> {
     let Some(across) = across(table) else { return Ok(Vec::new()) };
+    let estimates = if table.replicates > 1 { table.estimates() } else { Vec::new() };
     let draw = |figure: &String| Picture {
         name: file_name(figure),
         kind: Kind::Curve,
-        scene: draw_series(&series(table, across, figure), name, &table.keys[across], figure),
+        scene: draw_series(&series(table, &estimates, across, figure), name, &table.keys[across], figure),
     };
     // What is the same everywhere is no picture.
     let drawn = |figure: &&String| {
@@ -44,12 +45,10 @@ fn across(table: &Table) -> Option<usize> {
     (0..table.keys.len()).rev().filter(|k| different(*k).is_some()).max_by_key(|k| different(*k))
 }
 
-fn series(table: &Table, across: usize, figure: &str) -> Vec<Series> {
-    let estimates: BTreeMap<u64, (f64, f64)> = if table.replicates > 1 {
-        let of = table.estimates().into_iter();
-        of.filter_map(|e| Some((e.point, e.figures.get(figure).map(|f| (f.low, f.high))?))).collect()
-    } else {
-        BTreeMap::new()
+fn series(table: &Table, estimates: &[Estimates], across: usize, figure: &str) -> Vec<Series> {
+    let interval = |point: u64| {
+        let of_point = &estimates[estimates.binary_search_by_key(&point, |e| e.point).ok()?];
+        of_point.figures.get(figure).map(|f| (f.low, f.high))
     };
     let others = |row: &Row| {
         let rest = table.keys.iter().zip(&row.values).enumerate().filter(|(k, _)| *k != across);
@@ -61,7 +60,7 @@ fn series(table: &Table, across: usize, figure: &str) -> Vec<Series> {
         let values: Vec<f64> = rows.iter().filter_map(|row| row.figures.get(figure).copied()).collect();
         let Some(x) = number(&rows[0].values[across]).filter(|_| !values.is_empty()) else { continue };
         let y = values.iter().sum::<f64>() / values.len() as f64;
-        let interval = estimates.get(&rows[0].run.point).copied();
+        let interval = interval(rows[0].run.point);
         groups.entry(others(&rows[0])).or_default().push(Dot { x, y, interval });
     }
     if groups.len() > MOST_SERIES {
