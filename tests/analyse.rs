@@ -342,6 +342,47 @@ fn tables_and_grids_are_exported() {
 }
 
 /// A field u[x, t] = 10 x + t: time is not its first axis.
+/// What is stacked is what the files hold, and what is not alike is not stacked.
+#[test]
+fn runs_are_merged_along_a_new_axis() {
+    let scratch = scratch();
+    let [a, b, all] = ["a.h5", "b.h5", "all.h5"].map(|name| below(scratch.path(), name));
+    file(a.as_ref(), 0.0);
+    file(b.as_ref(), 7.0);
+    let (code, out, err) = told(&run(&["analyse", "merge", &a, &b, "--to", &all]));
+    assert!(code == 0 && out.contains("mu (2 × 4 × 5 × 6), series (2 × 3)"), "{out}{err}");
+    let merged = Reader::open(&all).unwrap();
+    assert_eq!(merged.shape("/result/mu").unwrap(), [2, 4, 5, 6]);
+    for (k, one) in [&a, &b].into_iter().enumerate() {
+        let whole: Vec<f32> = Reader::open(one).unwrap().read("/result/mu").unwrap();
+        assert_eq!(merged.read_slab::<f32>("/result/mu", &[k, 0, 0, 0], &[1, 4, 5, 6]).unwrap(), whole);
+    }
+    assert_eq!(merged.text_attribute("/result/mu", "axes").unwrap(), "run:z:y:x");
+    assert_eq!(merged.text_attribute("/result/mu", "units").unwrap(), "1/m");
+    assert_eq!(merged.read_texts("/runs/path").unwrap().unwrap(), [a.clone(), b.clone()]);
+    // Nothing is overwritten.
+    let (code, _, err) = told(&run(&["analyse", "merge", &a, &b, "--to", &all]));
+    assert!(code == 2 && err.contains("all.h5"), "{err}");
+    // Real runs: coordinates come along, a column of the history is merged on request, another grid is refused.
+    let (one, two) = (finished(scratch.path(), "one", 4), finished(scratch.path(), "two", 4));
+    let to = below(scratch.path(), "runs.h5");
+    let words = ["analyse", "merge", &one, &two, "--to", &to, "--array", "volume", "--array", "residual"];
+    let (code, out, err) = told(&run(&words));
+    assert_eq!(code, 0, "{out}{err}");
+    let merged = Reader::open(&to).unwrap();
+    let z: Vec<f64> = Reader::open(below(one.as_ref(), "result.h5")).unwrap().read("/result/z").unwrap();
+    assert_eq!(merged.read::<f64>("/result/z").unwrap(), z);
+    assert_eq!(merged.shape("/history/residual").unwrap(), [2, 4]);
+    let specs = merged.read_texts("/runs/spec_toml").unwrap().unwrap();
+    assert!(specs.iter().all(|text| text.contains("iterations = 4")));
+    let other = finished(scratch.path(), "other", 3);
+    let no = below(scratch.path(), "no.h5");
+    let words = ["analyse", "merge", &one, &other, "--to", &no, "--array", "residual"];
+    let (code, _, err) = told(&run(&words));
+    assert!(code == 2 && err.contains("residual has shape '3', and '4' in"), "{err}");
+    assert!(!Path::new(&no).exists());
+}
+
 fn field_in_time(path: &Path) {
     let mut file = Writer::create(path).unwrap();
     let values: Vec<f64> = (0..4 * 3).map(|k| f64::from(10 * (k / 3) + k % 3)).collect();

@@ -106,6 +106,36 @@ fn every_stop_signal_writes_a_checkpoint_and_exits_75() {
     }
 }
 
+/// A batch system's warning may come before the ranks can listen, or even the launcher.
+#[test]
+fn a_signal_before_the_ranks_listen_waits_for_them() {
+    if !has_mpirun() {
+        return;
+    }
+    let scratch = scratch();
+    let spec = long(scratch.path());
+    let dir = below(scratch.path(), "run");
+    let child = start(&["run", &spec, "--dir", &dir, "-n", "3"]);
+    let list = format!("/proc/{0}/task/{0}/children", child.id());
+    // The launcher of the ranks, not the one that was asked for its version.
+    let launches = |pid: &str| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).into_owned();
+        line.contains("mpirun") && line.contains(&dir)
+    };
+    let begun = Instant::now();
+    while !std::fs::read_to_string(&list).is_ok_and(|pids| pids.split_whitespace().any(launches)) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "no launcher");
+        std::thread::yield_now();
+    }
+    assert_eq!(ranks_of(&dir), [] as [i32; 0], "the launcher has only begun");
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::USR1).expect("it runs");
+    let (code, _, err) = told(&child.wait_with_output().expect("it ends"));
+    assert_eq!(code, 75, "{err}");
+    assert!(err.contains("convoke resume"), "{err}");
+}
+
 #[test]
 fn a_killed_rank_ends_the_job_with_a_clear_error_and_an_intact_checkpoint() {
     if !has_mpirun() {

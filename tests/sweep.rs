@@ -119,6 +119,57 @@ fn what_failed_is_told_and_run_again_alone() {
     assert!(case.column("/table/relative_error").iter().all(|e| e.is_finite()));
 }
 
+/// The table names the cause, not only that there was an end.
+#[test]
+fn a_failed_point_says_why() {
+    if Path::new("/dev/nvidia0").exists() {
+        return println!("skipped: this machine has a GPU, and the point without one would not fail");
+    }
+    let vary = "[[vary]]\nkey = \"run.device\"\nvalues = [\"cpu\", \"cuda\"]\n";
+    let case = Case::new("algorithm = \"sirt\"\niterations = 1", vary);
+    let (code, _, err) = told(&run(&["sweep", &case.file, "--dir", &case.out(), "-q"]));
+    assert_eq!(code, 1, "{err}");
+    let (_, status, _) = told(&run(&["status", &case.out()]));
+    assert!(status.contains("1 complete, 1 failed") && status.contains("CUDA"), "{status}");
+    // In the middle of the computation.
+    let case =
+        Case::new("algorithm = \"sirt\"\niterations = 8", "[[vary]]\nkey = \"run.max_attempts\"\nvalues = [1]\n");
+    let ended =
+        case.start(&["sweep", &case.file, "--dir", &case.out(), "-q"], "fail@step:nth=3").wait().expect("it ends");
+    assert_eq!(ended.code(), Some(1));
+    let (_, status, _) = told(&run(&["status", &case.out()]));
+    assert!(status.contains("CONVOKE_FAULT"), "{status}");
+}
+
+#[test]
+fn a_sweep_that_does_not_fit_onto_the_disk_is_refused_as_a_whole() {
+    let case = Case::new("algorithm = \"sirt\"\niterations = 1", ITERATIONS);
+    let free = rustix::fs::statvfs(case.dir.path()).map(|s| s.f_bavail * s.f_frsize).expect("a file system");
+    let keep = "[checkpoint]\nkeep = 100\n[problem.phantom]";
+    // The smallest job of which at most 2000 fill the disk twice, while each of them fits.
+    let points = [64, 128, 256, 512].into_iter().find_map(|size| {
+        let text = small(size, size, 4, "algorithm = \"sirt\"\niterations = 1");
+        let spec = job(case.dir.path(), "job.toml", &text.replacen("[problem.phantom]", keep, 1));
+        let plan = json(&["check", &spec, "--json"])["plan"].clone();
+        let bytes = |key: &str| plan[key].as_u64().expect("a number");
+        let of_one = 101 * bytes("checkpoint_bytes") + bytes("result_bytes");
+        let points = 2 * free / of_one + 1;
+        (points <= 2000).then_some((points, of_one))
+    });
+    let Some((points, of_one)) = points.filter(|(points, _)| *points > 2) else {
+        return println!("skipped: no job of this test fits between {free} bytes of disk and 2000 points");
+    };
+    let vary = format!("[[vary]]\nkey = \"seed\"\nvalues = {:?}\n", (1..=points).collect::<Vec<_>>());
+    let text = format!("schema = 1\nname = \"case\"\njob = \"job.toml\"\n{vary}");
+    let file = job(case.dir.path(), "sweep.toml", &text);
+    let (code, out, err) = told(&run(&["sweep", &file, "--dir", &case.out()]));
+    assert!(code == 3 && err.contains("disk space") && err.contains("of all runs"), "{code} {of_one} {out}{err}");
+    assert!(!case.path().exists());
+    let one = job(case.dir.path(), "one.toml", &text.replace(&vary, "[[vary]]\nkey = \"seed\"\nvalues = [1]\n"));
+    let (code, out, err) = told(&run(&["sweep", &one, "--dir", &case.out(), "--dry-run"]));
+    assert!(code == 0 && out.contains("1 runs: at most") && out.contains("on the disk for all"), "{out}{err}");
+}
+
 #[test]
 fn a_sweep_that_was_stopped_or_killed_goes_on_to_the_same_table() {
     let vary = "design = \"sobol\"\npoints = 24\n[[vary]]\nkey = \"problem.method.relaxation\"\nfrom = 0.5\nto = 1.5\n";

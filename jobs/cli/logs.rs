@@ -117,7 +117,8 @@ fn is_error(line: &str) -> bool {
 
 fn is_bad(event: &Value) -> bool {
     let kind = event["event"].as_str().unwrap_or_default();
-    matches!(kind, "failed" | "checkpoint-failed" | "checkpoint-refused" | "not-started" | "attempt-ended")
+    let bad = ["failed", "refused", "checkpoint-failed", "checkpoint-refused", "not-started", "attempt-ended"];
+    bad.contains(&kind)
 }
 
 /// One line: time, what, and its details.

@@ -164,6 +164,11 @@ fn base_of(source: &Source, text: &JobText) -> Result<PathBuf, Error> {
 
 /// One of the ranks, or the only one.
 fn as_rank(args: &CommonArgs, comm: &Comm, source: Result<(JobText, Source), Error>) -> ExitCode {
+    let resumed = match &source {
+        Ok((_, Source::Resume { dir, .. })) if comm.is_root() => Some(RunDir { path: dir.clone() }),
+        _ => None,
+    };
+    let before = resumed.as_ref().map_or(0, RunDir::newest_epoch);
     let outcome = work(args, comm, source);
     match outcome {
         Ok(outcome) => {
@@ -176,13 +181,20 @@ fn as_rank(args: &CommonArgs, comm: &Comm, source: Result<(JobText, Source), Err
             if comm.is_root() {
                 show(&error);
             }
+            // One that came to own the directory has left its own word of the failure.
+            if let Some(dir) = resumed.filter(|dir| is_supervised() && dir.newest_epoch() == before) {
+                dir.event("refused", json!({ "code": error.exit(), "error": error.to_string() }));
+            }
             ExitCode::from(error.exit())
         }
     }
 }
 
 fn work(args: &CommonArgs, comm: &Comm, source: Result<(JobText, Source), Error>) -> Result<Outcome, Error> {
+    // Before the first word to the other ranks: whoever sees one of them at work may signal to all.
+    let signals = StopSignals::listen();
     let (text, source) = comm.agree(source)?;
+    let signals = comm.agree(signals)?;
     comm.agree(failpoint::arm_from_environment(comm.rank()))?;
     let entry: &Entry = comm.agree(registry::of(&text))?;
     if let Some(asked) = args.ranks
@@ -203,7 +215,7 @@ fn work(args: &CommonArgs, comm: &Comm, source: Result<(JobText, Source), Error>
         threads,
         device: None,
         provenance: provenance(),
-        signals: StopSignals::listen()?,
+        signals,
         deadline: number(DEADLINE).map(|s| SystemTime::UNIX_EPOCH + Duration::from_secs(s)),
         succeeds: number(SUCCEEDS).and_then(|n| n.try_into().ok()).unwrap_or(0),
         fault: None,

@@ -104,7 +104,8 @@ pub fn script(request: &Request<'_>) -> String {
     if slurm.exclusive {
         text.push_str("#SBATCH --exclusive\n");
     }
-    text.push_str("set -eu\numask 077\n");
+    // A warning that comes while modules load must not end the job; the supervisor knows its time limit all the same.
+    text.push_str("trap '' USR1\nset -eu\numask 077\n");
     if !site.pass_environment {
         text.push_str("export PATH=/usr/local/bin:/usr/bin:/bin LC_ALL=C\n");
     }

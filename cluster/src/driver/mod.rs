@@ -25,7 +25,7 @@ use crate::signals::StopSignals;
 use crate::workload::{Ctx, Plan, Progress, Workload};
 
 use saving::Saver;
-pub use setup::{Placement, Priced, disk, price};
+pub use setup::{Placement, Priced, disk, disk_needed, price, room};
 
 /// What to run.
 #[derive(Debug, Clone)]

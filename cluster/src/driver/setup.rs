@@ -1,7 +1,7 @@
 //! From a job file to a workload that is ready for its first step; nothing is written before all
 //! inputs were read and checked.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use convoke_kernels::Device;
@@ -212,22 +212,34 @@ fn share(comm: &Comm, opened: Option<Opened>) -> Result<Opened> {
 /// # Errors
 /// [`Error::WouldNotFit`] with the figures.
 pub fn disk(dir: &RunDir, plan: &Plan, keep: usize) -> Result<()> {
+    room(&dir.path, disk_needed(dir, plan, keep), "choose a larger disk with --dir, or lower checkpoint.keep")
+}
+
+/// Bytes that a run may still put onto the disk.
+pub fn disk_needed(dir: &RunDir, plan: &Plan, keep: usize) -> u64 {
     // One more than is kept: the newest is written before the oldest goes.
     // What a resumed run has on the disk already is replaced and not added to.
     let there = crate::checkpoint::bytes_on_disk(dir);
-    let needed = (plan.checkpoint_bytes * (keep as u64 + 1)).saturating_sub(there) + plan.result_bytes;
-    let free = machine::free_disk(&dir.path);
+    (plan.checkpoint_bytes * (keep as u64 + 1)).saturating_sub(there) + plan.result_bytes
+}
+
+/// Whether the disk of `dir` has room for so many bytes.
+///
+/// # Errors
+/// [`Error::WouldNotFit`] with the figures and `help`.
+pub fn room(dir: &Path, needed: u64, help: &str) -> Result<()> {
+    let free = machine::free_disk(dir);
     if needed <= free {
         return Ok(());
     }
     Err(Error::WouldNotFit {
         what: "disk space",
-        host: dir.path.display().to_string(),
+        host: dir.display().to_string(),
         ranks: 1,
         per_rank: human_bytes(needed),
         needed: human_bytes(needed),
         available: human_bytes(free),
-        help: "choose a larger disk with --dir, or lower checkpoint.keep".into(),
+        help: help.into(),
     })
 }
 

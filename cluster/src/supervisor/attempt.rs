@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, Signal};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::iterator::Signals;
 
 use super::Supervisor;
 use crate::launch::Launcher;
@@ -59,13 +60,18 @@ impl Ended {
     }
 }
 
+/// The signals that end a run early, listened to from now on.
+pub(super) fn listened() -> std::io::Result<Signals> {
+    Signals::new([SIGINT, SIGTERM, SIGUSR1])
+}
+
 /// Starts the ranks and stays until they end. The first signal asks them for a checkpoint, the second ends them.
 pub(super) fn attend(
     supervisor: &Supervisor,
     mut command: Command,
     deadline: Option<SystemTime>,
+    signals: &mut Signals,
 ) -> std::io::Result<Ended> {
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGUSR1])?;
     let before = supervisor.dir.newest_epoch();
     let reads_words = matches!(supervisor.launcher, Launcher::Srun { .. });
     if reads_words {
@@ -77,6 +83,7 @@ pub(super) fn attend(
     let pid = Pid::from_child(&child);
     let (begun, mut looked) = (Instant::now(), Instant::now());
     let mut ended = Ended::default();
+    let mut to_be_told = false;
     let mut fewer = Fewer::of(supervisor.ranks);
     let status = loop {
         if let Some(status) = child.try_wait()? {
@@ -89,7 +96,16 @@ pub(super) fn attend(
                 continue;
             }
             ended.stop_was_sent = true;
-            let _ = rustix::process::kill_process(pid, if again { Signal::TERM } else { Signal::USR1 });
+            if again {
+                let _ = rustix::process::kill_process(pid, Signal::TERM);
+            } else {
+                to_be_told = true;
+            }
+        }
+        // Ranks that do not listen yet would die of it. All do before the first of them claims the directory.
+        if to_be_told && supervisor.dir.newest_epoch() > before {
+            to_be_told = false;
+            let _ = rustix::process::kill_process(pid, Signal::USR1);
         }
         if looked.elapsed() > LOOK {
             looked = Instant::now();

@@ -11,6 +11,7 @@ use std::ffi::OsString;
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
+use signal_hook::iterator::Signals;
 
 use crate::checkpoint;
 use crate::error::{Error, Exit, Result};
@@ -19,7 +20,7 @@ use crate::launch::Launcher;
 use crate::progress::terminal_of_ranks;
 use crate::run_dir::{Owner, RunDir};
 
-use attempt::{Ended, attend};
+use attempt::{Ended, attend, listened};
 pub use batch::BatchJob;
 pub use leaks::sweep;
 pub use story::Story;
@@ -70,6 +71,7 @@ impl Supervisor {
     /// # Errors
     /// Where ranks cannot be started at all.
     pub fn supervise(&self) -> Result<u8> {
+        let mut signals = listened().map_err(|e| Self::not_started(&self.command[0], &e))?;
         sweep();
         let (is_new, first) = (!self.is_made(), self.dir.newest_epoch());
         loop {
@@ -78,7 +80,7 @@ impl Supervisor {
             let goes_on = before > first || (is_new && self.is_made());
             let gone = self.gone()?;
             let deadline = self.batch.as_ref().and_then(BatchJob::deadline);
-            let ended = self.attempt(&self.command[usize::from(goes_on)], gone, deadline)?;
+            let ended = self.attempt(&self.command[usize::from(goes_on)], gone, deadline, &mut signals)?;
             let seen = self.evidence(&ended, before);
             let verdict = verdict(&seen, self.rules);
             self.record(&ended, &seen, &verdict, before);
@@ -118,12 +120,14 @@ impl Supervisor {
         self.dir.path.join("spec.lock.json").exists()
     }
 
-    fn attempt(&self, words: &[OsString], gone: u32, deadline: Option<SystemTime>) -> Result<Ended> {
-        let fail = |problem: std::io::Error| Error::Program {
-            program: words[0].to_string_lossy().into_owned(),
-            problem: problem.to_string(),
-            help: "`convoke doctor` checks the launcher".into(),
-        };
+    fn attempt(
+        &self,
+        words: &[OsString],
+        gone: u32,
+        deadline: Option<SystemTime>,
+        signals: &mut Signals,
+    ) -> Result<Ended> {
+        let fail = |problem: std::io::Error| Self::not_started(words, &problem);
         let scratch = leaks::Scratch::new().map_err(fail)?;
         let mut command = self.launcher.command(self.ranks, scratch.path());
         command.args(words);
@@ -133,7 +137,15 @@ impl Supervisor {
             let seconds = deadline.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
             command.env(DEADLINE, seconds.to_string());
         }
-        attend(self, command, deadline).map_err(fail)
+        attend(self, command, deadline, signals).map_err(fail)
+    }
+
+    fn not_started(words: &[OsString], problem: &std::io::Error) -> Error {
+        Error::Program {
+            program: words[0].to_string_lossy().into_owned(),
+            problem: problem.to_string(),
+            help: "`convoke doctor` checks the launcher".into(),
+        }
     }
 
     fn evidence(&self, ended: &Ended, before: u32) -> Evidence {

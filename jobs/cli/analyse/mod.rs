@@ -11,6 +11,7 @@ mod diff;
 mod export;
 mod facts;
 mod listing;
+mod merge;
 mod moments;
 mod number;
 mod perf;
@@ -45,6 +46,7 @@ const EXAMPLES: &str = "Examples:
   convoke analyse perf n1 n2 n4                 speed-up, efficiency, serial share
   convoke analyse conv c1 c2 c3 --size problem.axes.0.points --error relative_error
   convoke analyse diff a b --rtol 1e-6          only what differs; exit code 8 if anything does
+  convoke analyse merge a b c --to all.h5       arrays of many runs, stacked along an axis `run`
   convoke analyse export a.h5 --format npy      for other programs
 
 A path is a run directory or an HDF5 file. Files are read by a second process under limits: nothing
@@ -76,6 +78,8 @@ enum View {
     Perf(PerfArgs),
     /// Order of convergence from runs of one problem on several grids.
     Conv(ConvArgs),
+    /// Stack the arrays of several runs along a new first axis `run`, in one HDF5 file.
+    Merge(MergeArgs),
     /// Write a report as one HTML file that needs no network: report.html in the run directory.
     Report(ReportArgs),
     /// Write arrays in the formats of other programs, beside the result; nothing is overwritten.
@@ -177,6 +181,19 @@ struct ConvArgs {
 }
 
 #[derive(Debug, Args)]
+struct MergeArgs {
+    /// Run directories, or result files; the order of the new axis.
+    #[arg(required = true, num_args = 2..)]
+    paths: Vec<PathBuf>,
+    /// The file to write; it must not exist.
+    #[arg(long, value_name = "FILE")]
+    to: PathBuf,
+    /// An array: a path, or a name below /result or /history; may be given several times [default: all results].
+    #[arg(long = "array", value_name = "NAME")]
+    names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
 struct ReportArgs {
     /// A run directory or a result file (HDF5).
     path: PathBuf,
@@ -270,6 +287,7 @@ pub(super) fn analyse(args: &AnalyseArgs) -> Done {
         Some(View::Plot(a)) => child::apart(limits, &[&a.path], || plotted(a, &open(&a.path)?)),
         Some(View::Perf(a)) => child::apart(limits, &all(&a.paths), || performance(a, &each(&a.paths, open)?)),
         Some(View::Conv(a)) => child::apart(limits, &all(&a.paths), || convergence(a, &each(&a.paths, open)?)),
+        Some(View::Merge(a)) => child::apart(limits, &all(&a.paths), || merged(a, &each(&a.paths, open)?)),
         Some(View::Report(a)) => child::apart(limits, &[&a.path], || report(a, &open(&a.path)?)),
         Some(View::Export(a)) => child::apart(limits, &[&a.path], || exported(a, &open(&a.path)?)),
         None => {
@@ -355,6 +373,14 @@ fn convergence(args: &ConvArgs, sources: &[Source]) -> Done {
     } else {
         show_text(&facts.text())
     }
+    Ok(Exit::Complete)
+}
+
+fn merged(args: &MergeArgs, sources: &[Source]) -> Done {
+    let arrays = merge::merge(sources, &args.names, &args.to)?;
+    let of = |a: &array::Array| format!("{} ({} × {})", a.name, sources.len(), a.dimensions());
+    let arrays: Vec<String> = arrays.iter().map(of).collect();
+    say::line(&number::printable(&format!("{}: {}", args.to.display(), arrays.join(", "))));
     Ok(Exit::Complete)
 }
 

@@ -9,7 +9,7 @@ use convoke_cluster::{Error, Exit};
 use convoke_data::store::write_atomic;
 use serde_json::json;
 
-use super::refused_point;
+use super::{Price, refused_point};
 use crate::cli::submit::{Partitions, Ready, batch_script, place, ready as ready_job};
 use crate::cli::{Done, say};
 
@@ -26,6 +26,7 @@ pub(super) struct Group {
 pub(super) struct Submission {
     site: Site,
     groups: Vec<Group>,
+    pub price: Price,
     /// Most tasks of an array.
     most: usize,
 }
@@ -39,9 +40,11 @@ pub(super) fn ready(sweep: &SweepDir, runs: &[RunId], site: &str) -> Result<Subm
     let inputs = Inputs { base: sweep.lock.inputs.clone() };
     let mut partitions = Partitions::default();
     let mut groups: BTreeMap<String, Group> = BTreeMap::new();
+    let mut price = Price::default();
     for run in runs {
         let ready = sweep.text(*run).and_then(|text| ready_job(text, &inputs, &site, &mut partitions));
         let ready = ready.map_err(|error| refused_point(sweep, *run, error))?;
+        price = price.with(&Price::of(sweep, *run, &ready.job, &ready.quote.plan));
         let key = json!([ready.tasks.ranks, ready.tasks.threads, ready.minutes, ready.job.slurm]).to_string();
         match groups.get_mut(&key) {
             None => drop(groups.insert(key, Group { ready, runs: vec![*run] })),
@@ -53,10 +56,11 @@ pub(super) fn ready(sweep: &SweepDir, runs: &[RunId], site: &str) -> Result<Subm
             }
         }
     }
+    price.check(sweep)?;
     let most = Scheduler.setting("MaxArraySize").and_then(|n| n.parse::<usize>().ok());
     // The setting is the largest index and one more; an index of an array of ours is below its length.
     let most = most.map_or(USUAL_ARRAY, |n| n.saturating_sub(1)).max(1);
-    Ok(Submission { site, groups: groups.into_values().collect(), most })
+    Ok(Submission { site, groups: groups.into_values().collect(), price, most })
 }
 
 fn script(sweep: &SweepDir, submission: &Submission, group: &Group, array: &Array, at_once: Option<u64>) -> String {

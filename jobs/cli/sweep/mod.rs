@@ -10,10 +10,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use convoke_cluster::batch::{Entry, Scheduler};
-use convoke_cluster::driver::Placement;
+use convoke_cluster::driver::{self, Placement};
+use convoke_cluster::job::Job;
 use convoke_cluster::sweep::{RunId, State, Sweep, SweepDir};
-use convoke_cluster::workload::Inputs;
-use convoke_cluster::{Error, Exit, JobError, JobText};
+use convoke_cluster::workload::{Inputs, Plan};
+use convoke_cluster::{Error, Exit, JobError, JobText, machine};
 use rayon::prelude::*;
 
 use super::run::{default_dir, new_dir};
@@ -100,16 +101,16 @@ pub(super) fn sweep(args: &SweepArgs) -> Done {
     if args.submit {
         let ready = arrays::ready(sweep, &runs, &args.site)?;
         if args.dry_run {
-            show::points(sweep, &runs);
+            show::points(sweep, &runs, &ready.price.text());
             arrays::show(sweep, &ready);
             return Ok(Exit::Complete);
         }
         make(&opened, args)?;
         return arrays::submit(&opened.sweep, &ready, args.max_parallel, args.json);
     }
-    price(sweep, &runs)?;
+    let price = price(sweep, &runs)?;
     if args.dry_run {
-        show::points(sweep, &runs);
+        show::points(sweep, &runs, &price.text());
         return Ok(Exit::Complete);
     }
     make(&opened, args)?;
@@ -172,19 +173,55 @@ fn to_do(sweep: &SweepDir, queue: &[Entry], retry_failed: bool) -> Vec<RunId> {
     sweep.states(queue).into_iter().filter(|(_, state)| due(*state)).map(|(run, _)| run).collect()
 }
 
+/// What runs take together.
+#[derive(Default)]
+struct Price {
+    /// Peak memory of the largest run, all its ranks, in bytes.
+    memory: u64,
+    /// Bytes on the disk, all runs.
+    disk: u64,
+}
+
+impl Price {
+    fn with(self, other: &Self) -> Self {
+        Self { memory: self.memory.max(other.memory), disk: self.disk + other.disk }
+    }
+
+    /// Of one run.
+    fn of(sweep: &SweepDir, run: RunId, job: &Job<toml::Table>, plan: &Plan) -> Self {
+        let memory = plan.memory_per_rank() * job.run.ranks as u64;
+        Self { memory, disk: driver::disk_needed(&sweep.run_dir(run), plan, job.checkpoint.keep) }
+    }
+
+    /// Whether there is room for it.
+    fn check(&self, sweep: &SweepDir) -> Result<(), Error> {
+        let help = "these are the results and checkpoints of all runs: choose a larger disk with --dir, or lower checkpoint.keep";
+        driver::room(&sweep.path, self.disk, help)
+    }
+
+    fn text(&self) -> String {
+        let (memory, disk) = (machine::human_bytes(self.memory), machine::human_bytes(self.disk));
+        format!("at most {memory} of memory for a run, {disk} on the disk for all")
+    }
+}
+
 /// Checks every run before the first one begins here.
-fn price(sweep: &SweepDir, runs: &[RunId]) -> Result<(), Error> {
+fn price(sweep: &SweepDir, runs: &[RunId]) -> Result<Price, Error> {
     let inputs = Inputs { base: sweep.lock.inputs.clone() };
-    let check = |run: &RunId| -> Result<(), Error> {
+    let of = |run: &RunId| -> Result<Price, Error> {
         let text = sweep.text(*run)?;
         let entry = registry::of(&text)?;
         let ranks = (entry.ranks)(&text)?;
-        (entry.price)(&text, &inputs, &Placement::here(ranks, text.threads().unwrap_or(1))).map(drop)
+        let quote = (entry.price)(&text, &inputs, &Placement::here(ranks, text.threads().unwrap_or(1)))?;
+        Ok(Price::of(sweep, *run, &text.frame()?, &quote.plan))
     };
-    let refused: Vec<(RunId, Error)> =
-        runs.par_iter().filter_map(|run| check(run).err().map(|error| (*run, error))).collect();
-    let Some((run, error)) = refused.into_iter().next() else { return Ok(()) };
-    Err(refused_point(sweep, run, error))
+    let prices: Vec<Result<Price, Error>> = runs.par_iter().map(of).collect();
+    let mut all = Price::default();
+    for (run, price) in runs.iter().zip(prices) {
+        all = all.with(&price.map_err(|error| refused_point(sweep, *run, error))?);
+    }
+    all.check(sweep)?;
+    Ok(all)
 }
 
 /// Says which point an error is about.

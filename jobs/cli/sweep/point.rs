@@ -124,13 +124,17 @@ fn absolute(path: &Path) -> std::path::PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// What a run said of its failure.
+/// What a run said of its failure: its cause, or else how its last attempt ended.
 fn last_words(dir: &RunDir) -> String {
     let events = dir.events();
-    let said = events.iter().rev().find_map(|e| match e["event"].as_str()? {
-        "failed" => e["error"].as_str().map(str::to_owned),
-        "attempt-ended" | "not-started" => e["how"].as_str().or(e["words"].as_str()).map(str::to_owned),
-        _ => None,
-    });
-    said.unwrap_or_else(|| "see its log".to_owned())
+    // Since it was last begun by hand; the newest first.
+    let recent: Vec<_> = events.iter().rev().take_while(|e| e["event"] != "begun").collect();
+    let said = |kinds: &[&str], key: &str| {
+        let of_kind = recent.iter().filter(|e| e["event"].as_str().is_some_and(|kind| kinds.contains(&kind)));
+        of_kind.filter_map(|e| e[key].as_str()).next().map(str::to_owned)
+    };
+    said(&["failed", "refused"], "error")
+        .or_else(|| said(&["attempt-ended"], "how"))
+        .or_else(|| said(&["not-started"], "words"))
+        .unwrap_or_else(|| "see its log".to_owned())
 }

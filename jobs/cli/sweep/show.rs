@@ -18,10 +18,10 @@ use crate::cli::{Done, provenance, say};
 const SHOWN: usize = 20;
 
 /// Lists the points.
-pub(super) fn points(sweep: &SweepDir, runs: &[RunId]) {
+pub(super) fn points(sweep: &SweepDir, runs: &[RunId], price: &str) {
     let text = |run: &RunId| format!("{run}  {}", sweep.describe(*run));
     some(runs.iter().map(text).collect());
-    say::line(&format!("{} runs; nothing was written", runs.len()));
+    say::line(&format!("{} runs: {price}; nothing was written", runs.len()));
 }
 
 fn some(lines: Vec<String>) {

@@ -4,6 +4,8 @@ mod arrays;
 mod fields;
 mod table;
 
+pub use arrays::is_narrow;
+
 use std::path::PathBuf;
 
 use clap::ValueEnum;
