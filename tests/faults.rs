@@ -1,7 +1,7 @@
 //! No fault loses a run or changes a result: each row of the fault table, and a small random campaign.
 //!
-//! `CONVOKE_FAULTS` sets the number of random faults (40 by default), `CONVOKE_FAULT_SEED` their seed; `cargo xtask
-//! faults` injects any number into a release build.
+//! `CONVOKE_FAULTS` sets the number of random faults (40 by default), `CONVOKE_FAULT_SEED` their seed, `CONVOKE_DUELS` how often
+//! two programs begin the same run at once (20); `cargo xtask faults` injects any number of faults into a release build.
 
 mod common;
 #[path = "../xtask/src/faults/injector/mod.rs"]
@@ -66,6 +66,42 @@ fn random_faults_lose_no_run_and_change_no_bit() {
     assert_eq!((tally.lost, tally.wrong, tally.hangs), (0, 0, 0), "{:#?}", tally.misfortunes);
     assert!(tally.faults() >= faults, "{}", tally.line());
     eprintln!("{} (seed {})", tally.line(), campaign.seed);
+}
+
+/// Two programs that begin the same run, and two that go on with it, at the same moment: each time one owns it, the other says so,
+/// and the result is that of a run that was left alone.
+#[test]
+fn of_two_that_begin_at_once_one_owns_the_run() {
+    let scratch = scratch();
+    let spec = spec(scratch.path());
+    let expected = reference(scratch.path(), &spec);
+    let (rounds, mut refused) = (number("CONVOKE_DUELS", 20), 0);
+    for round in 0..rounds {
+        let dir = below(scratch.path(), &format!("run-{round}"));
+        // What each of them is called with: first to begin, then to go on.
+        for words in [vec!["run", &spec, "--dir", &dir, "--stop-after", "30", "-q"], vec!["resume", &dir, "-q"]] {
+            let start = || convoke().args(&words).stderr(std::process::Stdio::piped()).spawn().expect("it starts");
+            let done = [start(), start()].map(|child| told(&child.wait_with_output().expect("it ends")));
+            let good = if words[0] == "run" { 75 } else { 0 };
+            let (won, lost): (Vec<_>, Vec<_>) = done.iter().partition(|(code, _, _)| *code == good);
+            assert!(!won.is_empty(), "round {round}: {done:?}");
+            for (code, _, err) in lost {
+                let said = (*code == 7 && err.contains("is owned by"))
+                    || (*code == 2 && err.contains("holds"));
+                assert!(said, "round {round}: {code}: {err}");
+                refused += 1;
+            }
+        }
+        // Owners one after the other: none began before the one before it had given the run back.
+        let events = RunDir { path: dir.clone().into() }.events();
+        let kinds = events.iter().filter_map(|e| e["event"].as_str());
+        let kinds: Vec<_> = kinds.filter(|k| ["started", "stopped", "finished"].contains(k)).collect();
+        assert!(kinds.chunks(2).all(|pair| pair[0] == "started" && pair.len() == 2 && pair[1] != "started"), "{kinds:?}");
+        assert_same_bits(&expected, &volume(dir.as_ref()), &dir);
+        fs::remove_dir_all(&dir).expect("removed");
+    }
+    // Most of them did meet.
+    assert!(refused > rounds, "{refused} refused in {rounds} rounds");
 }
 
 /// `kill -9` in front of every system call of a commit, on rank 0 and on another: what follows has the same bits.

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use convoke_data::store::{digest_bytes, fsync_dir, write_atomic};
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::this_job;
@@ -391,7 +392,9 @@ impl RunDir {
     pub fn event(&self, kind: &str, mut detail: serde_json::Value) {
         detail["event"] = kind.into();
         detail["time"] = jiff::Timestamp::now().to_string().into();
-        let open = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(self.path.join("events.jsonl"));
+        let no_link = OFlags::NOFOLLOW.bits().cast_signed();
+        let mut open = fs::OpenOptions::new();
+        let open = open.create(true).append(true).mode(0o600).custom_flags(no_link).open(self.path.join("events.jsonl"));
         if let Ok(mut file) = open {
             let _ = file.write_all(format!("{detail}\n").as_bytes());
         }

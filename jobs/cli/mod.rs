@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use convoke_cluster::{Error, Exit};
+use rustix::fs::Mode;
 
 mod analyse;
 mod cancel;
@@ -103,6 +104,10 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code as u8);
         }
     };
+    // What runs write is their user's alone, as in a batch job. What is exported from them is as that user wants it.
+    if !matches!(args.command, Command::Analyse(_)) {
+        rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    }
     let done = match args.command {
         Command::Run(args) => return run::run(&args),
         Command::Resume(args) => return run::resume(&args),

@@ -5,37 +5,29 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tempfile::TempDir;
+
+/// Begins the names of our folders; the number of the process that made them follows.
+const PREFIX: &str = "convoke-";
 /// A segment that no process maps may be about to be mapped.
 const YOUNG: Duration = Duration::from_secs(120);
 
-/// A folder for the session files of one launch, removed at its end.
-#[derive(Debug)]
-pub(super) struct Scratch(PathBuf);
-
-impl Scratch {
-    pub fn new() -> std::io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("convoke-{}", std::process::id()));
-        fs::create_dir_all(&path)?;
-        Ok(Self(path))
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
+/// Where session files go: the job's own folder, where the site gives it one. Sockets lie there, whose paths must be short.
+fn base() -> PathBuf {
+    std::env::var_os("SLURM_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from)
 }
 
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+/// A folder for the session files of one launch, removed at its end. Nobody can have made it before us, nor look into it.
+pub(super) fn scratch() -> std::io::Result<TempDir> {
+    tempfile::Builder::new().prefix(&format!("{PREFIX}{}-", std::process::id())).tempdir_in(base())
 }
 
 /// Removes what our own dead launches left on this host; the paths that went.
 pub fn sweep() -> Vec<PathBuf> {
     let mine = rustix::process::geteuid().as_raw();
     let is_mine = |path: &Path| fs::symlink_metadata(path).is_ok_and(|m| m.uid() == mine);
-    let sessions = entries(&std::env::temp_dir()).into_iter().filter(|path| {
-        let pid = name(path).strip_prefix("convoke-").and_then(|p| p.parse::<u32>().ok());
+    let sessions = entries(&base()).into_iter().filter(|path| {
+        let pid = name(path).strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
         pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) && is_mine(path)
     });
     let mut gone: Vec<PathBuf> = sessions.filter(|path| fs::remove_dir_all(path).is_ok()).collect();

@@ -128,7 +128,7 @@ impl Supervisor {
         signals: &mut Signals,
     ) -> Result<Ended> {
         let fail = |problem: std::io::Error| Self::not_started(words, &problem);
-        let scratch = leaks::Scratch::new().map_err(fail)?;
+        let scratch = leaks::scratch().map_err(fail)?;
         let mut command = self.launcher.command(self.ranks, scratch.path());
         command.args(words);
         command.env(SUCCEEDS, gone.to_string());
