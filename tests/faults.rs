@@ -86,8 +86,7 @@ fn of_two_that_begin_at_once_one_owns_the_run() {
             let (won, lost): (Vec<_>, Vec<_>) = done.iter().partition(|(code, _, _)| *code == good);
             assert!(!won.is_empty(), "round {round}: {done:?}");
             for (code, _, err) in lost {
-                let said = (*code == 7 && err.contains("is owned by"))
-                    || (*code == 2 && err.contains("holds"));
+                let said = (*code == 7 && err.contains("is owned by")) || (*code == 2 && err.contains("holds"));
                 assert!(said, "round {round}: {code}: {err}");
                 refused += 1;
             }
@@ -96,7 +95,10 @@ fn of_two_that_begin_at_once_one_owns_the_run() {
         let events = RunDir { path: dir.clone().into() }.events();
         let kinds = events.iter().filter_map(|e| e["event"].as_str());
         let kinds: Vec<_> = kinds.filter(|k| ["started", "stopped", "finished"].contains(k)).collect();
-        assert!(kinds.chunks(2).all(|pair| pair[0] == "started" && pair.len() == 2 && pair[1] != "started"), "{kinds:?}");
+        assert!(
+            kinds.chunks(2).all(|pair| pair[0] == "started" && pair.len() == 2 && pair[1] != "started"),
+            "{kinds:?}"
+        );
         assert_same_bits(&expected, &volume(dir.as_ref()), &dir);
         fs::remove_dir_all(&dir).expect("removed");
     }

@@ -11,7 +11,9 @@ use common::{below, convoke, has_mpirun, job, run, scratch, small, told};
 
 fn files(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).expect("a directory").map(|e| e.expect("an entry").path());
-    entries.flat_map(|path| if path.is_dir() { [vec![path.clone()], files(&path)].concat() } else { vec![path] }).collect()
+    entries
+        .flat_map(|path| if path.is_dir() { [vec![path.clone()], files(&path)].concat() } else { vec![path] })
+        .collect()
 }
 
 fn spec(dir: &Path) -> String {

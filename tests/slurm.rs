@@ -17,21 +17,26 @@ const HOSTS: usize = 21;
 /// The cluster; ended with the test.
 struct Lab {
     folder: tempfile::TempDir,
+    hosts: usize,
+    accounts: bool,
 }
 
 impl Lab {
     fn script(&self) -> Command {
         let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("xtask/slurm-lab.sh"));
         // Sockets must have short paths, so the cluster does not lie below target/.
-        command.env("SLURM_LAB", self.folder.path().join("lab")).env("LAB_NODES", HOSTS.to_string());
-        // Apart from a cluster that somebody has up.
-        command.env("LAB_NET", format!("10.79.{}", std::process::id() % 200));
+        command.env("SLURM_LAB", self.folder.path().join("lab")).env("LAB_NODES", self.hosts.to_string());
+        // Apart from a cluster that somebody has up, and from the one of the other test.
+        let net = if self.accounts { 80 } else { 79 };
+        command.env("LAB_NET", format!("10.{net}.{}", std::process::id() % 200));
+        command.env("LAB_ACCOUNTS", u8::from(self.accounts).to_string());
         command
     }
 
-    /// A cluster, or why there is none.
-    fn up() -> Result<Self, String> {
-        let lab = Self { folder: tempfile::Builder::new().prefix("cvlab").tempdir().expect("a folder") };
+    /// A cluster, with or without an accounting database, or why there is none.
+    fn up(hosts: usize, accounts: bool) -> Result<Self, String> {
+        let folder = tempfile::Builder::new().prefix("cvlab").tempdir().expect("a folder");
+        let lab = Self { folder, hosts, accounts };
         let missing = lab.script().arg("missing").output().map_err(|e| e.to_string())?;
         let missing = String::from_utf8_lossy(&missing.stdout).trim().to_owned();
         if !missing.is_empty() {
@@ -384,7 +389,7 @@ fn on_a_real_cluster() {
     if !common::has_mpirun() {
         return;
     }
-    let lab = match Lab::up() {
+    let lab = match Lab::up(HOSTS, false) {
         Ok(lab) => lab,
         Err(why) => return eprintln!("SKIPPED: {why}"),
     };
@@ -429,4 +434,57 @@ fn on_a_real_cluster() {
         controller(&Scene { lab: &lab, dir, hosts: 1..=2, reference: &reference });
     }
     assert!(!scratch.path().join("pwned").exists());
+}
+
+/// Where the site keeps accounts, they say how a job that is gone has ended; the queue no longer knows.
+#[allow(clippy::print_stderr, reason = "what was skipped is said")]
+#[test]
+fn with_an_accounting_database() {
+    if !common::has_mpirun() {
+        return;
+    }
+    let lab = match Lab::up(2, true) {
+        Ok(lab) => lab,
+        Err(why) => return eprintln!("SKIPPED: {why}"),
+    };
+    let scratch = scratch();
+    let status = |dir: &str| lab.convoke(&["status", dir]).1;
+    let until = |dir: &str, words: &str| {
+        let begun = Instant::now();
+        while !status(dir).contains(words) {
+            assert!(begun.elapsed().as_secs() < 120, "'{words}' does not come: {}\n{}", status(dir), lab.queue());
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    };
+    let spec = job(scratch.path(), "job.toml", &text("[run]\nranks = 2\nthreads = 1\nwalltime = \"5min\""));
+    let submit = |name: &str| {
+        let dir = below(scratch.path(), name);
+        let (code, _, err) = lab.convoke(&["submit", &spec, "--dir", &dir]);
+        assert_eq!(code, 0, "{err}");
+        dir
+    };
+    let finished = submit("finished");
+    until(&finished, "complete");
+    // A job that never began: there is room for none.
+    lab.login(&["scontrol", "update", "nodename=n[1-2]", "state=drain", "reason=test"]);
+    let cancelled = submit("cancelled");
+    until(&cancelled, "queued");
+    let number = |dir: &str| -> String {
+        let text = std::fs::read_to_string(Path::new(dir).join("submission.json")).expect("it");
+        serde_json::from_str::<serde_json::Value>(&text).expect("JSON")["job"].to_string()
+    };
+    lab.login(&["scancel", &number(&cancelled)]);
+    until(&cancelled, "(cancelled)");
+    lab.login(&["scontrol", "update", "nodename=n[1-2]", "state=resume"]);
+    // One that was killed as a whole, which no program can tell of itself.
+    let killed = submit("killed");
+    until(&killed, "running");
+    lab.login(&["scancel", "--signal=KILL", "--full", &number(&killed)]);
+    until(&killed, "has left the queue");
+    until(&killed, "(cancelled)");
+    // It goes on as everywhere.
+    let (code, _, err) = lab.convoke(&["submit", &killed]);
+    assert_eq!(code, 0, "{err}");
+    until(&killed, "complete");
+    assert_same_bits(&volume(finished.as_ref()), &volume(killed.as_ref()), "the result");
 }

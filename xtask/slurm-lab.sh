@@ -13,13 +13,14 @@ usage: slurm-lab.sh COMMAND        (through cargo: cargo xtask slurm-lab COMMAND
   start HOST          power back; KEEP_SOCKETS=1 leaves what the cut left in Slurm's spool folder
   cut HOST            pull the network cable
   join HOST           plug it in again
-environment: SLURM_LAB (folder), LAB_NODES (4), LAB_CPUS (4), LAB_NET (10.78.0)
+environment: SLURM_LAB (folder), LAB_NODES (4), LAB_CPUS (4), LAB_NET (10.78.0),
+             LAB_ACCOUNTS=1 (keep accounts: needs slurmdbd and mariadb-server)
 EOF
     exit 2
 }
 
 lab=${SLURM_LAB:-/tmp/convoke-slurm-lab}
-nodes=${LAB_NODES:-4} cpus=${LAB_CPUS:-4} net=${LAB_NET:-10.78.0}
+nodes=${LAB_NODES:-4} cpus=${LAB_CPUS:-4} net=${LAB_NET:-10.78.0} accounts=${LAB_ACCOUNTS:-0}
 [ -f "$lab/settings" ] && . "$lab/settings"
 bridge=cvlab${net//[!0-9]/}
 bridge=${bridge:0:14}
@@ -38,16 +39,51 @@ cable() { echo "cv${net##*.}${1}"; }
 
 missing() {
     [ "$(id -u)" = 0 ] || { echo "root (namespaces and network links are made)"; return; }
-    for program in slurmctld slurmd sbatch munged ip nsenter unshare; do
+    local database=; [ "$accounts" = 0 ] || database="slurmdbd mariadbd mariadb-install-db"
+    for program in slurmctld slurmd sbatch munged ip nsenter unshare $database; do
         PATH=$PATH:/usr/sbin command -v $program >/dev/null || { echo $program; return; }
     done
     unshare -n true 2>/dev/null || echo "the right to make namespaces"
 }
 
+accounting() {
+    [ "$accounts" = 0 ] && { echo "AccountingStorageType=accounting_storage/none"; return; }
+    # Jobs leave the queue at once: what was, only the accounts know.
+    printf '%s\n' AccountingStorageType=accounting_storage/slurmdbd AccountingStorageHost=login "AccountingStoragePass=$lab/munge/socket" MinJobAge=2
+}
+
+database_up() { # the accounts, on the login host
+    (umask 077; cat >"$lab/slurmdbd.conf" <<EOF
+AuthInfo=socket=$lab/munge/socket
+DbdHost=login
+DbdAddr=$(address login)
+SlurmUser=root
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StoragePort=27306
+StorageUser=slurm
+StoragePass=lab
+StorageLoc=slurm
+PidFile=$lab/slurmdbd.pid
+LogFile=$lab/log/slurmdbd.log
+EOF
+    )
+    mariadb-install-db --no-defaults --user=root --datadir="$lab/database" --auth-root-authentication-method=normal \
+        --skip-test-db >>"$lab/log/database.log" 2>&1
+    printf '%s;\n' "CREATE DATABASE slurm" "CREATE USER slurm@localhost IDENTIFIED BY 'lab'" \
+        "GRANT ALL ON slurm.* TO slurm@localhost" >"$lab/database.sql"
+    on login setsid mariadbd --no-defaults --user=root --datadir="$lab/database" --socket="$lab/database.socket" \
+        --pid-file="$lab/database.pid" --bind-address=127.0.0.1 --port=27306 --init-file="$lab/database.sql" \
+        --innodb-buffer-pool-size=64M </dev/null >>"$lab/log/database.log" 2>&1 &
+    until_true 60 on login bash -c '</dev/tcp/127.0.0.1/27306'
+    on login slurmdbd >>"$lab/log/login.out" 2>&1
+    until_true 30 on login sacctmgr --immediate add cluster lab
+}
+
 write_configuration() {
     mkdir -p "$lab"/{hosts,log,state,spool,tmp}
     chmod 755 "$lab" "$lab"/*
-    printf 'nodes=%s cpus=%s net=%s\n' "$nodes" "$cpus" "$net" >"$lab/settings"
+    printf 'nodes=%s cpus=%s net=%s accounts=%s\n' "$nodes" "$cpus" "$net" "$accounts" >"$lab/settings"
     install -d -o munge -g munge "$lab/munge"
     (umask 077; head -c 1024 /dev/urandom >"$lab/munge/key")
     chown munge: "$lab/munge/key"
@@ -84,7 +120,7 @@ SlurmdParameters=config_overrides
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=2,bf_interval=2,default_queue_depth=2000
-AccountingStorageType=accounting_storage/none
+$(accounting)
 MpiDefault=none
 MaxArraySize=1001
 MaxJobCount=10000
@@ -157,6 +193,7 @@ up)
     runuser -u munge -- munged --key-file="$lab/munge/key" --socket="$lab/munge/socket" --pid-file="$lab/munge/pid" \
         --log-file="$lab/munge/log" --seed-file="$lab/munge/seed"
     host_up login sleep infinity
+    [ "$accounts" = 0 ] || database_up
     on login setsid slurmctld -f "$SLURM_CONF" </dev/null >>"$lab/log/login.out" 2>&1
     for i in $(seq "$nodes"); do node_up "n$i"; done
     all_idle() { [ "$(on login sinfo --noheader --Node --states=idle --partition=main | wc -l)" -eq "$nodes" ]; }

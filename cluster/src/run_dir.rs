@@ -394,7 +394,8 @@ impl RunDir {
         detail["time"] = jiff::Timestamp::now().to_string().into();
         let no_link = OFlags::NOFOLLOW.bits().cast_signed();
         let mut open = fs::OpenOptions::new();
-        let open = open.create(true).append(true).mode(0o600).custom_flags(no_link).open(self.path.join("events.jsonl"));
+        let open =
+            open.create(true).append(true).mode(0o600).custom_flags(no_link).open(self.path.join("events.jsonl"));
         if let Ok(mut file) = open {
             let _ = file.write_all(format!("{detail}\n").as_bytes());
         }

@@ -11,6 +11,8 @@ use super::Token;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a command is tried while the controller does not answer.
 const TRIES: u32 = 3;
+/// Slurm's words for nodes that it has not, or not now.
+const NO_SUCH_NODES: &str = "Requested node configuration is not available";
 
 /// Why the batch system did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -175,7 +177,23 @@ impl Scheduler {
     /// [`BatchError::Refused`] with Slurm's reason.
     pub fn test(self, dir: &Path, more: &[String], environment: Environment) -> Result<(), BatchError> {
         let args = [&["--test-only".to_owned()], more, &["job.sbatch".to_owned()]].concat();
-        self.patiently("sbatch", &args, Some((dir, environment))).map(drop)
+        match self.patiently("sbatch", &args, Some((dir, environment))) {
+            // The trial counts only nodes in service, the queue takes the job all the same, and it waits for the others: what no
+            // node has, in service or not, was refused before (`Limits`).
+            Err(BatchError::Refused { words, .. })
+                if words.contains(NO_SUCH_NODES) && self.nodes_out_of_service() > 0 =>
+            {
+                Ok(())
+            }
+            answer => answer.map(drop),
+        }
+    }
+
+    /// How many nodes are down or are to be left alone at present.
+    fn nodes_out_of_service(self) -> u64 {
+        let args = ["--noheader", "--states=down,drain,fail,maint", "--format=%D"].map(str::to_owned);
+        let text = self.once("sinfo", &args, None).unwrap_or_default();
+        text.lines().map(leading_number).sum()
     }
 
     /// Hands the script in `dir` over and returns the job's number. Never twice for one run: where the controller
