@@ -5,9 +5,15 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use common::{below, convoke, fake_slurm, job, run, scratch, told};
+use convoke::registry::{self, REGISTRY};
+use convoke_cluster::JobText;
+use convoke_cluster::driver::Placement;
+use convoke_cluster::workload::Inputs;
+use convoke_kernels::random::Philox;
 
 const GOOD: &str = r#"schema = 1
 name = "good"
@@ -25,7 +31,7 @@ algorithm = "fbp"
 "#;
 
 /// Everything below a directory, with contents: to see that nothing was touched.
-fn snapshot(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+fn snapshot(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     let mut open = vec![dir.to_owned()];
     while let Some(dir) = open.pop() {
@@ -308,6 +314,89 @@ fn malformed_job_files() {
         }
     }
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), JOBS.len() + DPP_JOBS.len(), wrong.join("\n"));
+}
+
+/// Every shipped job file with lines lost, doubled and moved, numbers of all sizes and any bytes: priced or refused with a place,
+/// never a panic. (`fuzz/` looks further.)
+#[test]
+fn mutated_job_files_are_priced_or_refused() {
+    const NUMBERS: [&str; 14] = [
+        "0",
+        "-1",
+        "1",
+        "2",
+        "3.5",
+        "1e308",
+        "-1e-308",
+        "nan",
+        "inf",
+        "1000000",
+        "4294967296",
+        "9223372036854775807",
+        "\"x\"",
+        "[]",
+    ];
+    let jobs = REGISTRY.iter().flat_map(|entry| entry.jobs);
+    let (mut priced, mut refused, mut slowest) = (0, 0, (Duration::ZERO, String::new()));
+    let mut panicked = Vec::new();
+    for (n, (name, text)) in jobs.enumerate() {
+        for seed in 0..60 {
+            let random = Philox::new(20_261_127 + n as u64, seed);
+            let pick = |k: u64, n: usize| ((random.uniform(k) * n as f64) as usize).min(n.saturating_sub(1));
+            let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            for k in 0..1 + seed % 3 {
+                let (at, to) = (pick(8 * k, lines.len()), pick(8 * k + 1, lines.len()));
+                match pick(8 * k + 2, 6) {
+                    0 => drop(lines.remove(at)),
+                    1 => lines.insert(to, lines[at].clone()),
+                    2 => lines.swap(at, to),
+                    3 => {
+                        lines[at] =
+                            lines[at].replacen(|c: char| c.is_ascii_digit(), NUMBERS[pick(8 * k + 3, NUMBERS.len())], 1)
+                    }
+                    4 => {
+                        let key = lines[at].split('=').next().unwrap_or_default().to_owned();
+                        lines[at] = format!("{key}= {}", NUMBERS[pick(8 * k + 3, NUMBERS.len())]);
+                    }
+                    _ => {
+                        let mut bytes = lines[at].clone().into_bytes();
+                        let place = pick(8 * k + 3, bytes.len() + 1);
+                        bytes.insert(place, pick(8 * k + 4, 128) as u8);
+                        lines[at] = String::from_utf8_lossy(&bytes).into_owned();
+                    }
+                }
+                if lines.is_empty() {
+                    break;
+                }
+            }
+            let job = JobText { path: PathBuf::from(name), text: lines.join("\n") };
+            let begun = Instant::now();
+            let inputs = Inputs { base: PathBuf::from("/nonexistent") };
+            let priced_or_not = || {
+                let entry = registry::of(&job)?;
+                let ranks = (entry.ranks)(&job)?;
+                (entry.price)(&job, &inputs, &Placement::here(ranks.min(4096), 1))
+            };
+            let Ok(done) = std::panic::catch_unwind(priced_or_not) else {
+                panicked.push(job.text);
+                continue;
+            };
+            if begun.elapsed() > slowest.0 {
+                slowest = (begun.elapsed(), job.text.clone());
+            }
+            match done {
+                Ok(_) => priced += 1,
+                Err(error) => {
+                    let said = error.to_string();
+                    assert!([2, 3].contains(&error.exit()) && !said.is_empty(), "{said}\n{}", job.text);
+                    refused += 1;
+                }
+            }
+        }
+    }
+    println!("{priced} priced, {refused} refused; the slowest took {:?}:\n{}", slowest.0, slowest.1);
+    assert!(panicked.is_empty(), "{} panicked, such as\n{}", panicked.len(), panicked[0]);
+    assert!(priced > 100 && refused > 1000, "{priced} priced, {refused} refused");
 }
 
 #[test]

@@ -7,6 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::mixture::Kernel;
 
+/// Points of an axis: its factors are dense matrices of this order.
+const MOST_POINTS: usize = 1 << 16;
+/// Windows of an axis.
+const MOST_WINDOWS: usize = 10_000;
+/// Measurements that are drawn: they are all held by every rank.
+const MOST_MEASUREMENTS: usize = 1_000_000;
+
 /// `[problem]`: an equation over a box, its conditions, and how to solve it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -335,9 +342,11 @@ impl Spec {
         if let Some(factor) = self.prior.ceiling_factor.filter(|f| !(*f >= 1.0 && *f <= 100.0)) {
             return Err(BadValue::new("problem.prior.ceiling_factor", factor, "a number from 1 to 100"));
         }
-        let bad = |points: &&Vec<usize>| points.len() != self.axes.len() || points.iter().any(|n| *n < 2);
+        let bad = |points: &&Vec<usize>| {
+            points.len() != self.axes.len() || points.iter().any(|n| !(2..=MOST_POINTS).contains(n))
+        };
         if let Some(points) = self.output.points.as_ref().filter(bad) {
-            let expected = format!("{} numbers, one for each axis, at least 2", self.axes.len());
+            let expected = format!("{} numbers, one for each axis, 2 to {MOST_POINTS}", self.axes.len());
             return Err(BadValue::new("problem.output.points", format!("{points:?}"), expected));
         }
         if let Some(cases) = &self.cases {
@@ -351,7 +360,14 @@ impl Spec {
             }
         }
         for (i, axis) in self.axes.iter().enumerate() {
+            if axis.points > MOST_POINTS {
+                let expected = format!("at most {MOST_POINTS}");
+                return Err(BadValue::new(format!("problem.axes.{i}.points"), axis.points, expected));
+            }
             let key = format!("problem.axes.{i}.windows");
+            if axis.windows > MOST_WINDOWS {
+                return Err(BadValue::new(key, axis.windows, format!("at most {MOST_WINDOWS}")));
+            }
             if axis.windows == 0 || (axis.windows > 1 && self.is_uncertain()) {
                 let expected = if self.is_uncertain() { "1: a posterior has one window" } else { "at least 1" };
                 return Err(BadValue::new(key, axis.windows, expected));
@@ -373,6 +389,9 @@ impl Spec {
             positive(format!("{key}.deviation"), set.deviation)?;
             match (&set.file, set.count) {
                 (Some(_), None) => {}
+                (None, Some(n)) if n > MOST_MEASUREMENTS => {
+                    return Err(BadValue::new(format!("{key}.count"), n, format!("at most {MOST_MEASUREMENTS}")));
+                }
                 (None, Some(n)) if self.manufactured.is_some() && n > 0 => {}
                 (None, Some(0)) => return Err(BadValue::new(format!("{key}.count"), 0, "at least 1")),
                 (None, Some(n)) => {
