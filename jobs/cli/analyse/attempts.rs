@@ -143,6 +143,11 @@ fn begin(event: &Value) -> Attempt {
 }
 
 fn advance(attempt: &mut Attempt, event: &Value) {
+    // What somebody does with the run afterwards is none of the attempt's time.
+    if matches!(event["event"].as_str(), Some("begun" | "submitted" | "changed" | "stolen" | "refused" | "not-started"))
+    {
+        return;
+    }
     attempt.last_seen = text(event, "time");
     attempt.seconds = seconds_between(&attempt.started, &attempt.last_seen);
     // A checkpoint's name carries its step: `s00000050.e00001`.
@@ -162,6 +167,10 @@ fn advance(attempt: &mut Attempt, event: &Value) {
         "failed" => {
             attempt.state = State::Failed;
             attempt.reason = Some(text(event, "error"));
+        }
+        // The supervisor's word of an attempt that left none itself.
+        "attempt-ended" if attempt.state == State::Interrupted && event["epoch"] == attempt.epoch => {
+            attempt.reason = Some(text(event, "how"));
         }
         _ => {}
     }
@@ -206,13 +215,16 @@ mod tests {
         let events = [
             json!({"event": "started", "epoch": 1, "step": 0, "ranks": 2, "time": "2026-01-01T00:00:00Z"}),
             json!({"event": "checkpoint", "name": "s00000020.e00001", "bytes": 7, "seconds": 0.5, "time": "2026-01-01T00:00:09Z"}),
+            json!({"event": "attempt-ended", "epoch": 1, "how": "killed by signal 9", "time": "2026-01-01T00:00:10Z"}),
+            json!({"event": "begun", "epoch": 1, "time": "2026-01-01T00:59:59Z"}),
             json!({"event": "started", "epoch": 2, "step": 20, "ranks": 4, "time": "2026-01-01T01:00:00Z"}),
             json!({"event": "stopped", "step": 33, "reason": "SIGTERM", "time": "2026-01-01T01:00:05Z"}),
         ];
         let found = attempts(&events, false);
         assert_eq!(found.iter().map(|a| a.state).collect::<Vec<_>>(), [State::Interrupted, State::Stopped]);
-        assert_eq!((found[0].last_step, found[0].checkpoints.bytes, found[0].seconds), (20, 7, 9.0));
+        assert_eq!((found[0].last_step, found[0].checkpoints.bytes, found[0].seconds), (20, 7, 10.0));
+        assert_eq!(found[0].reason.as_deref(), Some("killed by signal 9"));
         assert_eq!((found[1].first_step, found[1].last_step, found[1].reason.as_deref()), (20, 33, Some("SIGTERM")));
-        assert_eq!(attempts(&events[..3], true)[1].state, State::Running);
+        assert_eq!(attempts(&events[..5], true)[1].state, State::Running);
     }
 }
