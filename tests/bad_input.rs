@@ -500,6 +500,22 @@ fn an_edited_job_is_not_resumed() {
 }
 
 #[test]
+fn a_run_of_a_newer_program_is_left_alone() {
+    let scratch = scratch();
+    let spec = job(scratch.path(), "job.toml", &GOOD.replace("\"fbp\"", "\"sirt\"\niterations = 50"));
+    let dir = below(scratch.path(), "run");
+    assert_eq!(told(&run(&["run", &spec, "--dir", &dir, "--stop-after", "5", "-q"])).0, 75);
+    let lock = Path::new(&dir).join("spec.lock.json");
+    let text = fs::read_to_string(&lock).expect("it");
+    assert!(text.contains("\"layout\": 1"), "{text}");
+    fs::write(&lock, text.replace("\"layout\": 1", "\"layout\": 2")).expect("written");
+    let before = snapshot(scratch.path());
+    let (code, _, err) = told(&run(&["resume", &dir]));
+    assert!(code == 5 && err.contains("layout 2 is of a newer convoke"), "{code} {err}");
+    assert_eq!(snapshot(scratch.path()), before);
+}
+
+#[test]
 fn a_job_that_cannot_fit_is_refused_with_the_figures() {
     let scratch = scratch();
     let text = GOOD

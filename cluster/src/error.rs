@@ -177,6 +177,16 @@ pub enum Error {
         /// Value now.
         now: String,
     },
+    /// The run directory is laid out in a way that this program does not know.
+    #[error("{}: layout {found} is of a newer convoke; this one reads layout {known}\n  help: go on with the program that made it, or begin a new run", dir.display())]
+    Newer {
+        /// Run directory.
+        dir: PathBuf,
+        /// Number of its layout.
+        found: u64,
+        /// The newest that this program reads.
+        known: u64,
+    },
     /// Nothing to resume from.
     #[error("{}: no valid checkpoint ({why})\n  help: {help}", dir.display())]
     NoCheckpoint {
@@ -257,7 +267,7 @@ impl Error {
             Self::Data(DataError::Unreadable { .. }) => Exit::Corrupt,
             Self::Data(error) if !is_ours(error) => Exit::BadInput,
             Self::WouldNotFit { .. } => Exit::WouldNotFit,
-            Self::Mismatch { .. } => Exit::Mismatch,
+            Self::Mismatch { .. } | Self::Newer { .. } => Exit::Mismatch,
             Self::NoCheckpoint { .. } => Exit::NoCheckpoint,
             Self::Batch(_) => Exit::Refused,
             Self::Locked { .. } | Self::Fenced { .. } => Exit::Locked,

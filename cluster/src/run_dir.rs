@@ -68,9 +68,21 @@ impl Submission {
     }
 }
 
+/// Layout of a run directory and of the checkpoints in it. A program refuses those of a newer one; to be raised whenever an
+/// older program would misread what is written.
+pub const LAYOUT: u64 = 1;
+
+/// Of directories that do not say.
+fn first_layout() -> u64 {
+    1
+}
+
 /// What the run was started with, kept beside the exact text.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Lock {
+    /// Version of the layout of the directory; see [`LAYOUT`].
+    #[serde(default = "first_layout")]
+    pub layout: u64,
     /// Identity of the run, eight hexadecimal digits.
     pub run_id: String,
     /// Directory that relative input paths start from.
@@ -145,7 +157,7 @@ impl RunDir {
         let digest = digest_bytes(text.text.as_bytes()).xxh3_128;
         let nonce = format!("{:?}{}{digest}{}", SystemTime::now(), std::process::id(), path.display());
         let run_id = digest_bytes(nonce.as_bytes()).xxh3_128[..8].to_owned();
-        let lock = Lock { run_id, inputs: base, spec_xxh3_128: digest, earlier: Vec::new(), resolved };
+        let lock = Lock { layout: LAYOUT, run_id, inputs: base, spec_xxh3_128: digest, earlier: Vec::new(), resolved };
         write_atomic(draft.join("spec.toml"), text.text.as_bytes())?;
         let json = serde_json::to_vec_pretty(&lock).expect("a lock is plain data");
         Ok(write_atomic(draft.join("spec.lock.json"), &json)?)
@@ -193,7 +205,13 @@ impl RunDir {
         };
         let lock = fs::read_to_string(path.join("spec.lock.json"))
             .map_err(|_| none("holds no run (spec.lock.json is missing)"))?;
-        let lock: Lock = serde_json::from_str(&lock).map_err(|e| none(&format!("spec.lock.json is damaged: {e}")))?;
+        let damaged = |e| none(&format!("spec.lock.json is damaged: {e}"));
+        let lock: serde_json::Value = serde_json::from_str(&lock).map_err(damaged)?;
+        // Before anything else of it is understood: it may mean something else by then.
+        if let Some(found) = lock["layout"].as_u64().filter(|found| *found > LAYOUT) {
+            return Err(Error::Newer { dir: path.to_owned(), found, known: LAYOUT });
+        }
+        let lock: Lock = serde_json::from_value(lock).map_err(damaged)?;
         let text = JobText::read(&path.join("spec.toml"))?;
         Ok((dir, text, lock))
     }
