@@ -22,8 +22,9 @@ use crate::cli::{Done, say};
 const MARK: &str = "CONVOKE_ANALYSE_CHILD";
 /// The library loads no filter from elsewhere (HDF5 reference manual, H5PL).
 const NO_PLUG_INS: (&str, &str) = ("HDF5_PLUGIN_PRELOAD", "::");
-/// Address space beyond what the threads take: slabs, chunks and pictures need less.
-const MEMORY: u64 = 8 << 30;
+/// Address space beyond what the threads take: slabs, chunks and pictures need less. A damaged text may claim any length, which
+/// the library believes.
+const MEMORY: u64 = 4 << 30;
 /// Address space of a thread: its stack, and an arena of the allocator.
 const MEMORY_PER_THREAD: u64 = 128 << 20;
 /// Threads that read; more do not help the library, which has one lock.
