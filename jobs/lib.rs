@@ -4,5 +4,6 @@ pub mod cli;
 pub mod dpp;
 pub mod expression;
 pub mod gp_pde;
+pub mod pde_data;
 pub mod registry;
 pub mod tomography;

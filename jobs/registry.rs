@@ -9,6 +9,7 @@ pub const REGISTRY: &[Entry] = &[
     Entry::of::<crate::tomography::Tomography>(),
     Entry::of::<crate::gp_pde::GpPde>(),
     Entry::of::<crate::dpp::Dpp>(),
+    Entry::of::<crate::pde_data::PdeData>(),
 ];
 
 /// A workload without its type.

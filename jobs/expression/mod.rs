@@ -20,6 +20,7 @@ mod compile;
 mod derivative;
 mod error;
 mod graph;
+mod number;
 mod parse;
 mod token;
 
@@ -31,4 +32,5 @@ mod tests_derivative;
 pub use compile::{MissingInput, compile};
 pub use error::{ExpressionError, Problem};
 pub use graph::{Graph, Node, NodeId, Variable};
+pub use number::Number;
 pub use parse::{MAX_BYTES, MAX_DEPTH, Names, is_name, is_reserved};

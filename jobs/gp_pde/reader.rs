@@ -9,9 +9,9 @@ use convoke_cluster::{BadValue, Result};
 use super::arrays::{ArrayAxis, GridFunction, Rule};
 use super::axis::Functional;
 use super::equation::{JetProgram, MultiIndex, Symbols};
-use super::spec::{AxisSpec, ConditionSpec, Nodes, Number, Spec, UnknownSpec};
+use super::spec::{AxisSpec, ConditionSpec, Nodes, Spec, UnknownSpec};
 use super::statement::{Condition, Quantity};
-use crate::expression::{Graph, Names, NodeId, is_name, is_reserved};
+use crate::expression::{Graph, Names, NodeId, Number, is_name, is_reserved};
 
 /// Highest total order of a derivative.
 const MAX_ORDER: usize = 4;

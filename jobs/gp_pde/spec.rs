@@ -6,6 +6,7 @@ use convoke_cluster::BadValue;
 use serde::{Deserialize, Serialize};
 
 use super::mixture::Kernel;
+use crate::expression::Number;
 
 /// Points of an axis: its factors are dense matrices of this order.
 const MOST_POINTS: usize = 1 << 16;
@@ -81,22 +82,6 @@ pub struct AxisSpec {
     /// Equal parts that are solved one after the other, each with `points` of its own: for long times.
     #[serde(default = "defaults::windows")]
     pub windows: usize,
-}
-
-/// A number, or an expression without variables.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Number {
-    /// A number.
-    Value(f64),
-    /// Such as "2*pi".
-    Text(String),
-}
-
-impl Default for Number {
-    fn default() -> Self {
-        Self::Value(0.0)
-    }
 }
 
 /// Where collocation points lie.

@@ -1,0 +1,198 @@
+//! Two-dimensional flow of an incompressible fluid on a periodic square, as vorticity.
+//!
+//! w_t + u·∇w = ν Δw − μ w + f, with Δψ = −w, u = ψ_y, v = −ψ_x. In the form of Basdevant (J. Comput. Phys. 50, 1983)
+//! u·∇w = (∂_xx − ∂_yy)(uv) + ∂_xy(v² − u²), and with z = u + iv both products are in z² = u² − v² + 2iuv: an evaluation takes
+//! one complex transform each way.
+
+use num_complex::Complex64;
+
+use super::modes::Modes;
+use super::spec::Scheme;
+use super::transform::{Transform, Work};
+
+/// A scheme with few registers: for each stage, h ← N(w) + βh and w ← (w + γΔt h + μLw)/(1 − μL), μ = Δt(α₊ − α)/2.
+struct LowStorage {
+    alpha: &'static [f64],
+    beta: &'static [f64],
+    gamma: &'static [f64],
+}
+
+/// M. H. Carpenter and C. A. Kennedy, NASA TM 109112, 1994, (5, 4).
+const CARPENTER_KENNEDY: LowStorage = LowStorage {
+    alpha: &[0.0, 0.1496590219993, 0.3704009573644, 0.6222557631345, 0.9582821306748, 1.0],
+    beta: &[0.0, -0.4178904745, -1.192151694643, -1.697784692471, -1.514183444257],
+    gamma: &[0.1496590219993, 0.3792103129999, 0.8229550293869, 0.6994504559488, 0.1530572479681],
+};
+/// J. H. Williamson, J. Comput. Phys. 35, 1980.
+const WILLIAMSON: LowStorage = LowStorage {
+    alpha: &[0.0, 1.0 / 3.0, 3.0 / 4.0, 1.0],
+    beta: &[0.0, -5.0 / 9.0, -153.0 / 128.0],
+    gamma: &[1.0 / 3.0, 15.0 / 16.0, 8.0 / 15.0],
+};
+
+/// The equation on one grid.
+#[derive(Debug)]
+pub struct Flow {
+    /// Kept modes.
+    pub modes: Modes,
+    transform: Transform,
+    scheme: Scheme,
+    /// Length of a step.
+    step: f64,
+    /// κ_x and κ_y of each mode.
+    kappa: Vec<[f64; 2]>,
+    /// 1/|κ|²; 0 for the mean.
+    inverse: Vec<f64>,
+    /// −ν|κ|² − μ.
+    linear: Vec<f64>,
+    /// Coefficients of f; empty for none.
+    forcing: Vec<Complex64>,
+}
+
+/// Memory of one function that moves on.
+#[derive(Debug, Clone)]
+pub struct Mover {
+    work: Work,
+    slope: Vec<Complex64>,
+    other: Vec<Complex64>,
+}
+
+impl Flow {
+    /// Viscosity ν and drag μ; `forcing` has a coefficient for each mode, or none at all.
+    pub fn new(
+        modes: Modes,
+        (viscosity, drag): (f64, f64),
+        forcing: Vec<Complex64>,
+        (scheme, step): (Scheme, f64),
+        wide: bool,
+    ) -> Self {
+        let kappa = modes.each().map(|(kx, ky)| [modes.kappa(kx), modes.kappa(ky)]).collect();
+        let squares = modes.squares();
+        let inverse = squares.iter().map(|s| if *s > 0.0 { 1.0 / s } else { 0.0 }).collect();
+        let linear = squares.iter().map(|s| -viscosity * s - drag).collect();
+        let transform = Transform::new(&modes, wide);
+        Self { modes, transform, scheme, step, kappa, inverse, linear, forcing }
+    }
+
+    /// Memory for [`Flow::advance`].
+    pub fn mover(&self) -> Mover {
+        let zero = vec![Complex64::ZERO; self.modes.len()];
+        Mover { work: self.transform.work(), slope: zero.clone(), other: zero }
+    }
+
+    /// Bytes of one [`Mover`].
+    pub fn mover_bytes(modes: &Modes) -> u64 {
+        Work::bytes(modes) + 32 * modes.len() as u64
+    }
+
+    /// FFT-dominated operations of a step, 5 n log₂ n for each complex FFT of n values.
+    pub fn flops(modes: &Modes, scheme: Scheme) -> f64 {
+        let (n, lines) = (modes.n as f64, (modes.n + modes.width()) as f64);
+        scheme.stages() as f64 * 2.0 * lines * 5.0 * n * n.log2()
+    }
+
+    /// The vorticity `w` after `steps` steps.
+    pub fn advance(&self, w: &mut [Complex64], steps: u64, mover: &mut Mover) {
+        for _ in 0..steps {
+            match self.scheme {
+                Scheme::Rk4Cn => self.low_storage(&CARPENTER_KENNEDY, w, mover),
+                Scheme::Rk3Cn => self.low_storage(&WILLIAMSON, w, mover),
+                Scheme::Rk2Cn => self.heun(w, mover),
+                Scheme::ImexCn => self.euler(w, mover),
+            }
+        }
+    }
+
+    fn low_storage(&self, scheme: &LowStorage, w: &mut [Complex64], mover: &mut Mover) {
+        for stage in 0..scheme.gamma.len() {
+            self.explicit(w, &mut mover.other, &mut mover.work);
+            let (beta, gamma) = (scheme.beta[stage], scheme.gamma[stage] * self.step);
+            let mu = 0.5 * self.step * (scheme.alpha[stage + 1] - scheme.alpha[stage]);
+            for (((w, h), n), l) in w.iter_mut().zip(&mut mover.slope).zip(&mover.other).zip(&self.linear) {
+                // The first stage has β = 0, whatever the register holds.
+                *h = if stage == 0 { *n } else { n + *h * beta };
+                *w = (*w * (1.0 + mu * l) + *h * gamma) / (1.0 - mu * l);
+            }
+        }
+    }
+
+    /// Heun's scheme, the linear part by Crank and Nicolson.
+    fn heun(&self, w: &mut [Complex64], mover: &mut Mover) {
+        let half = 0.5 * self.step;
+        self.explicit(w, &mut mover.slope, &mut mover.work);
+        let known: Vec<Complex64> = w.iter().zip(&self.linear).map(|(w, l)| w * (1.0 + half * l)).collect();
+        for (((w, g), h), l) in w.iter_mut().zip(&known).zip(&mover.slope).zip(&self.linear) {
+            *w = (g + h * self.step) / (1.0 - half * l);
+        }
+        self.explicit(w, &mut mover.other, &mut mover.work);
+        for ((((w, g), h), n), l) in w.iter_mut().zip(&known).zip(&mover.slope).zip(&mover.other).zip(&self.linear) {
+            *w = (g + (h + n) * half) / (1.0 - half * l);
+        }
+    }
+
+    /// The scheme of the first neural-operator data: explicit Euler, the linear part by Crank and Nicolson.
+    fn euler(&self, w: &mut [Complex64], mover: &mut Mover) {
+        self.explicit(w, &mut mover.slope, &mut mover.work);
+        let half = 0.5 * self.step;
+        for ((w, h), l) in w.iter_mut().zip(&mover.slope).zip(&self.linear) {
+            *w = (*w * (1.0 + half * l) + h * self.step) / (1.0 - half * l);
+        }
+    }
+
+    /// f − u·∇w.
+    fn explicit(&self, w: &[Complex64], out: &mut [Complex64], work: &mut Work) {
+        self.velocity(w, work);
+        self.transform.synthesise(work);
+        for z in &mut work.grid {
+            let square = *z * *z;
+            // uv + i (v² − u²)
+            *z = Complex64::new(0.5 * square.im, -square.re);
+        }
+        self.transform.analyse(work);
+        let (n, m) = (self.modes.n, self.modes.m as i64);
+        let scale = 1.0 / (n * n) as f64;
+        for ky in 0..=m {
+            let (row, mirror) = (self.transform.place(0, ky), self.transform.place(0, -ky));
+            let first = self.modes.index(0, ky as usize);
+            for column in 0..self.modes.width() {
+                // Of the row's n places, those of the modes; the mirror image runs backwards.
+                let at = if column as i64 <= m { column } else { column + n - self.modes.width() };
+                let back = if at == 0 { 0 } else { n - at };
+                let (p, q) = (work.rows[row + at], work.rows[mirror + back].conj());
+                let (a, b) = ((p + q) * 0.5, (p - q) * Complex64::new(0.0, -0.5));
+                let [x, y] = self.kappa[first + column];
+                out[first + column] = (a * (x * x - y * y) + b * (x * y)) * scale;
+            }
+        }
+        for (out, f) in out.iter_mut().zip(&self.forcing) {
+            *out += f;
+        }
+    }
+
+    /// The rows of u + iv.
+    fn velocity(&self, w: &[Complex64], work: &mut Work) {
+        let (n, m) = (self.modes.n, self.modes.m as i64);
+        for ky in 0..=m {
+            let (row, mirror) = (self.transform.place(0, ky), self.transform.place(0, -ky));
+            let first = self.modes.index(0, ky as usize);
+            for column in 0..self.modes.width() {
+                let at = if column as i64 <= m { column } else { column + n - self.modes.width() };
+                let back = if at == 0 { 0 } else { n - at };
+                let [x, y] = self.kappa[first + column];
+                let psi = w[first + column] * self.inverse[first + column];
+                // û = iκ_y ψ̂ and v̂ = −iκ_x ψ̂; both are of real functions, so that their mirror images are conjugate.
+                work.rows[row + at] = Complex64::new(x, y) * psi;
+                if ky > 0 {
+                    work.rows[mirror + back] = (Complex64::new(-x, y) * psi).conj();
+                }
+            }
+        }
+    }
+
+    /// Largest |u| at the points.
+    pub fn speed(&self, w: &[Complex64], mover: &mut Mover) -> f64 {
+        self.velocity(w, &mut mover.work);
+        self.transform.synthesise(&mut mover.work);
+        mover.work.grid.iter().map(Complex64::norm_sqr).fold(0.0, f64::max).sqrt()
+    }
+}
