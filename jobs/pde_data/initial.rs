@@ -107,23 +107,29 @@ pub fn check(key: &str, text: &str) -> Result<(), BadValue> {
 pub fn coefficients(key: &str, text: &str, modes: &Modes) -> Result<Vec<Complex64>, BadValue> {
     let f = function(key, text)?;
     let transform = Transform::new(modes, false);
-    let mut work = transform.work();
     let n = modes.n;
     let at = |i: usize| modes.length * i as f64 / n as f64;
-    let mut square = 0.0;
-    for (i, value) in work.grid.iter_mut().enumerate() {
-        let v = f(at(i / n), at(i % n));
-        if !v.is_finite() {
-            let message =
-                format!(" = {text:?} is {v} at x = {}, y = {}: expected a finite function", at(i / n), at(i % n));
-            return Err(BadValue::wrong(key, message));
-        }
-        square += v * v;
-        *value = Complex64::new(v, 0.0);
+    let values: Vec<f64> = (0..n * n).map(|i| f(at(i / n), at(i % n))).collect();
+    if let Some(i) = values.iter().position(|v| !v.is_finite()) {
+        let (x, y, v) = (at(i / n), at(i % n), values[i]);
+        return Err(BadValue::wrong(
+            key,
+            format!(" = {text:?} is {v} at x = {x}, y = {y}: expected a finite function"),
+        ));
     }
-    transform.analyse(&mut work);
+    let square: f64 = values.iter().map(|v| v * v).sum();
     let scale = 1.0 / (n * n) as f64;
-    let found: Vec<Complex64> = modes.each().map(|(kx, ky)| work.rows[transform.place(kx, ky)] * scale).collect();
+    let mut found = vec![Complex64::ZERO; modes.len()];
+    transform.through(
+        &mut transform.work(),
+        |_, row, mirror| (row.fill(Complex64::ZERO), mirror.fill(Complex64::ZERO)).0,
+        |x, lines| lines.iter_mut().zip(&values[x * n..]).for_each(|(to, v)| *to = Complex64::new(*v, 0.0)),
+        |ky, row, _| {
+            for (column, to) in found[ky * modes.width()..][..modes.width()].iter_mut().enumerate() {
+                *to = row[if column <= modes.m { column } else { column + n - modes.width() }] * scale;
+            }
+        },
+    );
     let held = modes.sum(|i| found[i].norm_sqr());
     if square * scale - held > MISSED.sqrt() * square * scale {
         let message = format!(" = {text:?} has waves beyond mode {} or does not repeat along the square", modes.m);
@@ -156,7 +162,8 @@ impl Sampler {
             work.rows[self.transform.place(kx, ky)] = value;
             work.rows[self.transform.place(-kx, -ky)] = value.conj();
         }
-        self.transform.synthesise(&mut work);
-        work.grid.iter().map(|z| z.re).collect()
+        let mut values = Vec::with_capacity(self.modes.n * self.modes.n);
+        self.transform.visit(&mut work, |_, line| values.extend(line.iter().map(|z| z.re)));
+        values
     }
 }

@@ -81,8 +81,8 @@ impl Flow {
     }
 
     /// Bytes of one [`Mover`].
-    pub fn mover_bytes(modes: &Modes) -> u64 {
-        Work::bytes(modes) + 32 * modes.len() as u64
+    pub fn mover_bytes(modes: &Modes, wide: bool) -> u64 {
+        Work::bytes(modes, wide) + 32 * modes.len() as u64
     }
 
     /// FFT-dominated operations of a step, 5 n log₂ n for each complex FFT of n values.
@@ -141,58 +141,72 @@ impl Flow {
 
     /// f − u·∇w.
     fn explicit(&self, w: &[Complex64], out: &mut [Complex64], work: &mut Work) {
-        self.velocity(w, work);
-        self.transform.synthesise(work);
-        for z in &mut work.grid {
-            let square = *z * *z;
-            // uv + i (v² − u²)
-            *z = Complex64::new(0.5 * square.im, -square.re);
-        }
-        self.transform.analyse(work);
-        let (n, m) = (self.modes.n, self.modes.m as i64);
+        let (n, m, width) = (self.modes.n, self.modes.m, self.modes.width());
         let scale = 1.0 / (n * n) as f64;
-        for ky in 0..=m {
-            let (row, mirror) = (self.transform.place(0, ky), self.transform.place(0, -ky));
-            let first = self.modes.index(0, ky as usize);
-            for column in 0..self.modes.width() {
-                // Of the row's n places, those of the modes; the mirror image runs backwards.
-                let at = if column as i64 <= m { column } else { column + n - self.modes.width() };
-                let back = if at == 0 { 0 } else { n - at };
-                let (p, q) = (work.rows[row + at], work.rows[mirror + back].conj());
-                let (a, b) = ((p + q) * 0.5, (p - q) * Complex64::new(0.0, -0.5));
-                let [x, y] = self.kappa[first + column];
-                out[first + column] = (a * (x * x - y * y) + b * (x * y)) * scale;
-            }
-        }
+        self.transform.through(
+            work,
+            |ky, row, mirror| self.velocity(ky, w, row, mirror),
+            |_, values| {
+                for z in values {
+                    let square = *z * *z;
+                    // uv + i (v² − u²)
+                    *z = Complex64::new(0.5 * square.im, -square.re);
+                }
+            },
+            |ky, row, mirror| {
+                // The first row is its own mirror image.
+                let mirror = if ky == 0 { row } else { mirror };
+                let here = ky * width..(ky + 1) * width;
+                for ((column, out), [x, y]) in out[here.clone()].iter_mut().enumerate().zip(&self.kappa[here]) {
+                    let (at, back) = places(column, m, n);
+                    let (p, q) = (row[at], mirror[back].conj());
+                    let (a, b) = ((p + q) * 0.5, (p - q) * Complex64::new(0.0, -0.5));
+                    *out = (a * (x * x - y * y) + b * (x * y)) * scale;
+                }
+            },
+        );
         for (out, f) in out.iter_mut().zip(&self.forcing) {
             *out += f;
         }
     }
 
-    /// The rows of u + iv.
-    fn velocity(&self, w: &[Complex64], work: &mut Work) {
-        let (n, m) = (self.modes.n, self.modes.m as i64);
-        for ky in 0..=m {
-            let (row, mirror) = (self.transform.place(0, ky), self.transform.place(0, -ky));
-            let first = self.modes.index(0, ky as usize);
-            for column in 0..self.modes.width() {
-                let at = if column as i64 <= m { column } else { column + n - self.modes.width() };
-                let back = if at == 0 { 0 } else { n - at };
-                let [x, y] = self.kappa[first + column];
-                let psi = w[first + column] * self.inverse[first + column];
-                // û = iκ_y ψ̂ and v̂ = −iκ_x ψ̂; both are of real functions, so that their mirror images are conjugate.
-                work.rows[row + at] = Complex64::new(x, y) * psi;
-                if ky > 0 {
-                    work.rows[mirror + back] = (Complex64::new(-x, y) * psi).conj();
-                }
+    /// The coefficients of u + iv.
+    fn velocity(&self, ky: usize, w: &[Complex64], row: &mut [Complex64], mirror: &mut [Complex64]) {
+        let (n, m, width) = (self.modes.n, self.modes.m, self.modes.width());
+        for column in 0..width {
+            let (at, back) = places(column, m, n);
+            let i = ky * width + column;
+            let [x, y] = self.kappa[i];
+            let psi = w[i] * self.inverse[i];
+            // û = iκ_y ψ̂ and v̂ = −iκ_x ψ̂; both are of real functions, so that their mirror images are conjugate.
+            row[at] = Complex64::new(x, y) * psi;
+            if ky > 0 {
+                mirror[back] = (Complex64::new(-x, y) * psi).conj();
             }
         }
     }
 
     /// Largest |u| at the points.
     pub fn speed(&self, w: &[Complex64], mover: &mut Mover) -> f64 {
-        self.velocity(w, &mut mover.work);
-        self.transform.synthesise(&mut mover.work);
-        mover.work.grid.iter().map(Complex64::norm_sqr).fold(0.0, f64::max).sqrt()
+        let (n, m) = (self.modes.n, self.modes.m);
+        let rows = &mut mover.work.rows;
+        rows.fill(Complex64::ZERO);
+        for ky in 0..=m {
+            let back = if ky == 0 { rows.len() } else { (self.modes.width() - ky) * n };
+            let (front, mirror) = rows.split_at_mut(back);
+            let mirror = if ky == 0 { mirror } else { &mut mirror[..n] };
+            self.velocity(ky, w, &mut front[ky * n..(ky + 1) * n], mirror);
+        }
+        let mut largest: f64 = 0.0;
+        self.transform.visit(&mut mover.work, |_, line| {
+            largest = line.iter().map(Complex64::norm_sqr).fold(largest, f64::max);
+        });
+        largest.sqrt()
     }
+}
+
+/// Where the modes of a column, and of its mirror image, lie among n.
+fn places(column: usize, m: usize, n: usize) -> (usize, usize) {
+    let at = if column <= m { column } else { column + n - (2 * m + 1) };
+    (at, if at == 0 { 0 } else { n - at })
 }

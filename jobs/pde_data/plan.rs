@@ -55,7 +55,9 @@ pub(super) fn plan(spec: &Spec, resources: &Resources) -> Result<Plan, BadValue>
         ..Plan::default()
     };
     plan.holds("program and libraries", PROGRAM);
-    plan.holds("transforms, one for each thread", resources.threads as u64 * Flow::mover_bytes(&modes));
+    let wide = resources.threads > mine as usize;
+    let at_once = if wide { mine } else { resources.threads as u64 };
+    plan.holds("transforms of the samples that move at once", at_once * Flow::mover_bytes(&modes, wide));
     plan.holds(format!("coefficients of {mine} samples"), mine * state);
     plan.holds(format!("snapshots of {mine} samples"), 2 * mine * snapshots * picture);
     plan.holds("figures of all samples", samples * snapshots * 24 + snapshots * figures * (1 + batch));

@@ -1,5 +1,5 @@
-//! Between the kept modes and the points of a square grid: two passes of one-dimensional FFTs, of which those along x skip the
-//! modes that are zero.
+//! Between the kept modes and the points of a square grid: two passes of one-dimensional FFTs. Those along x skip the modes that
+//! are zero; those along y go by tiles that stay in the first cache while something is done at their points.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use rustfft::{Fft, FftPlanner};
 
 use super::modes::Modes;
 
-/// Side of the tiles of a transposition: two of them fit into the first cache.
-const TILE: usize = 16;
+/// Lines of a tile: two cache lines of each row, and 32 KB for 256 points.
+const TILE: usize = 8;
 
 /// Transforms of one size.
 #[derive(Clone)]
@@ -34,15 +34,15 @@ impl std::fmt::Debug for Transform {
 pub struct Work {
     /// `[k_y][k_x]`: rows 0 … m, −m … −1, each of n values in the order of an FFT.
     pub rows: Vec<Complex64>,
-    /// `[x][y]`: values at the points.
-    pub grid: Vec<Complex64>,
+    /// Lines along y: of a tile, or of all x where several threads work.
+    lines: Vec<Complex64>,
     scratch: Vec<Complex64>,
 }
 
 impl Work {
     /// Bytes of one.
-    pub fn bytes(modes: &Modes) -> u64 {
-        16 * (modes.n * (modes.width() + modes.n + 4)) as u64
+    pub fn bytes(modes: &Modes, wide: bool) -> u64 {
+        16 * (modes.n * (modes.width() + if wide { modes.n } else { TILE } + 4)) as u64
     }
 }
 
@@ -57,8 +57,12 @@ impl Transform {
     /// Memory for it.
     pub fn work(&self) -> Work {
         let zero = |n: usize| vec![Complex64::ZERO; n];
-        let scratch = self.forward.get_inplace_scratch_len().max(self.inverse.get_inplace_scratch_len());
-        Work { rows: zero((2 * self.m + 1) * self.n), grid: zero(self.n * self.n), scratch: zero(scratch) }
+        let lines = if self.wide { self.n } else { TILE };
+        Work { rows: zero((2 * self.m + 1) * self.n), lines: zero(lines * self.n), scratch: zero(self.scratch()) }
+    }
+
+    fn scratch(&self) -> usize {
+        self.forward.get_inplace_scratch_len().max(self.inverse.get_inplace_scratch_len())
     }
 
     /// Where mode `(k_x, k_y)` lies in the rows.
@@ -68,25 +72,98 @@ impl Transform {
         row as usize * self.n + column as usize
     }
 
-    /// Values at all points from the rows, whose columns without a mode are set to zero here.
-    pub fn synthesise(&self, work: &mut Work) {
-        let (n, m) = (self.n, self.m);
-        work.rows.chunks_exact_mut(n).for_each(|row| row[m + 1..n - m].fill(Complex64::ZERO));
-        self.run(&self.inverse, &mut work.rows, &mut work.scratch);
-        self.by_lines(&mut work.grid, |first, lines| {
-            lines.chunks_exact_mut(n).for_each(|line| line[m + 1..n - m].fill(Complex64::ZERO));
-            transpose(&work.rows, n, lines, |row| self.slot(row), |line| first + line);
-        });
-        self.run(&self.inverse, &mut work.grid, &mut work.scratch);
+    /// `visit(x, line)` with the values along y for each x in order, from rows whose columns without a mode are zero.
+    pub fn visit(&self, work: &mut Work, mut visit: impl FnMut(usize, &[Complex64])) {
+        self.inverse.process_with_scratch(&mut work.rows, &mut work.scratch);
+        for first in (0..self.n).step_by(TILE) {
+            let tile = &mut work.lines[..TILE.min(self.n - first) * self.n];
+            self.gather(&work.rows, first, tile);
+            self.inverse.process_with_scratch(tile, &mut work.scratch);
+            tile.chunks_exact(self.n).enumerate().for_each(|(i, line)| visit(first + i, line));
+        }
     }
 
-    /// The rows from the values at all points: n² times the coefficients. The grid is used up.
-    pub fn analyse(&self, work: &mut Work) {
-        self.run(&self.forward, &mut work.grid, &mut work.scratch);
-        self.by_lines(&mut work.rows, |first, lines| {
-            transpose(&work.grid, self.n, lines, |x| x, |line| self.slot(first + line));
-        });
-        self.run(&self.forward, &mut work.rows, &mut work.scratch);
+    /// Replaces values by others: from rows of coefficients to rows of n² times those of what `change(x, lines)` makes of the
+    /// values, where `lines` holds those along y from x on. `fill(k_y, row, mirror)` writes the coefficients of k_y and −k_y, and
+    /// `read` reads what became of them; both in the order of k_y, for which the mirror is empty where k_y = 0.
+    pub fn through(
+        &self,
+        work: &mut Work,
+        mut fill: impl FnMut(usize, &mut [Complex64], &mut [Complex64]),
+        change: impl Fn(usize, &mut [Complex64]) + Sync,
+        mut read: impl FnMut(usize, &[Complex64], &[Complex64]),
+    ) {
+        let (n, m) = (self.n, self.m);
+        for ky in 0..=m {
+            let (row, mirror) = self.pair(&mut work.rows, ky);
+            row[m + 1..n - m].fill(Complex64::ZERO);
+            if ky > 0 {
+                mirror[m + 1..n - m].fill(Complex64::ZERO);
+            }
+            fill(ky, row, mirror);
+            if !self.wide {
+                self.both(&self.inverse, row, mirror, &mut work.scratch);
+            }
+        }
+        if self.wide {
+            self.by_lines(&mut work.rows, |_, rows, scratch| self.inverse.process_with_scratch(rows, scratch));
+            let rows = &work.rows;
+            self.by_lines(&mut work.lines, |first, lines, scratch| {
+                self.gather(rows, first, lines);
+                self.along_y(first, lines, scratch, &change);
+            });
+            let lines = &work.lines;
+            self.by_lines(&mut work.rows, |first, rows, scratch| {
+                for (i, row) in rows.chunks_exact_mut(n).enumerate() {
+                    let column = self.slot(first + i);
+                    row.iter_mut().enumerate().for_each(|(x, value)| *value = lines[x * n + column]);
+                }
+                self.forward.process_with_scratch(rows, scratch);
+            });
+        } else {
+            for first in (0..n).step_by(TILE) {
+                let tile = &mut work.lines[..TILE.min(n - first) * n];
+                self.gather(&work.rows, first, tile);
+                self.along_y(first, tile, &mut work.scratch, &change);
+                self.scatter(tile, first, &mut work.rows);
+            }
+        }
+        for ky in 0..=m {
+            let (row, mirror) = self.pair(&mut work.rows, ky);
+            if !self.wide {
+                self.both(&self.forward, row, mirror, &mut work.scratch);
+            }
+            read(ky, row, mirror);
+        }
+    }
+
+    /// Values at the points of some lines, changed, and back.
+    fn along_y(
+        &self,
+        first: usize,
+        lines: &mut [Complex64],
+        scratch: &mut [Complex64],
+        change: impl Fn(usize, &mut [Complex64]),
+    ) {
+        self.inverse.process_with_scratch(lines, scratch);
+        change(first, lines);
+        self.forward.process_with_scratch(lines, scratch);
+    }
+
+    fn both(&self, fft: &Arc<dyn Fft<f64>>, a: &mut [Complex64], b: &mut [Complex64], scratch: &mut [Complex64]) {
+        fft.process_with_scratch(a, scratch);
+        if !b.is_empty() {
+            fft.process_with_scratch(b, scratch);
+        }
+    }
+
+    /// The rows of k_y and −k_y.
+    fn pair<'a>(&self, rows: &'a mut [Complex64], ky: usize) -> (&'a mut [Complex64], &'a mut [Complex64]) {
+        if ky == 0 {
+            return (&mut rows[..self.n], &mut []);
+        }
+        let (front, back) = rows.split_at_mut((2 * self.m + 1 - ky) * self.n);
+        (&mut front[ky * self.n..(ky + 1) * self.n], &mut back[..self.n])
     }
 
     /// Where the k_y of a row lies among n of them.
@@ -94,48 +171,37 @@ impl Transform {
         if row <= self.m { row } else { row + self.n - (2 * self.m + 1) }
     }
 
-    /// One-dimensional FFTs of all lines.
-    fn run(&self, fft: &Arc<dyn Fft<f64>>, data: &mut [Complex64], scratch: &mut [Complex64]) {
-        if self.wide {
-            let need = fft.get_inplace_scratch_len();
-            data.par_chunks_mut(self.n * TILE).for_each_init(
-                || vec![Complex64::ZERO; need],
-                |scratch, lines| fft.process_with_scratch(lines, scratch),
-            );
-        } else {
-            fft.process_with_scratch(data, scratch);
-        }
-    }
-
-    /// `fill(first, lines)` for all lines, or for some of them on each thread.
-    fn by_lines(&self, data: &mut [Complex64], fill: impl Fn(usize, &mut [Complex64]) + Sync) {
-        if self.wide {
-            let chunks = data.par_chunks_mut(self.n * TILE).enumerate();
-            chunks.for_each(|(chunk, lines)| fill(chunk * TILE, lines));
-        } else {
-            fill(0, data);
-        }
-    }
-}
-
-/// `lines[i][to(r)] = source[r][from(i)]`, all rows `n` long.
-fn transpose(
-    source: &[Complex64],
-    n: usize,
-    lines: &mut [Complex64],
-    to: impl Fn(usize) -> usize,
-    from: impl Fn(usize) -> usize,
-) {
-    let (rows, count) = (source.len() / n, lines.len() / n);
-    for first_line in (0..count).step_by(TILE) {
-        for first_row in (0..rows).step_by(TILE) {
-            for i in first_line..(first_line + TILE).min(count) {
-                let column = from(i);
-                let line = &mut lines[i * n..(i + 1) * n];
-                for r in first_row..(first_row + TILE).min(rows) {
-                    line[to(r)] = source[r * n + column];
-                }
+    /// Lines along y, of the columns of the rows from `first` on.
+    fn gather(&self, rows: &[Complex64], first: usize, lines: &mut [Complex64]) {
+        let (n, m) = (self.n, self.m);
+        let count = lines.len() / n;
+        lines.chunks_exact_mut(n).for_each(|line| line[m + 1..n - m].fill(Complex64::ZERO));
+        for (row, values) in rows.chunks_exact(n).enumerate() {
+            let at = self.slot(row);
+            for (i, value) in values[first..first + count].iter().enumerate() {
+                lines[i * n + at] = *value;
             }
         }
+    }
+
+    /// As [`Transform::gather`], backwards.
+    fn scatter(&self, lines: &[Complex64], first: usize, rows: &mut [Complex64]) {
+        let n = self.n;
+        let count = lines.len() / n;
+        for (row, values) in rows.chunks_exact_mut(n).enumerate() {
+            let at = self.slot(row);
+            for (i, value) in values[first..first + count].iter_mut().enumerate() {
+                *value = lines[i * n + at];
+            }
+        }
+    }
+
+    /// `work(first, lines, scratch)` for some lines on each thread.
+    fn by_lines(&self, data: &mut [Complex64], work: impl Fn(usize, &mut [Complex64], &mut [Complex64]) + Sync) {
+        let chunks = data.par_chunks_mut(self.n * TILE).enumerate();
+        chunks.for_each_init(
+            || vec![Complex64::ZERO; self.scratch()],
+            |scratch, (chunk, lines)| work(chunk * TILE, lines, scratch),
+        );
     }
 }
