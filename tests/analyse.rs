@@ -408,6 +408,19 @@ fn time_comes_first_in_collections_of_solutions() {
         assert_eq!((out.shape(field).unwrap(), out.read::<f32>(field).unwrap()), (vec![1, 3, 4], expected.clone()));
         assert_eq!(out.read::<f32>(time).unwrap(), [1.0, 1.25, 1.5]);
     }
+    // Several runs are several solutions.
+    let all = below(scratch.path(), "all.h5");
+    assert_eq!(told(&run(&["analyse", "merge", &path, &path, "--to", &all])).0, 0);
+    let twice = [expected.clone(), expected].concat();
+    for (format, name, field) in
+        [("pdebench", "all-u.pdebench.h5", "/tensor"), ("the-well", "all-the-well.hdf5", "/t0_fields/u")]
+    {
+        assert_eq!(told(&run(&["analyse", "export", &all, "--format", format])).0, 0);
+        let out = Reader::open(scratch.path().join(name)).unwrap();
+        assert_eq!((out.shape(field).unwrap(), out.read::<f32>(field).unwrap()), (vec![2, 3, 4], twice.clone()));
+    }
+    let well = Reader::open(scratch.path().join("all-the-well.hdf5")).unwrap();
+    assert_eq!(well.u64_attribute("/", "n_trajectories").unwrap(), 2);
 }
 
 #[test]

@@ -9,6 +9,8 @@ use crate::{DataError, Result};
 /// Where the values of a field lie.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Grid {
+    /// Solutions on this grid, one after the other.
+    pub samples: usize,
     /// Axes in space, slowest first: name and coordinates.
     pub axes: Vec<(String, Vec<f64>)>,
     /// Times; one for a field without time.
@@ -16,9 +18,9 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// Shape of one field, `[1, n_times, n_0, …]`.
+    /// Shape of one field, `[samples, n_times, n_0, …]`.
     pub fn shape(&self) -> Vec<usize> {
-        [1, self.times.len()].into_iter().chain(self.axes.iter().map(|(_, at)| at.len())).collect()
+        [self.samples, self.times.len()].into_iter().chain(self.axes.iter().map(|(_, at)| at.len())).collect()
     }
 }
 
@@ -30,7 +32,7 @@ pub fn well_field(name: &str) -> String {
 /// Path of the one field of a PDEBench file.
 pub const PDEBENCH_FIELD: &str = "/tensor";
 
-/// Declares a file of The Well: one trajectory of the scalar `fields`, to be written as float32 at
+/// Declares a file of The Well: trajectories of the scalar `fields`, to be written as float32 at
 /// [`well_field`]. Boundary conditions are not known here; their group is left empty.
 ///
 /// # Errors
@@ -40,7 +42,7 @@ pub fn well(file: &mut Writer, name: &str, grid: &Grid, fields: &[&str]) -> Resu
     file.attribute("/", "dataset_name", name)?;
     file.attribute("/", "grid_type", "cartesian")?;
     file.attribute("/", "n_spatial_dims", grid.axes.len() as i64)?;
-    file.attribute("/", "n_trajectories", 1_i64)?;
+    file.attribute("/", "n_trajectories", grid.samples as i64)?;
     file.attribute("/", "simulation_parameters", Vec::<String>::new())?;
     file.group("/dimensions")?;
     let names: Vec<&str> = grid.axes.iter().map(|(name, _)| name.as_str()).collect();
@@ -70,7 +72,7 @@ pub fn well(file: &mut Writer, name: &str, grid: &Grid, fields: &[&str]) -> Resu
     Ok(())
 }
 
-/// Declares a PDEBench file: one sample of one field, to be written as float32 at
+/// Declares a PDEBench file: samples of one field, to be written as float32 at
 /// [`PDEBENCH_FIELD`]. The format knows the axes by their place: x, y, z.
 ///
 /// # Errors
@@ -99,6 +101,7 @@ mod tests {
 
     fn grid(names: &[&str]) -> Grid {
         Grid {
+            samples: 1,
             axes: names.iter().enumerate().map(|(k, n)| ((*n).to_owned(), vec![0.0; k + 2])).collect(),
             times: vec![0.0, 0.5],
         }

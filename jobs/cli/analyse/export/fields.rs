@@ -20,9 +20,18 @@ fn time(array: &Array) -> Option<usize> {
     array.axes.iter().position(|axis| axis.name == "t" || axis.name == "time")
 }
 
+/// The axis that counts solutions: those of a set, or those that were merged.
+fn sample(array: &Array) -> Option<usize> {
+    array.axes.iter().position(|axis| axis.name == "sample" || axis.name == "run")
+}
+
 /// The axes in space.
 fn space(array: &Array) -> Vec<usize> {
-    (0..array.shape.len()).filter(|k| Some(*k) != time(array)).collect()
+    (0..array.shape.len()).filter(|k| ![time(array), sample(array)].contains(&Some(*k))).collect()
+}
+
+fn samples(array: &Array) -> usize {
+    sample(array).map_or(1, |k| array.shape[k])
 }
 
 fn coordinates(axis: &Axis) -> Vec<f64> {
@@ -32,12 +41,12 @@ fn coordinates(axis: &Axis) -> Vec<f64> {
 fn grid_of(array: &Array) -> Grid {
     let axes = space(array).into_iter().map(|k| (array.axes[k].name.clone(), coordinates(&array.axes[k]))).collect();
     let times = time(array).map_or_else(|| vec![0.0], |k| coordinates(&array.axes[k]));
-    Grid { axes, times }
+    Grid { samples: samples(array), axes, times }
 }
 
-/// Whether VTK can show it: two or three axes in space.
+/// Whether VTK can show it: one solution with two or three axes in space.
 pub fn is_image(array: &Array) -> bool {
-    matches!(space(array).len(), 2 | 3)
+    matches!(space(array).len(), 2 | 3) && samples(array) == 1
 }
 
 /// Whether its axes are those of PDEBench.
@@ -46,30 +55,32 @@ pub fn is_pdebench(array: &Array) -> bool {
     !names.is_empty() && ["x", "y", "z"].starts_with(&names)
 }
 
-/// Reads an array time by time, in blocks along its first axis in space; `take` gets the number of
-/// the time, the first row, the rows, and the values.
+/// Reads an array solution by solution and time by time, in blocks along its first axis in space; `take` gets the numbers of
+/// the solution and of the time, the first row, the rows, and the values.
 fn by_time<T: Element>(
     file: &Reader,
     array: &Array,
-    mut take: impl FnMut(usize, usize, usize, &[T]) -> Result<(), Error>,
+    mut take: impl FnMut([usize; 2], usize, usize, &[T]) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let (time, space) = (time(array), space(array));
+    let (sample, time, space) = (sample(array), time(array), space(array));
     let n_times = time.map_or(1, |k| array.shape[k]);
     let rows = space.first().map_or(1, |&k| array.shape[k]);
     let row: usize = space.iter().skip(1).map(|&k| array.shape[k]).product();
     let at_once = (BLOCK / row.max(1)).clamp(1, rows);
-    for t in 0..n_times {
+    for (s, t) in (0..samples(array)).flat_map(|s| (0..n_times).map(move |t| (s, t))) {
         for first in (0..rows).step_by(at_once) {
             let taken = at_once.min(rows - first);
             let (mut start, mut count) = (vec![0; array.shape.len()], array.shape.clone());
-            if let Some(k) = time {
-                (start[k], count[k]) = (t, 1);
+            for (k, at) in [(sample, s), (time, t)] {
+                if let Some(k) = k {
+                    (start[k], count[k]) = (at, 1);
+                }
             }
             if let Some(&k) = space.first() {
                 (start[k], count[k]) = (first, taken);
             }
-            // One index on the time axis: what is left lies in the order of the axes in space.
-            take(t, first, taken, &file.read_slab::<T>(&array.path, &start, &count)?)?;
+            // One index on these axes: what is left lies in the order of the axes in space.
+            take([s, t], first, taken, &file.read_slab::<T>(&array.path, &start, &count)?)?;
         }
     }
     Ok(())
@@ -85,8 +96,8 @@ fn copy<T: Element>(
 ) -> Result<(), Error> {
     let sizes: Vec<usize> = space(array).iter().map(|&k| array.shape[k]).collect();
     let flat = (2 + sizes.len() - skipped).saturating_sub(out.shape(dataset)?.len());
-    by_time::<T>(file, array, |t, first, rows, values| {
-        let (mut start, mut count) = (vec![0, t], vec![1, 1]);
+    by_time::<T>(file, array, |at, first, rows, values| {
+        let (mut start, mut count) = (at.to_vec(), vec![1, 1]);
         start.resize(2 + sizes.len(), 0);
         count.extend(&sizes);
         if !sizes.is_empty() {
@@ -105,6 +116,10 @@ pub fn vtkhdf(file: &Reader, array: &Array, name: &str, path: &Path) -> Result<(
 
 fn vtkhdf_of<T: Element>(file: &Reader, array: &Array, name: &str, path: &Path) -> Result<(), Error> {
     let axes: Vec<&Axis> = space(array).into_iter().map(|k| &array.axes[k]).collect();
+    if samples(array) > 1 {
+        let detail = format!("{name} has {} solutions, and VTK knows one; the-well and pdebench take all", samples(array));
+        return Err(DataError::InvalidValue { path: file.path().to_path_buf(), detail }.into());
+    }
     if !(2..=3).contains(&axes.len()) {
         let (path, name) = (file.path().to_path_buf(), array.path.clone());
         let expected = "2 or 3 in space".to_owned();
