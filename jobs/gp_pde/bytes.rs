@@ -28,6 +28,19 @@ pub struct Reads {
     pub residual: usize,
 }
 
+/// Bytes that `rank` sends in a sum of `n` numbers over `ranks`.
+pub fn sum_bytes(n: usize, rank: usize, ranks: usize) -> u64 {
+    if ranks == 1 {
+        return 0;
+    }
+    // As `Comm::all_sum`: long ones are scattered, then gathered.
+    if 8 * n <= 4096 {
+        return (8 * n * (ranks - 1)) as u64;
+    }
+    let own = block(n, rank, ranks).len();
+    (8 * (n - own + own * (ranks - 1))) as u64
+}
+
 impl Sender<'_> {
     fn ranks(&self) -> usize {
         self.place.grid.slabs * self.place.grid.groups
@@ -35,16 +48,7 @@ impl Sender<'_> {
 
     /// A sum of `n` numbers over all ranks.
     pub fn sum(&self, n: usize) -> u64 {
-        let ranks = self.ranks();
-        if ranks == 1 {
-            return 0;
-        }
-        // As `Comm::all_sum`: long ones are scattered, then gathered.
-        if 8 * n <= 4096 {
-            return (8 * n * (ranks - 1)) as u64;
-        }
-        let own = block(n, self.place.rank, ranks).len();
-        (8 * (n - own + own * (ranks - 1))) as u64
+        sum_bytes(n, self.place.rank, self.ranks())
     }
 
     /// One field from coefficients, at the nodes.

@@ -17,17 +17,13 @@ use super::features::Prior;
 use super::krylov::RESTART;
 use super::layout::{Coefficients, MESSAGE, Place};
 use super::output::points_along;
-use super::posterior::check_size;
 use super::share;
 use super::spec::Spec;
 use super::statement::Statement;
 use super::{choose_nodes, given_or_seen, output};
 
 /// The program itself with its libraries and buffers: measured, rounded up.
-const PROGRAM: u64 = 96 << 20;
-
-/// Trials of a step of Gauss-Newton.
-const HALVINGS: u64 = 20;
+pub const PROGRAM: u64 = 96 << 20;
 
 /// How often a solve repeats its parts.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -90,36 +86,6 @@ pub fn collocation(spec: &Spec, whole: &Statement, seen: &[Option<f64>], resourc
     }
     plan.checkpoint_bytes = 2 * 8 * cases * field + 16 * longest * d as u64 * 4 + 8 * outputs;
     plan.result_bytes = 8 * outputs * if whole.exact().is_some() { 2 } else { 1 } + 64 * longest * d as u64 + (1 << 16);
-    Ok(plan)
-}
-
-/// The bill of a posterior over at most so many functions along each axis.
-///
-/// # Errors
-/// Where it would be too large.
-pub fn posterior(spec: &Spec, statement: &Statement, functions: Vec<usize>, resources: &Resources) -> Result<Plan> {
-    let ranks = resources.ranks as u64;
-    let nodes: u64 = statement.axes.iter().map(|a| a.points as u64).product();
-    let n = functions.iter().map(|n| *n as u64).product::<u64>() + spec.unknowns.len() as u64;
-    check_size(n as usize)?;
-    let drawn: u64 = spec.observations.iter().filter_map(|o| o.count).map(|n| n as u64).sum();
-    let rows =
-        nodes.div_ceil(statement.axes[0].points as u64) * (statement.axes[0].points as u64).div_ceil(ranks) + drawn;
-    let sweeps = spec.posterior.as_ref().map_or(0, |p| p.sweeps) * statement.axes.len() as u64 + 1;
-    let newton = if statement.linearisation.is_linear { 1 } else { spec.solver.newton };
-    let mut plan = Plan { steps: (sweeps + 1) * newton, work_unit: "multiply-adds", ..Plan::default() };
-    plan.holds("program and libraries", PROGRAM);
-    plan.holds("rows of equation and observations", 8 * rows * n * 4);
-    plan.holds("triangular factors", 8 * (n + 1) * (n + 1) * (2 * ranks.min(4) + 4));
-    plan.work = plan.steps as f64 * (2 * (rows * ranks + n) * n * n) as f64;
-    if ranks > 1 {
-        let factor = 8 * (n + 1) * rows.min(n + 1) * (ranks - 1);
-        plan.bytes_sent_per_rank = plan.steps * (factor + 64 * ranks * (HALVINGS + 4)) + (1 << 20);
-    }
-    let output: u64 = (0..statement.axes.len()).map(|a| points_along(spec, statement, a) as u64).product();
-    let samples = spec.posterior.as_ref().map_or(0, |p| p.samples) as u64;
-    plan.checkpoint_bytes = 8 * n + (1 << 20);
-    plan.result_bytes = 8 * output * (2 * statement.outputs.len() as u64 + samples) + (1 << 20);
     Ok(plan)
 }
 
