@@ -8,7 +8,9 @@ use std::path::Path;
 use common::{doubles, figure, run_on_threads, scratch, write_arrays};
 use convoke::registry;
 use convoke_cluster::JobText;
-use convoke_cluster::driver::Placement;
+use convoke_cluster::comm::run_threads;
+use convoke_cluster::driver::{From, Options, Placement, Source};
+use convoke_cluster::progress::Verbosity;
 use convoke_cluster::workload::Inputs;
 use convoke_data::store::Reader;
 use convoke_kernels::Philox;
@@ -49,11 +51,20 @@ fn cholesky(a: &[Vec<f64>]) -> Vec<Vec<f64>> {
     l
 }
 
+#[test]
+fn intervals_hold_draws_from_the_prior() {
+    assert_intervals_hold("direct");
+}
+
+#[test]
+fn intervals_from_iterations_hold_draws_from_the_prior() {
+    assert_intervals_hold("iterative");
+}
+
 /// 300 draws of u from a modulated Gaussian kernel by Cholesky factorisation of its formula; each with a noisy u″ at 40
 /// points, 6 noisy values of u, and the exact u(0). At 5 points, 95 % intervals hold u in 93 to 97 of 100 cases.
-#[test]
 #[allow(clippy::print_stderr, reason = "the figure is worth a look")]
-fn intervals_hold_draws_from_the_prior() {
+fn assert_intervals_hold(method: &str) {
     let (l, m, draws) = (0.15, std::f64::consts::TAU * 2.0, 300);
     let nodes: Vec<f64> = (0..40).map(|i| i as f64 / 39.0).collect();
     let sensors = [0.05, 0.21, 0.37, 0.58, 0.74, 0.93];
@@ -69,11 +80,11 @@ fn intervals_hold_draws_from_the_prior() {
         .collect();
     let factor = cholesky(&covariance);
     let job = format!(
-        "schema = 1\nname = \"draw\"\nworkload = \"gp-pde\"\n[problem]\nequation = \"u_xx = f\"\n[[problem.arrays]]\nname = \
+        "schema = 1\nname = \"draw\"\nseed = SEED\nworkload = \"gp-pde\"\n[problem]\nequation = \"u_xx = f\"\n[[problem.arrays]]\nname = \
          \"f\"\nfile = \"f.h5\"\ndataset = \"/f\"\n[[problem.axes]]\nname = \"x\"\nto = 1.0\npoints = 40\nnodes = \
          \"uniform\"\n[[problem.conditions]]\nat = \"x = 0\"\nequation = \"u = START\"\n[[problem.observations]]\nfile = \
          \"u.h5\"\ndeviation = {deviation}\n[problem.posterior]\nequation_deviation = \
-         {equation_deviation}\n[[problem.prior.components]]\naxis = \"x\"\nkernel = \"gaussian\"\nfrequency = \
+         {equation_deviation}\nmethod = \"{method}\"\n[[problem.prior.components]]\naxis = \"x\"\nkernel = \"gaussian\"\nfrequency = \
          2.0\nlength_scale = {l}\n[problem.output.at]\nfile = \"at.h5\"\n"
     );
     let scratch = scratch();
@@ -92,7 +103,8 @@ fn intervals_hold_draws_from_the_prior() {
         let measured = noisy(1, 6, deviation, 13);
         write_arrays(&base.join("u.h5"), &[("/points", &[6, 1], &sensors), ("/values", &[6], &measured)]);
         let dir = base.join(format!("run-{draw}"));
-        run(&job.replace("START", &u[0].to_string()), base, 1, &dir);
+        // Each with draws of its own: the errors of deviations from 64 draws would be those of all 300 otherwise.
+        run(&job.replace("START", &u[0].to_string()).replace("SEED", &draw.to_string()), base, 1, &dir);
         let (mean, sd) = (doubles(&dir, "solution_at_points"), doubles(&dir, "solution_deviation_at_points"));
         for (i, truth) in u[7..12].iter().enumerate() {
             let z = (mean[i] - truth) / sd[i];
@@ -181,6 +193,8 @@ fn wrong_files_are_refused() {
         ("1", observed("w.h5"), "w.h5"),
         ("1", "[[problem.observations]]\ncount = 3\ndeviation = 0.1\n".to_owned(), "no `manufactured` solution"),
         ("1", "[[problem.observations]]\nfile = \"u.h5\"\ndeviation = -1.0\n".to_owned(), "a positive number"),
+        ("1", "[problem.posterior]\ndraws = 1\n".to_owned(), "at least 2"),
+        ("1", "[problem.posterior]\nmethod = \"exact\"\n".to_owned(), "iterative"),
         ("1", unknown.replace("\"k\"", "\"x\""), "has a meaning already"),
         ("1", component.to_owned(), "an axis: x"),
         ("1", "[problem.output]\nderivatives = [\"v_x\"]\n".to_owned(), "u or a derivative of it"),
@@ -257,11 +271,15 @@ fn iterations_find_the_posterior_of_the_dense_factor() {
 #[test]
 fn independent_waves_have_exact_deviations() {
     let scratch = scratch();
+    let component = |axis: &str| {
+        format!("[[problem.prior.components]]\naxis = \"{axis}\"\nkernel = \"gaussian\"\nlength_scale = 0.3\n")
+    };
+    let components = component("x") + &component("y");
     let job = |equation: &str, axes: &str, conditions: &str, method: &str| {
         format!(
             "schema = 1\nname = \"waves\"\nworkload = \"gp-pde\"\n[problem]\nequation = \"{equation}\"\nmanufactured = \
              \"sin(2*pi*x)*cos(2*pi*y)\"\n{axes}{conditions}[problem.posterior]\nequation_deviation = 2.0\nsweeps = \
-             0\nmethod = \"{method}\"\n[problem.output]\nderivatives = [\"u_x\", \"u_xy\"]\npoints = [9, 7]\n"
+             0\nmethod = \"{method}\"\n{components}[problem.output]\nderivatives = [\"u_x\", \"u_xy\"]\npoints = [9, 7]\n"
         )
     };
     let axis = |name: &str, points: usize, periodic: bool| {
@@ -269,9 +287,9 @@ fn independent_waves_have_exact_deviations() {
     };
     let initial = "[[problem.conditions]]\nat = \"x = 0\"\nequation = \"u\"\n";
     let cases = [
-        ("u_x - 0.05*u_yy + 0.7*u_y", axis("x", 12, false) + &axis("y", 11, true), initial),
-        ("u_xx + u_yy + 0.4*u_xy + 3*u_x - u_y + 2*u", axis("x", 12, true) + &axis("y", 11, true), ""),
-        ("u_xx + 2*u_yy - 5*u", axis("x", 11, true) + &axis("y", 12, true), ""),
+        ("u_x - 0.05*u_yy + 0.7*u_y", axis("x", 12, false) + &axis("y", 15, true), initial),
+        ("u_xx + u_yy + 0.4*u_xy + 3*u_x - u_y + 2*u", axis("x", 16, true) + &axis("y", 15, true), ""),
+        ("u_xx + 2*u_yy - 5*u", axis("x", 15, true) + &axis("y", 16, true), ""),
     ];
     for (k, (equation, axes, conditions)) in cases.into_iter().enumerate() {
         let dir = |name: &str| scratch.path().join(format!("{k}-{name}"));
@@ -280,7 +298,8 @@ fn independent_waves_have_exact_deviations() {
             let name = format!("waves-{ranks}");
             run(&job(equation, &axes, conditions, "iterative"), scratch.path(), ranks, &dir(&name));
             let reader = Reader::open(dir(&name).join("result.h5")).expect("a result");
-            assert!(reader.read::<f64>("/result/deviation_draws").is_err(), "no draw is needed");
+            let draws = reader.attribute("/result", "deviation_draws").expect("a group");
+            assert!(draws.is_none(), "no draw is needed");
             for what in ["solution_deviation", "u_x_deviation", "u_xy_deviation"] {
                 let (a, b) = (doubles(&dir("direct"), what), doubles(&dir(&name), what));
                 let largest = a.iter().fold(0.0f64, |m, a| m.max(*a));
@@ -307,4 +326,50 @@ fn a_posterior_that_is_not_found_is_refused() {
     }
     let last: Vec<f64> = Reader::open(dir.join("last.h5")).expect("a file").read("/result/solution").expect("u");
     assert!(last.len() == 168 && last.iter().all(|u| u.is_finite()));
+}
+
+/// Weights that are learned from draws: stopped on two ranks and resumed on three, the same as never stopped.
+#[test]
+fn a_posterior_by_iterations_resumes_on_another_number_of_ranks() {
+    let scratch = scratch();
+    let text = both_ways("iterative", 4).replace("sweeps = 0", "sweeps = 2");
+    let text = text.split("[[problem.prior.components]]").next().expect("the rest").to_owned();
+    let (whole, parts) = (scratch.path().join("whole"), scratch.path().join("parts"));
+    run(&text, scratch.path(), 1, &whole);
+    let entry = registry::find("gp-pde").expect("the workload is registered");
+    let options = |stop_after| Options { verbosity: Verbosity::Quiet, threads: 1, stop_after, ..Options::default() };
+    let new = Source::New { text: JobText { path: scratch.path().join("job.toml"), text }, dir: parts.clone() };
+    let resume = Source::Resume { dir: parts.clone(), from: From::Newest };
+    for (ranks, source, stop) in [(2, &new, Some(2)), (3, &resume, None)] {
+        for outcome in run_threads(ranks, |comm| (entry.run)(&comm, source, &options(stop))) {
+            outcome.expect("the job runs");
+        }
+    }
+    let (a, b) = (doubles(&whole, "solution"), doubles(&parts, "solution"));
+    let deviations = doubles(&whole, "solution_deviation");
+    for (i, (a, b)) in a.iter().zip(&b).enumerate() {
+        assert!((a - b).abs() < 1e-5 * deviations[i].max(1e-3), "{i}: {a} {b}");
+    }
+    assert!(
+        deviations.iter().zip(doubles(&parts, "solution_deviation")).all(|(a, b)| (a - b).abs() < 1e-5 * a.max(1e-3))
+    );
+}
+
+/// A dense factor of ten thousand unknowns is refused before anything is computed; iterations are priced instead.
+#[test]
+fn a_direct_posterior_has_a_limit() {
+    let job = "schema = 1\nname = \"a\"\nworkload = \"gp-pde\"\n[problem]\nequation = \"u_xx + u_yy = \
+               sin(9*x)\"\n[[problem.axes]]\nname = \"x\"\nto = 1.0\npoints = 120\n[[problem.axes]]\nname = \"y\"\nto = \
+               1.0\npoints = 120\n[[problem.conditions]]\nat = \"boundary\"\nequation = \
+               \"u = 0\"\n[problem.posterior]\nequation_deviation = 0.1\n";
+    let entry = registry::find("gp-pde").expect("the workload is registered");
+    let price = |rest: &str| {
+        let text =
+            JobText { path: "job.toml".into(), text: format!("{job}{rest}[problem.prior]\nceilings = [30, 30]\n") };
+        (entry.price)(&text, &Inputs { base: ".".into() }, &Placement::here(1, 1))
+    };
+    let error = price("method = \"direct\"\n").expect_err("too many");
+    assert_eq!(error.exit(), 2);
+    assert!(error.to_string().contains("problem.posterior.method") && error.to_string().contains("6000"), "{error}");
+    price("").expect("iterations have no such limit");
 }

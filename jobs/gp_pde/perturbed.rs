@@ -98,6 +98,19 @@ impl<'a> Perturbed<'a> {
         self.preconditioner.extents.iter().product()
     }
 
+    /// The factor of the prior's deviations with which data drawn from the prior would be of the size of the data: the
+    /// expected `‖A x‖²` is the trace of `AᵀA`. Collective.
+    ///
+    /// # Errors
+    /// Where another rank fails.
+    pub fn scale_of_data(&self) -> Result<f64> {
+        let mut size = [dot(&self.b, &self.b)];
+        self.model.comm.all_sum(&mut size)?;
+        let trace: f64 = self.preconditioner.scales.iter().map(|d| d * d - 1.0).sum();
+        let ratio = (size[0] / trace).sqrt();
+        Ok(if ratio.is_finite() && ratio > 0.0 { ratio } else { 1.0 })
+    }
+
     /// `A x`: the rows that are here.
     ///
     /// # Errors

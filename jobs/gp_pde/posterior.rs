@@ -108,7 +108,8 @@ impl Posterior {
         let problem = statement.problem(&nodes)?;
         let observations = observations::read(spec, &statement, &ctx.inputs, ctx.seed)?;
         let given = spec.posterior.as_ref().and_then(|p| p.equation_deviation);
-        let learned = statement.axes.iter().map(|a| spec.prior.components.iter().all(|c| c.axis != a.name)).collect();
+        let learned: Vec<bool> =
+            statement.axes.iter().map(|a| spec.prior.components.iter().all(|c| c.axis != a.name)).collect();
         let data = Data {
             problem,
             equation: statement.linearisation.clone(),
@@ -141,10 +142,38 @@ impl Posterior {
             model: None,
             fit: None,
         };
+        let fall = job.method == Method::Iterative;
+        let priors = priors.into_iter().enumerate();
+        let priors = priors.map(|(a, prior)| if fall && job.learned[a] { job.falling(prior, a) } else { prior });
+        let priors = priors.collect();
         job.set_priors(priors);
         job.best_scales = job.scales.clone();
         job.amplitudes = vec![0.0; job.n_features()];
         Ok(job)
+    }
+
+    /// Weights that fall as the highest derivative in the equation rises, so that all frequencies have the same weight in
+    /// the equation: equal weights of u would leave the low ones to the noise of the high ones, and take ten times the
+    /// iterations.
+    fn falling(&self, mut prior: Prior, axis: usize) -> Prior {
+        let order = self.data.equation.jets.iter().map(|j| j[axis]).max().unwrap_or(0);
+        let length = self.statement.boxes[axis].1;
+        let lines = prior.scales.iter_mut().zip(&prior.frequencies);
+        lines.for_each(|(s, xi)| *s /= 1.0 + (xi * length).powi(order as i32));
+        prior
+    }
+
+    /// Where no component says how large the solution is: as large as the data. Collective.
+    fn scaled(&mut self, ctx: &Ctx, model: Model) -> Result<Model> {
+        let first = self.sweep == 0 && self.newton == 0;
+        if self.method == Method::Direct || !first || !self.learned.iter().all(|l| *l) {
+            return Ok(model);
+        }
+        let scale = Perturbed::new(&model, &self.data, &self.unknowns(&model)?)?.scale_of_data()?;
+        let mut scales = self.scales.clone();
+        scales[0].iter_mut().for_each(|s| *s *= scale);
+        self.rescale(scales);
+        self.model(ctx)
     }
 
     fn set_priors(&mut self, priors: Vec<Prior>) {
@@ -207,6 +236,7 @@ impl Posterior {
     /// Where the problem cannot be solved or another rank fails.
     pub fn step(&mut self, ctx: &Ctx) -> Result<Progress> {
         let model = self.model(ctx)?;
+        let model = self.scaled(ctx, model)?;
         let x = self.unknowns(&model)?;
         let fit = self.fitted(ctx, &model, &x)?;
         let (x, length) = self.searched(&model, &x, fit.mean())?;

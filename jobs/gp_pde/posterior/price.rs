@@ -64,7 +64,9 @@ pub fn posterior(spec: &Spec, statement: &Statement, functions: Vec<usize>, reso
 
 impl Extents<'_> {
     fn sweeps(&self, most: u64) -> u64 {
-        self.spec.posterior.as_ref().map_or(0, |p| p.sweeps).min(most) * self.statement.axes.len() as u64
+        let given = |name: &String| self.spec.prior.components.iter().any(|c| c.axis == *name);
+        let learned = self.statement.axes.iter().filter(|a| !given(&a.name)).count() as u64;
+        self.spec.posterior.as_ref().map_or(0, |p| p.sweeps).min(most) * learned
     }
 
     fn direct(&self, plan: &mut Plan) {
@@ -131,8 +133,8 @@ impl Extents<'_> {
             plan.bytes_sent_per_rank = solves * (perturbed::MOST as u64 + 1) * each + steps + (1 << 20);
         }
         plan.notes.push(format!(
-            "an iteration sends {} from a rank; work is for {solves} solves of {EXPECTED} iterations, which would send {}; \
-             bytes are for {} iterations of each",
+            "an iteration sends {} from a rank; expected: {solves} solves of {EXPECTED} iterations, {} sent; the bound on \
+             bytes is for {} iterations of each",
             human_bytes(each),
             human_bytes(solves * EXPECTED * each),
             perturbed::MOST,
