@@ -8,8 +8,11 @@ use std::path::Path;
 use common::{doubles, figure, run_on_threads, scratch, write_arrays};
 use convoke::registry;
 use convoke_cluster::JobText;
-use convoke_cluster::driver::Placement;
+use convoke_cluster::comm::run_threads;
+use convoke_cluster::driver::{From, Options, Placement, Source};
+use convoke_cluster::progress::Verbosity;
 use convoke_cluster::workload::Inputs;
+use convoke_data::store::Reader;
 use convoke_kernels::Philox;
 
 fn run(text: &str, base: &Path, ranks: usize, dir: &Path) {
@@ -48,11 +51,20 @@ fn cholesky(a: &[Vec<f64>]) -> Vec<Vec<f64>> {
     l
 }
 
+#[test]
+fn intervals_hold_draws_from_the_prior() {
+    assert_intervals_hold("direct");
+}
+
+#[test]
+fn intervals_from_iterations_hold_draws_from_the_prior() {
+    assert_intervals_hold("iterative");
+}
+
 /// 300 draws of u from a modulated Gaussian kernel by Cholesky factorisation of its formula; each with a noisy u″ at 40
 /// points, 6 noisy values of u, and the exact u(0). At 5 points, 95 % intervals hold u in 93 to 97 of 100 cases.
-#[test]
 #[allow(clippy::print_stderr, reason = "the figure is worth a look")]
-fn intervals_hold_draws_from_the_prior() {
+fn assert_intervals_hold(method: &str) {
     let (l, m, draws) = (0.15, std::f64::consts::TAU * 2.0, 300);
     let nodes: Vec<f64> = (0..40).map(|i| i as f64 / 39.0).collect();
     let sensors = [0.05, 0.21, 0.37, 0.58, 0.74, 0.93];
@@ -68,11 +80,11 @@ fn intervals_hold_draws_from_the_prior() {
         .collect();
     let factor = cholesky(&covariance);
     let job = format!(
-        "schema = 1\nname = \"draw\"\nworkload = \"gp-pde\"\n[problem]\nequation = \"u_xx = f\"\n[[problem.arrays]]\nname = \
+        "schema = 1\nname = \"draw\"\nseed = SEED\nworkload = \"gp-pde\"\n[problem]\nequation = \"u_xx = f\"\n[[problem.arrays]]\nname = \
          \"f\"\nfile = \"f.h5\"\ndataset = \"/f\"\n[[problem.axes]]\nname = \"x\"\nto = 1.0\npoints = 40\nnodes = \
          \"uniform\"\n[[problem.conditions]]\nat = \"x = 0\"\nequation = \"u = START\"\n[[problem.observations]]\nfile = \
          \"u.h5\"\ndeviation = {deviation}\n[problem.posterior]\nequation_deviation = \
-         {equation_deviation}\n[[problem.prior.components]]\naxis = \"x\"\nkernel = \"gaussian\"\nfrequency = \
+         {equation_deviation}\nmethod = \"{method}\"\n[[problem.prior.components]]\naxis = \"x\"\nkernel = \"gaussian\"\nfrequency = \
          2.0\nlength_scale = {l}\n[problem.output.at]\nfile = \"at.h5\"\n"
     );
     let scratch = scratch();
@@ -91,7 +103,8 @@ fn intervals_hold_draws_from_the_prior() {
         let measured = noisy(1, 6, deviation, 13);
         write_arrays(&base.join("u.h5"), &[("/points", &[6, 1], &sensors), ("/values", &[6], &measured)]);
         let dir = base.join(format!("run-{draw}"));
-        run(&job.replace("START", &u[0].to_string()), base, 1, &dir);
+        // Each with draws of its own: the errors of deviations from 64 draws would be those of all 300 otherwise.
+        run(&job.replace("START", &u[0].to_string()).replace("SEED", &draw.to_string()), base, 1, &dir);
         let (mean, sd) = (doubles(&dir, "solution_at_points"), doubles(&dir, "solution_deviation_at_points"));
         for (i, truth) in u[7..12].iter().enumerate() {
             let z = (mean[i] - truth) / sd[i];
@@ -180,6 +193,8 @@ fn wrong_files_are_refused() {
         ("1", observed("w.h5"), "w.h5"),
         ("1", "[[problem.observations]]\ncount = 3\ndeviation = 0.1\n".to_owned(), "no `manufactured` solution"),
         ("1", "[[problem.observations]]\nfile = \"u.h5\"\ndeviation = -1.0\n".to_owned(), "a positive number"),
+        ("1", "[problem.posterior]\ndraws = 1\n".to_owned(), "at least 2"),
+        ("1", "[problem.posterior]\nmethod = \"exact\"\n".to_owned(), "iterative"),
         ("1", unknown.replace("\"k\"", "\"x\""), "has a meaning already"),
         ("1", component.to_owned(), "an axis: x"),
         ("1", "[problem.output]\nderivatives = [\"v_x\"]\n".to_owned(), "u or a derivative of it"),
@@ -192,4 +207,169 @@ fn wrong_files_are_refused() {
         assert_eq!(error.exit(), 2, "{error}");
         assert!(error.to_string().contains(words), "{words}: {error}");
     }
+}
+
+/// Two ways to one posterior: a noisy equation with a varying coefficient, an unknown constant, noisy measurements.
+fn both_ways(method: &str, draws: usize) -> String {
+    format!(
+        "schema = 1\nname = \"ways\"\nworkload = \"gp-pde\"\n[problem]\nequation = \"u_xx + (1 + 0.3*x)*u_yy + \
+         k*u\"\nmanufactured = \"sin(6*x + 1)*cos(5*y)\"\n[[problem.unknowns]]\nname = \"k\"\nguess = 10.0\ndeviation = \
+         30.0\ntruth = 25.0\n[[problem.axes]]\nname = \"x\"\nto = 1.0\npoints = 14\n[[problem.axes]]\nname = \"y\"\nto = \
+         1.0\npoints = 12\n[[problem.conditions]]\nat = \"x = 0\"\nequation = \"u\"\n[[problem.observations]]\ncount = \
+         25\ndeviation = 0.1\n[problem.posterior]\nequation_deviation = 4.0\nsamples = 3\nsweeps = 0\nmethod = \
+         \"{method}\"\ndraws = {draws}\n[[problem.prior.components]]\naxis = \"x\"\nkernel = \"gaussian\"\nlength_scale = \
+         0.3\n[[problem.prior.components]]\naxis = \"y\"\nkernel = \"gaussian\"\nlength_scale = 0.3\n"
+    )
+}
+
+/// Mean, draws (their perturbations are the same) and the constant's deviation are those of the dense factor, on any number
+/// of ranks; variances from n draws follow χ²ₙ/n around the exact ones.
+#[test]
+fn iterations_find_the_posterior_of_the_dense_factor() {
+    let scratch = scratch();
+    let dir = |name: &str| scratch.path().join(name);
+    let draws = 200;
+    run(&both_ways("direct", draws), scratch.path(), 1, &dir("direct"));
+    let exact = doubles(&dir("direct"), "solution_deviation");
+    for ranks in [1, 3] {
+        let name = format!("iterative-{ranks}");
+        run(&both_ways("iterative", draws), scratch.path(), ranks, &dir(&name));
+        for (what, n) in [("solution", 1), ("samples", 3)] {
+            let (a, b) = (doubles(&dir("direct"), what), doubles(&dir(&name), what));
+            assert_eq!(a.len(), n * exact.len());
+            for (i, (a, b)) in a.iter().zip(&b).enumerate() {
+                // In units of the posterior deviation there.
+                let off = (a - b).abs() / exact[i % exact.len()].max(1e-3);
+                assert!(off < 1e-5, "{what} {i}: {off:e}");
+            }
+        }
+        for what in ["k", "k_deviation"] {
+            let (a, b) = (figure(&dir("direct"), what), figure(&dir(&name), what));
+            assert!((a / b - 1.0).abs() < 1e-6, "{what}: {a} {b}");
+        }
+        let n = draws as f64;
+        assert_eq!(figure(&dir(&name), "deviation_draws"), n);
+        assert!((figure(&dir(&name), "deviation_relative_error") - (0.5 / n).sqrt()).abs() < 1e-15);
+        let estimated = doubles(&dir(&name), "solution_deviation");
+        let z: Vec<f64> = estimated
+            .iter()
+            .zip(&exact)
+            .filter(|(_, e)| **e > 1e-6)
+            .map(|(s, e)| ((s / e).powi(2) - 1.0) * (n / 2.0).sqrt())
+            .collect();
+        // χ² of 200 degrees of freedom beyond 4.5 deviations: 1e-5, of 154 points at most.
+        assert!(z.len() > 140 && z.iter().all(|z| z.abs() < 4.5), "{z:?}");
+        let (mean, square) =
+            (z.iter().sum::<f64>() / z.len() as f64, z.iter().map(|z| z * z).sum::<f64>() / z.len() as f64);
+        // Points go together; their mean is that of at least one number of deviation 1.
+        assert!(mean.abs() < 3.0 && square < 9.0, "{mean} {square}");
+    }
+}
+
+/// Where waves are independent, deviations are exact without a draw: against the dense factor, for time with a periodic
+/// axis, for two periodic axes with terms of every parity, and for derivatives.
+#[test]
+fn independent_waves_have_exact_deviations() {
+    let scratch = scratch();
+    let component = |axis: &str| {
+        format!("[[problem.prior.components]]\naxis = \"{axis}\"\nkernel = \"gaussian\"\nlength_scale = 0.3\n")
+    };
+    let components = component("x") + &component("y");
+    let job = |equation: &str, axes: &str, conditions: &str, method: &str| {
+        format!(
+            "schema = 1\nname = \"waves\"\nworkload = \"gp-pde\"\n[problem]\nequation = \"{equation}\"\nmanufactured = \
+             \"sin(2*pi*x)*cos(2*pi*y)\"\n{axes}{conditions}[problem.posterior]\nequation_deviation = 2.0\nsweeps = \
+             0\nmethod = \"{method}\"\n{components}[problem.output]\nderivatives = [\"u_x\", \"u_xy\"]\npoints = [9, 7]\n"
+        )
+    };
+    let axis = |name: &str, points: usize, periodic: bool| {
+        format!("[[problem.axes]]\nname = \"{name}\"\nto = 1.0\npoints = {points}\nperiodic = {periodic}\n")
+    };
+    let initial = "[[problem.conditions]]\nat = \"x = 0\"\nequation = \"u\"\n";
+    let cases = [
+        ("u_x - 0.05*u_yy + 0.7*u_y", axis("x", 12, false) + &axis("y", 15, true), initial),
+        ("u_xx + u_yy + 0.4*u_xy + 3*u_x - u_y + 2*u", axis("x", 16, true) + &axis("y", 15, true), ""),
+        ("u_xx + 2*u_yy - 5*u", axis("x", 15, true) + &axis("y", 16, true), ""),
+    ];
+    for (k, (equation, axes, conditions)) in cases.into_iter().enumerate() {
+        let dir = |name: &str| scratch.path().join(format!("{k}-{name}"));
+        run(&job(equation, &axes, conditions, "direct"), scratch.path(), 1, &dir("direct"));
+        for ranks in [1, 2] {
+            let name = format!("waves-{ranks}");
+            run(&job(equation, &axes, conditions, "iterative"), scratch.path(), ranks, &dir(&name));
+            let reader = Reader::open(dir(&name).join("result.h5")).expect("a result");
+            let draws = reader.attribute("/result", "deviation_draws").expect("a group");
+            assert!(draws.is_none(), "no draw is needed");
+            for what in ["solution_deviation", "u_x_deviation", "u_xy_deviation"] {
+                let (a, b) = (doubles(&dir("direct"), what), doubles(&dir(&name), what));
+                let largest = a.iter().fold(0.0f64, |m, a| m.max(*a));
+                assert!(largest > 0.0 && a.len() == 63);
+                let off = a.iter().zip(&b).fold(0.0f64, |m, (a, b)| m.max((a - b).abs()));
+                assert!(off < 1e-7 * largest, "{equation}: {what} {off:e} of {largest:e}");
+            }
+        }
+    }
+}
+
+/// An equation that is met to a billionth of its terms is too much for iterations: refused with what to do, the last
+/// iterate kept.
+#[test]
+fn a_posterior_that_is_not_found_is_refused() {
+    let scratch = scratch();
+    let text = both_ways("iterative", 2).replace("equation_deviation = 4.0", "equation_deviation = 1e-7");
+    let text = JobText { path: scratch.path().join("job.toml"), text };
+    let dir = scratch.path().join("run");
+    for outcome in run_on_threads("gp-pde", text, 2, &dir) {
+        let error = outcome.expect_err("it is not found");
+        assert!(error.to_string().contains("raise problem.posterior.equation_deviation"), "{error}");
+        assert_eq!(error.exit(), 1);
+    }
+    let last: Vec<f64> = Reader::open(dir.join("last.h5")).expect("a file").read("/result/solution").expect("u");
+    assert!(last.len() == 168 && last.iter().all(|u| u.is_finite()));
+}
+
+/// Weights that are learned from draws: stopped on two ranks and resumed on three, the same as never stopped.
+#[test]
+fn a_posterior_by_iterations_resumes_on_another_number_of_ranks() {
+    let scratch = scratch();
+    let text = both_ways("iterative", 4).replace("sweeps = 0", "sweeps = 2");
+    let text = text.split("[[problem.prior.components]]").next().expect("the rest").to_owned();
+    let (whole, parts) = (scratch.path().join("whole"), scratch.path().join("parts"));
+    run(&text, scratch.path(), 1, &whole);
+    let entry = registry::find("gp-pde").expect("the workload is registered");
+    let options = |stop_after| Options { verbosity: Verbosity::Quiet, threads: 1, stop_after, ..Options::default() };
+    let new = Source::New { text: JobText { path: scratch.path().join("job.toml"), text }, dir: parts.clone() };
+    let resume = Source::Resume { dir: parts.clone(), from: From::Newest };
+    for (ranks, source, stop) in [(2, &new, Some(2)), (3, &resume, None)] {
+        for outcome in run_threads(ranks, |comm| (entry.run)(&comm, source, &options(stop))) {
+            outcome.expect("the job runs");
+        }
+    }
+    let (a, b) = (doubles(&whole, "solution"), doubles(&parts, "solution"));
+    let deviations = doubles(&whole, "solution_deviation");
+    for (i, (a, b)) in a.iter().zip(&b).enumerate() {
+        assert!((a - b).abs() < 1e-5 * deviations[i].max(1e-3), "{i}: {a} {b}");
+    }
+    assert!(
+        deviations.iter().zip(doubles(&parts, "solution_deviation")).all(|(a, b)| (a - b).abs() < 1e-5 * a.max(1e-3))
+    );
+}
+
+/// A dense factor of ten thousand unknowns is refused before anything is computed; iterations are priced instead.
+#[test]
+fn a_direct_posterior_has_a_limit() {
+    let job = "schema = 1\nname = \"a\"\nworkload = \"gp-pde\"\n[problem]\nequation = \"u_xx + u_yy = \
+               sin(9*x)\"\n[[problem.axes]]\nname = \"x\"\nto = 1.0\npoints = 120\n[[problem.axes]]\nname = \"y\"\nto = \
+               1.0\npoints = 120\n[[problem.conditions]]\nat = \"boundary\"\nequation = \
+               \"u = 0\"\n[problem.posterior]\nequation_deviation = 0.1\n";
+    let entry = registry::find("gp-pde").expect("the workload is registered");
+    let price = |rest: &str| {
+        let text =
+            JobText { path: "job.toml".into(), text: format!("{job}{rest}[problem.prior]\nceilings = [30, 30]\n") };
+        (entry.price)(&text, &Inputs { base: ".".into() }, &Placement::here(1, 1))
+    };
+    let error = price("method = \"direct\"\n").expect_err("too many");
+    assert_eq!(error.exit(), 2);
+    assert!(error.to_string().contains("problem.posterior.method") && error.to_string().contains("6000"), "{error}");
+    price("").expect("iterations have no such limit");
 }

@@ -3,7 +3,8 @@
 use convoke_cluster::comm::shared_bytes;
 use convoke_cluster::shard::block;
 
-use super::krylov::reduction_bytes;
+use super::equation::Equation;
+use super::krylov::GmresInfo;
 use super::layout::{Coefficients, Place};
 
 /// One rank of a solve.
@@ -28,6 +29,30 @@ pub struct Reads {
     pub residual: usize,
 }
 
+impl Reads {
+    /// Those of an equation.
+    pub fn of(equation: &Equation) -> Self {
+        Self {
+            rest: equation.rest.jets.len(),
+            jacobian: equation.jacobian_of.len(),
+            residual: equation.residual.jets.len(),
+        }
+    }
+}
+
+/// Bytes that `rank` sends in a sum of `n` numbers over `ranks`.
+pub fn sum_bytes(n: usize, rank: usize, ranks: usize) -> u64 {
+    if ranks == 1 {
+        return 0;
+    }
+    // As `Comm::all_sum`: long ones are scattered, then gathered.
+    if 8 * n <= 4096 {
+        return (8 * n * (ranks - 1)) as u64;
+    }
+    let own = block(n, rank, ranks).len();
+    (8 * (n - own + own * (ranks - 1))) as u64
+}
+
 impl Sender<'_> {
     fn ranks(&self) -> usize {
         self.place.grid.slabs * self.place.grid.groups
@@ -35,16 +60,7 @@ impl Sender<'_> {
 
     /// A sum of `n` numbers over all ranks.
     pub fn sum(&self, n: usize) -> u64 {
-        let ranks = self.ranks();
-        if ranks == 1 {
-            return 0;
-        }
-        // As `Comm::all_sum`: long ones are scattered, then gathered.
-        if 8 * n <= 4096 {
-            return (8 * n * (ranks - 1)) as u64;
-        }
-        let own = block(n, self.place.rank, ranks).len();
-        (8 * (n - own + own * (ranks - 1))) as u64
+        sum_bytes(n, self.place.rank, self.ranks())
     }
 
     /// One field from coefficients, at the nodes.
@@ -67,9 +83,9 @@ impl Sender<'_> {
         reads.jacobian as u64 * self.up() + self.down()
     }
 
-    /// `iterations` of GMRES without a restart.
-    pub fn gmres(&self, reads: Reads, iterations: usize) -> u64 {
-        reduction_bytes(iterations, self.ranks()) + iterations as u64 * self.jacobian(reads)
+    /// A solve by GMRES.
+    pub fn gmres(&self, reads: Reads, info: &GmresInfo) -> u64 {
+        info.reduction_bytes(self.ranks()) + info.applications() as u64 * self.jacobian(reads)
     }
 
     /// The equation's residual in coefficients.
@@ -78,11 +94,11 @@ impl Sender<'_> {
     }
 
     /// A step of Newton's method that tried `trials` lengths.
-    pub fn newton(&self, reads: Reads, iterations: usize, trials: usize) -> u64 {
+    pub fn newton(&self, reads: Reads, info: &GmresInfo, trials: usize) -> u64 {
         // The slopes are those of the derivatives that the residual reads.
         let before = self.sum(2) + self.residual(reads) + 2 * self.sum(1);
         let trial = self.residual(reads) + 2 * self.sum(1);
-        before + self.gmres(reads, iterations) + trials as u64 * trial
+        before + self.gmres(reads, info) + trials as u64 * trial
     }
 
     /// The residual held out at these points.
@@ -100,6 +116,22 @@ impl Sender<'_> {
 
     /// New weights from the field, given the number of frequencies of each axis.
     pub fn reweighting(&self, frequencies: &[usize]) -> u64 {
+        self.whole_modes() + frequencies.iter().map(|m| self.sum(*m)).sum::<u64>()
+    }
+
+    /// The field's products with itself along each of these axes, in which lines are looked for.
+    pub fn lines(&self, axes: usize) -> u64 {
+        self.whole_modes() + self.points[..axes].iter().map(|n| self.sum(n * n)).sum::<u64>()
+    }
+
+    /// A field at these points, on every rank.
+    pub fn gathered(&self, points: &[usize]) -> u64 {
+        let mine: usize = self.place.field(points).iter().map(ExactSizeIterator::len).product();
+        (8 * mine * (self.ranks() - 1)) as u64
+    }
+
+    /// The field dealt out anew for each axis, so that it is whole along it.
+    fn whole_modes(&self) -> u64 {
         let (slab, group) = self.place.grid.place(self.place.rank);
         let parts = self.place.field(self.points);
         let mine: usize = parts.iter().map(ExactSizeIterator::len).product();
@@ -112,7 +144,7 @@ impl Sender<'_> {
             let lines = mine / last.len().max(1);
             sent += last.len() * (lines - block(lines, group, self.place.grid.groups).len());
         }
-        8 * sent as u64 + frequencies.iter().map(|m| self.sum(*m)).sum::<u64>()
+        8 * sent as u64
     }
 }
 
@@ -129,8 +161,8 @@ mod tests {
     use crate::gp_pde::layout::Layout;
     use crate::gp_pde::solve::Solver;
     use crate::gp_pde::spec::{Nodes, Spec};
+    use crate::gp_pde::spectrum;
     use crate::gp_pde::statement::Statement;
-    use crate::gp_pde::{share, spectrum};
 
     fn statement(equation: &str, axes: &str) -> (Spec, Statement) {
         let axes: Vec<String> = axes
@@ -168,31 +200,16 @@ mod tests {
                     let mut solver = Solver::new(&Device::cpu(), &layout, &problem, &priors)?;
                     let set_up = sent();
                     let points: Vec<usize> = problem.axes.iter().map(|a| a.nodes.len()).collect();
-                    let all = Coefficients {
-                        extents: solver.factors.iter().map(|f| f.rank()).collect(),
-                        whole: solver.factors.iter().map(|f| f.vectors.is_none()).collect(),
-                    };
-                    let lengths: Vec<usize> = (0..points.len())
-                        .map(|a| {
-                            let f = &solver.factors[a];
-                            let ranks = (f.rank(), f.basis.free.rank());
-                            let c = f.basis.lifts.ncols();
-                            share::length(points[a], priors[a].n_features(), ranks, c, f.vectors.is_some())
-                        })
-                        .collect();
+                    let all = solver.coefficients_of_all().clone();
                     let sender = Sender { place: layout.place, points: &points, coefficients: &all };
-                    assert_eq!(set_up, sender.set_up(&lengths), "set-up");
+                    assert_eq!(set_up, sender.set_up(&solver.factor_lengths()), "set-up");
                     let equation = &problem.equation;
-                    let reads = Reads {
-                        rest: equation.rest.jets.len(),
-                        jacobian: equation.jacobian_of.len(),
-                        residual: equation.residual.jets.len(),
-                    };
+                    let reads = Reads::of(equation);
                     let mut y = Buffer::zeros(&Device::cpu(), solver.len())?;
                     for _ in 0..2 {
                         let step = solver.newton_step(equation, &mut y)?;
-                        assert!(step.improved && step.krylov_iterations > 0);
-                        assert_eq!(sent(), sender.newton(reads, step.krylov_iterations, 1), "Newton step");
+                        assert!(step.improved && step.krylov.iterations() > 0 && step.trials == 1);
+                        assert_eq!(sent(), sender.newton(reads, &step.krylov, step.trials), "Newton step");
                     }
                     let u = solver.field(&mut y)?;
                     assert_eq!(sent(), sender.up(), "field");

@@ -4,13 +4,18 @@
 //! suggest; try higher ceilings while the residual between the collocation points falls; then re-weight the spectrum while
 //! it falls; then put lines where the solution has them.
 
+mod attempt;
+
 use convoke_cluster::{BadValue, Ctx, Error, Fields, Progress, Region, Result, Results};
 use convoke_kernels::Buffer;
 
+use attempt::Attempt;
+
+use super::bytes::{Reads, Sender};
 use super::features::Prior;
 use super::field::{Tensor, whole_mode};
 use super::finished::Finished;
-use super::layout::{Layout, Place};
+use super::layout::{Coefficients, Layout, Place};
 use super::lines;
 use super::output;
 use super::solve::{Problem, Solver};
@@ -87,61 +92,19 @@ pub struct Collocation {
     solved_share: f64,
     /// Steps of continuation.
     continued: u64,
+    /// What this attempt has done that sends something.
+    pub account: Account,
 }
 
-/// A prior and the solution under it.
-#[derive(Debug, Clone)]
-struct Attempt {
-    /// The fields at the nodes of this rank, one case after the other.
-    u: Vec<f64>,
-    /// Held-out residual: of the worst case.
-    residual: f64,
-    /// Frequencies and standard deviations, by axis.
-    frequencies: Vec<Vec<f64>>,
-    scales: Vec<Vec<f64>>,
-    /// Number of frequencies, for a load.
-    extents: Vec<u64>,
-}
-
-impl Attempt {
-    fn new(len: usize, priors: Vec<Prior>) -> Self {
-        let (frequencies, scales, extents) = Default::default();
-        let mut attempt = Self { u: vec![0.0; len], residual: f64::MAX, frequencies, scales, extents };
-        attempt.set_priors(priors);
-        attempt
-    }
-
-    fn priors(&self) -> Vec<Prior> {
-        let parts = self.frequencies.iter().zip(&self.scales);
-        parts.map(|(f, s)| Prior { frequencies: f.clone(), scales: s.clone() }).collect()
-    }
-
-    fn set_priors(&mut self, priors: Vec<Prior>) {
-        self.extents = priors.iter().map(|p| p.scales.len() as u64).collect();
-        (self.frequencies, self.scales) = priors.into_iter().map(|p| (p.frequencies, p.scales)).unzip();
-    }
-
-    fn fields<'a>(&'a mut self, name: &str, fields: &mut Fields<'a>, (shape, region, root): (&[usize], &Region, bool)) {
-        for (axis, n) in self.extents.iter_mut().enumerate() {
-            fields.counter(format!("{name}/extent{axis}"), n);
-        }
-        fields.real(format!("{name}/residual"), &mut self.residual);
-        fields.array(format!("{name}/u"), shape, region.clone(), self.u.as_mut_slice());
-        let parts = [("frequencies", &mut self.frequencies), ("scales", &mut self.scales)];
-        for (part, axes) in parts {
-            for (axis, values) in axes.iter_mut().enumerate() {
-                let n = [values.len()];
-                let array = fields.array(format!("{name}/{part}{axis}"), &n, Region::whole(&n), values.as_mut_slice());
-                array.owned = root;
-            }
-        }
-    }
-
-    fn reshape(&mut self) {
-        for axes in [&mut self.frequencies, &mut self.scales] {
-            axes.iter_mut().zip(&self.extents).for_each(|(s, n)| s.resize(*n as usize, 0.0));
-        }
-    }
+/// Bytes that this rank was to send, by the formulas of `bytes` for what was done, and what was.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Account {
+    /// By the formulas.
+    pub bytes: u64,
+    /// Applications of the Jacobian.
+    pub applications: u64,
+    /// Trials of a step that were refused: their reports are not in the formulas.
+    pub refused: u64,
 }
 
 /// What a solve under one prior came to.
@@ -191,6 +154,7 @@ impl Collocation {
             share: 1.0,
             solved_share: 0.0,
             continued: 0,
+            account: Account::default(),
             statement,
         };
         let (problem, solver) = job.take(ctx)?;
@@ -227,10 +191,17 @@ impl Collocation {
         };
         let mut solver = match self.solver.take() {
             Some(solver) => solver,
-            None => Solver::new(&ctx.device, &self.layout, &problem, &self.now.priors())?,
+            None => self.factorised(ctx, &problem)?,
         };
         solver.share = self.share;
         Ok((problem, solver))
+    }
+
+    /// The problem under the prior now. Collective.
+    fn factorised(&mut self, ctx: &Ctx, problem: &Problem) -> Result<Solver> {
+        let solver = Solver::new(&ctx.device, &self.layout, problem, &self.now.priors())?;
+        self.account.bytes += solver.sender().set_up(&solver.factor_lengths());
+        Ok(solver)
     }
 
     fn put(&mut self, problem: Problem, solver: Option<Solver>) {
@@ -241,7 +212,18 @@ impl Collocation {
     ///
     /// # Errors
     /// Where the problem cannot be solved or another rank fails.
+    ///
+    /// # Panics
+    /// In a debug build, where this rank sent another number of bytes than the formulas say.
     pub fn step(&mut self, ctx: &Ctx) -> Result<Progress> {
+        let before = (ctx.comm.traffic().bytes, self.account);
+        let progress = self.take_step(ctx)?;
+        let (counted, due) = (ctx.comm.traffic().bytes - before.0, self.account.bytes - before.1.bytes);
+        debug_assert!(self.account.refused > before.1.refused || counted == due, "{counted} bytes sent, {due} due");
+        Ok(progress)
+    }
+
+    fn take_step(&mut self, ctx: &Ctx) -> Result<Progress> {
         let (problem, mut solver) = self.take(ctx)?;
         let direct = problem.equation.is_direct();
         let solved =
@@ -281,8 +263,9 @@ impl Collocation {
             solver.set_case(case);
             let mut y = solver.direct(&problem.equation)?;
             self.now.u.extend(solver.field(&mut y)?);
-            let residual = solver.held_out(problem, &held_out_points(problem), &mut y)?;
+            let residual = self.held_out(problem, solver, &mut y)?;
             self.now.residual = self.now.residual.max(residual);
+            self.account.bytes += solver.sender().down() + solver.sender().up();
         }
         Ok(Solved { residual: 0.0, iterations: 0, settled: true })
     }
@@ -293,6 +276,11 @@ impl Collocation {
         let first = self.started == 0;
         let mut y = if first { Buffer::zeros(&ctx.device, solver.len())? } else { solver.coefficients(&self.now.u)? };
         let step = solver.newton_step(&problem.equation, &mut y)?;
+        let sender = solver.sender();
+        self.account.bytes += if first { 0 } else { sender.down() } + sender.up();
+        self.account.bytes += sender.newton(Reads::of(&problem.equation), &step.krylov, step.trials);
+        self.account.applications += step.krylov.applications() as u64;
+        self.account.refused += step.refused as u64;
         self.newton += 1;
         // Newton's method squares errors until rounding stops it.
         let stalled = step.residual < STALLED && step.residual > 0.1 * self.newton_residual;
@@ -305,9 +293,17 @@ impl Collocation {
             || self.newton >= self.spec.solver.newton;
         self.now.u = solver.field(&mut y)?;
         if settled {
-            self.now.residual = solver.held_out(problem, &held_out_points(problem), &mut y)?;
+            self.now.residual = self.held_out(problem, solver, &mut y)?;
         }
-        Ok(Solved { residual: step.residual, iterations: step.krylov_iterations, settled })
+        Ok(Solved { residual: step.residual, iterations: step.krylov.iterations(), settled })
+    }
+
+    /// The residual between the nodes. Collective.
+    fn held_out(&mut self, problem: &Problem, solver: &mut Solver, y: &mut Buffer<f64>) -> Result<f64> {
+        let points = held_out_points(problem);
+        let extents: Vec<usize> = points.iter().map(Vec::len).collect();
+        self.account.bytes += solver.sender().held_out(Reads::of(&problem.equation), &extents);
+        solver.held_out(problem, &points, y)
     }
 
     /// Whether the nonlinear terms have to be taken in parts, or more of them now: continuation from the linear problem.
@@ -326,7 +322,7 @@ impl Collocation {
         let stride = if failed { 0.5 * (self.share - self.solved_share) } else { STRIDE.0 };
         let from_linear = failed && self.share == 1.0 && self.solved_share == 0.0 && self.continued == 1;
         if failed && !from_linear && (stride < STRIDE.1 || self.continued > CONTINUATION) {
-            self.finished.collect(ctx, &self.statement, problem, solver, &self.now.u, self.window)?;
+            self.collect(ctx, problem, solver)?;
             let error = SolverError::NoConvergence { residual: solved.residual, iterations: self.newton };
             return Err(Error::Agreed(Box::new(workload(error))));
         }
@@ -380,7 +376,7 @@ impl Collocation {
             self.sweep += 1;
             let solver = match solver.take() {
                 Some(solver) => solver,
-                None => Solver::new(&ctx.device, &self.layout, &problem, &self.now.priors())?,
+                None => self.factorised(ctx, &problem)?,
             };
             Some(self.reweighted(ctx, &solver)?)
         } else if self.may_refine(worth) {
@@ -411,9 +407,9 @@ impl Collocation {
         self.now = self.best.clone();
         let mut solver = match solver {
             Some(solver) => solver,
-            None => Solver::new(&ctx.device, &self.layout, &problem, &self.now.priors())?,
+            None => self.factorised(ctx, &problem)?,
         };
-        self.finished.collect(ctx, &self.statement, &problem, &mut solver, &self.now.u, self.window)?;
+        self.collect(ctx, &problem, &mut solver)?;
         self.finished.worst_residual = self.finished.worst_residual.max(self.now.residual);
         self.window += 1;
         if self.window == self.whole.windows as u64 {
@@ -429,8 +425,14 @@ impl Collocation {
         Ok(false)
     }
 
+    /// Keeps the results of the window. Collective.
+    fn collect(&mut self, ctx: &Ctx, problem: &Problem, solver: &mut Solver) -> Result<()> {
+        self.account.bytes += self.finished.bytes(&self.statement, &solver.sender(), self.window);
+        self.finished.collect(ctx, &self.statement, problem, solver, &self.now.u, self.window)
+    }
+
     /// The conditions of the next window's start, applied to the solution at this one's end; the same on every rank.
-    fn end_values(&self, ctx: &Ctx, problem: &Problem, solver: &mut Solver) -> Result<Vec<f64>> {
+    fn end_values(&mut self, ctx: &Ctx, problem: &Problem, solver: &mut Solver) -> Result<Vec<f64>> {
         let mut points: Vec<Vec<f64>> = problem.axes.iter().map(|a| a.nodes.clone()).collect();
         points[0] = vec![problem.axes[0].length];
         let extents: Vec<usize> = points.iter().map(Vec::len).collect();
@@ -439,6 +441,7 @@ impl Collocation {
         for case in 0..problem.cases.len() {
             solver.set_case(case);
             let mut y = solver.coefficients(&self.now.u[case * each..(case + 1) * each])?;
+            self.account.bytes += solver.sender().down();
             for condition in &problem.axes[0].conditions {
                 let mut along = vec![vec![0; points.len()]; condition.terms.len()];
                 along.iter_mut().zip(&condition.terms).for_each(|(index, (order, _))| index[0] = *order);
@@ -447,6 +450,8 @@ impl Collocation {
                 for (jet, (_, c)) in jets.iter_mut().zip(&condition.terms) {
                     sum.iter_mut().zip(jet.host()).for_each(|(s, j)| *s += c * j);
                 }
+                let sender = solver.sender();
+                self.account.bytes += along.len() as u64 * sender.up_at(&extents) + sender.gathered(&extents);
                 values.extend(self.gathered(ctx, &extents, &sum)?);
             }
         }
@@ -475,7 +480,9 @@ impl Collocation {
     }
 
     /// New weights from the fields now, axis by axis.
-    fn reweighted(&self, ctx: &Ctx, solver: &Solver) -> Result<Vec<Prior>> {
+    fn reweighted(&mut self, ctx: &Ctx, solver: &Solver) -> Result<Vec<Prior>> {
+        let frequencies: Vec<usize> = solver.factors.iter().map(|f| f.basis.prior.scales.len()).collect();
+        self.account.bytes += self.statement.cases.len() as u64 * solver.sender().reweighting(&frequencies);
         let mut priors = Vec::new();
         for (axis, factor) in solver.factors.iter().enumerate() {
             let mut sum = vec![0.0; factor.basis.prior.scales.len()];
@@ -490,7 +497,12 @@ impl Collocation {
     }
 
     /// Priors with lines where the fields have them; `None` where no axis has any.
-    fn with_lines(&self, ctx: &Ctx, problem: &Problem) -> Result<Option<Vec<Prior>>> {
+    fn with_lines(&mut self, ctx: &Ctx, problem: &Problem) -> Result<Option<Vec<Prior>>> {
+        let mut points: Vec<usize> = self.statement.axes.iter().map(|a| a.points).collect();
+        let axes = points.len();
+        points.resize(axes.max(2), 1);
+        let sender = Sender { place: self.layout.place, points: &points, coefficients: &Coefficients::default() };
+        self.account.bytes += self.statement.cases.len() as u64 * sender.lines(axes);
         let flat = priors(&self.spec, &self.statement, &self.nodes, &self.ceilings, self.rung as usize);
         let mut priors = self.now.priors();
         let mut any = false;

@@ -6,6 +6,7 @@ use std::ops::Range;
 use convoke_cluster::{Ctx, Fields, Region, Result, Results};
 use convoke_kernels::Device;
 
+use super::bytes::Sender;
 use super::equation::{JetProgram, MultiIndex};
 use super::layout::Layout;
 use super::observations::Scattered;
@@ -121,6 +122,23 @@ impl Finished {
         self.windows[window].values = values.concat();
         self.windows[window].at_points = at_points.concat();
         Ok(())
+    }
+
+    /// Bytes that a rank sends in [`Finished::collect`].
+    pub fn bytes(&self, statement: &Statement, sender: &Sender<'_>, window: u64) -> u64 {
+        let window = &self.windows[window as usize];
+        let mut points: Vec<usize> = self.grid.points.iter().map(Vec::len).collect();
+        points[0] = window.rows.len();
+        let outputs = self.outputs.len() as u64;
+        let mut each = sender.down() + outputs * sender.up_at(&points);
+        if self.own.is_some() && !window.points.is_empty() {
+            each += outputs * sender.sum(window.points.len());
+        }
+        if statement.exact().is_some() {
+            let tested: Vec<usize> = output::test_points(statement, usize::MAX).iter().map(Vec::len).collect();
+            each += sender.up_at(&tested) + sender.sum(2);
+        }
+        self.cases as u64 * each
     }
 
     /// Adds to the distance from a known solution, at points that no grid of the solver shares.

@@ -28,6 +28,7 @@ pub const JOBS: &[(&str, &str)] = &[
     ("cases-2d", include_str!("cases-2d.toml")),
     ("cubic-1d", include_str!("cubic-1d.toml")),
     ("assimilation-2d", include_str!("assimilation-2d.toml")),
+    ("assimilation-fine-2d", include_str!("assimilation-fine-2d.toml")),
     ("inverse-diffusion", include_str!("inverse-diffusion.toml")),
     ("sensors-1d", include_str!("sensors-1d.toml")),
 ];

@@ -23,22 +23,57 @@ pub trait Krylov {
     fn device(&self) -> &Device;
 }
 
-/// Solves `A x = b` from zero until the residual is `tolerance` of `b`'s norm; `x` and the number of iterations.
-/// Collective.
+/// What a solve took.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GmresInfo {
+    /// Iterations of each cycle.
+    pub cycles: Vec<usize>,
+    /// Restarts, each with an application and a norm of its own.
+    pub restarts: usize,
+    /// Norms that did not come along with another reduction.
+    pub norms: usize,
+}
+
+impl GmresInfo {
+    /// One cycle of so many iterations.
+    pub fn of(iterations: usize) -> Self {
+        Self { cycles: vec![iterations], ..Self::default() }
+    }
+
+    /// Iterations of all cycles.
+    pub fn iterations(&self) -> usize {
+        self.cycles.iter().sum()
+    }
+
+    /// How often the operator was applied.
+    pub fn applications(&self) -> usize {
+        self.iterations() + self.restarts
+    }
+
+    /// Bytes that each of `ranks` sends in the reductions.
+    pub fn reduction_bytes(&self, ranks: usize) -> u64 {
+        // 1 for the norm at the start; j and j + 1 in iteration j of a cycle
+        let dots: usize = self.cycles.iter().map(|c| c * (c + 2)).sum();
+        8 * (1 + self.restarts + self.norms + dots) as u64 * (ranks as u64 - 1)
+    }
+}
+
+/// Solves `A x = b` from zero until the residual is `tolerance` of `b`'s norm; `x` and what it took. Collective.
 ///
 /// # Errors
 /// Where the device or another rank fails.
-pub fn gmres(system: &mut impl Krylov, b: &mut Buffer<f64>, tolerance: f64) -> Result<(Buffer<f64>, usize)> {
+pub fn gmres(system: &mut impl Krylov, b: &mut Buffer<f64>, tolerance: f64) -> Result<(Buffer<f64>, GmresInfo)> {
     let device = system.device().clone();
     let mut x = Buffer::zeros(&device, b.len())?;
     let size = norm(system, b)?;
     let target = tolerance * size;
-    let mut iterations = 0;
+    let mut info = GmresInfo::default();
     for restart in 0..RESTARTS {
         let mut r = b.duplicate()?;
         if restart > 0 {
             let mut image = system.apply(&mut x)?;
             add_combination(&device, &[-1.0], std::slice::from_mut(&mut image), &mut r)?;
+            info.restarts += 1;
         }
         let beta = if restart > 0 { norm(system, &mut r)? } else { size };
         if beta <= target || beta == 0.0 {
@@ -49,12 +84,14 @@ pub fn gmres(system: &mut impl Krylov, b: &mut Buffer<f64>, tolerance: f64) -> R
         let mut columns: Vec<Vec<f64>> = Vec::new();
         let mut rotations: Vec<(f64, f64)> = Vec::new();
         let mut rhs = vec![beta];
+        let mut cycle = 0;
         while columns.len() < RESTART && rhs[columns.len()].abs() > target {
             let last = basis.len() - 1;
             let mut w = system.apply(&mut basis[last])?;
             let mut column = vec![0.0; basis.len()];
-            project(system, &mut basis, &mut w, &mut column, false)?;
-            let below = project(system, &mut basis, &mut w, &mut column, true)?;
+            project(system, &mut basis, &mut w, &mut column, None)?;
+            let below = project(system, &mut basis, &mut w, &mut column, Some(&mut info.norms))?;
+            cycle += 1;
             for (i, (c, s)) in rotations.iter().enumerate() {
                 (column[i], column[i + 1]) = (c * column[i] + s * column[i + 1], c * column[i + 1] - s * column[i]);
             }
@@ -69,13 +106,13 @@ pub fn gmres(system: &mut impl Krylov, b: &mut Buffer<f64>, tolerance: f64) -> R
             let g = rhs[last];
             rhs[last] = c * g;
             rhs.push(-s * g);
-            iterations += 1;
             if below <= f64::EPSILON * length {
                 break;
             }
             scale(&device, 1.0 / below, &mut w)?;
             basis.push(w);
         }
+        info.cycles.push(cycle);
         let mut y = vec![0.0; columns.len()];
         for i in (0..columns.len()).rev() {
             let known: f64 = (i + 1..columns.len()).map(|j| columns[j][i] * y[j]).sum();
@@ -87,18 +124,19 @@ pub fn gmres(system: &mut impl Krylov, b: &mut Buffer<f64>, tolerance: f64) -> R
             break;
         }
     }
-    Ok((x, iterations))
+    Ok((x, info))
 }
 
 /// Takes off `w` what lies in the span of `basis` and adds its coordinates to `column`. The norm of what is left, if it is
-/// asked for: one reduction more only where next to nothing is left.
+/// asked for: one reduction more only where next to nothing is left, which is counted.
 fn project(
     system: &impl Krylov,
     basis: &mut [Buffer<f64>],
     w: &mut Buffer<f64>,
     column: &mut [f64],
-    with_norm: bool,
+    norms: Option<&mut usize>,
 ) -> Result<f64> {
+    let with_norm = norms.is_some();
     let device = system.device();
     let mut h = dots(device, basis, w)?;
     if with_norm {
@@ -110,17 +148,14 @@ fn project(
     add_combination(device, &minus, basis, w)?;
     column.iter_mut().zip(&h).for_each(|(sum, h)| *sum += h);
     let taken: f64 = h.iter().map(|h| h * h).sum();
-    match with_norm {
-        false => Ok(0.0),
-        true if taken <= 0.5 * before => Ok((before - taken).sqrt()),
-        true => norm(system, w),
+    match norms {
+        None => Ok(0.0),
+        Some(_) if taken <= 0.5 * before => Ok((before - taken).sqrt()),
+        Some(norms) => {
+            *norms += 1;
+            norm(system, w)
+        }
     }
-}
-
-/// Bytes that each of `ranks` sends in the reductions of `iterations` without a restart.
-pub fn reduction_bytes(iterations: usize, ranks: usize) -> u64 {
-    // 1 for the norm at the start; j and j + 1 in iteration j
-    8 * (1 + iterations * (iterations + 2)) as u64 * (ranks as u64 - 1)
 }
 
 fn norm(system: &impl Krylov, x: &mut Buffer<f64>) -> Result<f64> {
@@ -172,9 +207,10 @@ mod tests {
                 let before = comm.traffic().bytes;
                 system.apply(&mut b)?;
                 let apply = comm.traffic().bytes - before;
-                let (mut x, iterations) = gmres(&mut system, &mut b, 1e-13)?;
+                let (mut x, info) = gmres(&mut system, &mut b, 1e-13)?;
                 let sent = comm.traffic().bytes - before - apply;
-                assert_eq!(sent, reduction_bytes(iterations, ranks) + iterations as u64 * apply);
+                assert_eq!(sent, info.reduction_bytes(ranks) + info.applications() as u64 * apply);
+                let iterations = info.iterations();
                 let mut r = system.apply(&mut x)?;
                 let scale = norm(&system, &mut b)?;
                 add_combination(&Device::cpu(), &[-1.0], std::slice::from_mut(&mut b), &mut r)?;
@@ -192,7 +228,7 @@ mod tests {
         let mut system = Smoothing(Comm::solo());
         let mut b = Buffer::zeros(&Device::cpu(), N).unwrap();
         b.host_mut()[0] = 1.0; // an eigenvector
-        let (x, iterations) = gmres(&mut system, &mut b, 0.0).unwrap();
-        assert!(iterations <= 8 && (x.into_vec()[0] - 0.2).abs() < 1e-15);
+        let (x, info) = gmres(&mut system, &mut b, 0.0).unwrap();
+        assert!(info.iterations() <= 9 && (x.into_vec()[0] - 0.2).abs() < 1e-15);
     }
 }

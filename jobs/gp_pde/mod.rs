@@ -23,9 +23,11 @@ pub mod model;
 mod observations;
 mod output;
 pub mod pencil;
+mod perturbed;
 mod plan;
 mod posterior;
 mod reader;
+pub mod rows;
 pub mod separable;
 pub mod share;
 pub mod solve;
@@ -33,6 +35,7 @@ pub mod solver_error;
 pub mod spec;
 pub mod spectrum;
 pub mod statement;
+mod stationary;
 pub mod symmetry;
 pub mod transforms;
 
@@ -76,7 +79,7 @@ impl Workload for GpPde {
         if spec.is_uncertain() {
             let functions =
                 first_priors(spec, &statement, &seen)?.iter().map(|(_, _, prior)| prior.n_features()).collect();
-            return plan::posterior(spec, &statement, functions, resources);
+            return posterior::price::posterior(spec, &statement, functions, resources);
         }
         plan::collocation(spec, &statement, &seen, resources)
     }

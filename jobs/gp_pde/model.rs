@@ -3,11 +3,9 @@
 //! Unknowns are x = (z, t): the coefficients z of the conditioned functions, each in units of its prior deviation, and the
 //! unknown constants θ = guess + deviation · t. All have independent standard normal priors.
 
-use std::ops::Range;
-
 use convoke_cluster::{Comm, Result};
 use convoke_kernels::{Buffer, Device, Philox};
-use faer::{Mat, Scale};
+use faer::Mat;
 use rayon::prelude::*;
 
 use super::basis::{AxisAt, Basis};
@@ -16,6 +14,7 @@ use super::features::Prior;
 use super::field::{Tensor, matrix};
 use super::gaussian::Gaussian;
 use super::observations::{Observations, Scattered};
+use super::rows::{PointRows, kron_rows};
 use super::solve::Problem;
 use super::solver_error::SolverError;
 
@@ -57,11 +56,12 @@ pub struct Data {
 /// The whitened problem.
 #[derive(Debug)]
 pub struct Model {
-    comm: Comm,
+    /// The ranks.
+    pub comm: Comm,
     /// By axis.
     pub bases: Vec<Basis>,
     /// Functions at the nodes that are here, in units of their deviation.
-    here: Vec<AxisAt>,
+    pub here: Vec<AxisAt>,
     grid: Coordinates,
     /// Derivatives of the lift at the nodes, by those that the equation reads.
     lifts: Vec<Vec<f64>>,
@@ -69,14 +69,29 @@ pub struct Model {
     noise: Vec<f64>,
     /// Standard deviation of the equation at a node.
     pub equation_deviation: f64,
-    observed: Vec<Observed>,
+    /// By set.
+    pub observed: Vec<Observed>,
 }
 
 /// Observations of one set that are here: rows of A and the values that are to be met, in units of their deviation.
 #[derive(Debug)]
-struct Observed {
-    rows: Mat<f64>,
+pub struct Observed {
+    /// Whitened functions at the points, by axis; those of the first axis over the deviation.
+    pub factors: Vec<Mat<f64>>,
+    /// The rows that they make.
+    pub rows: PointRows,
     values: Vec<f64>,
+}
+
+/// A model linearised at some unknowns, in units of deviations, of what is here.
+#[derive(Debug)]
+pub struct Slopes {
+    /// Of the equation at the nodes, then of the observations of each set.
+    pub residuals: Vec<f64>,
+    /// Of the equation with respect to the derivatives of the unknown that it reads.
+    pub of_jets: Vec<Vec<f64>>,
+    /// With respect to the unknown constants, these in units of their prior deviation.
+    pub of_constants: Vec<Vec<f64>>,
 }
 
 impl Model {
@@ -172,9 +187,7 @@ impl Model {
     fn residuals(&self, f: &[f64], x: &[f64]) -> Vec<f64> {
         let mut r: Vec<f64> = f.iter().zip(&self.noise).map(|(f, e)| f / self.equation_deviation - e).collect();
         for set in &self.observed {
-            let z = Mat::from_fn(set.rows.ncols(), 1, |i, _| x[i]);
-            let u = &set.rows * &z;
-            r.extend(set.values.iter().enumerate().map(|(i, v)| u[(i, 0)] - v));
+            r.extend(set.rows.times(x).iter().zip(&set.values).map(|(u, v)| u - v));
         }
         r
     }
@@ -190,11 +203,11 @@ impl Model {
         Ok(sum[0] + x.iter().map(|x| x * x).sum::<f64>())
     }
 
-    /// Rows `[A b]` that are here, linearised at `x`.
+    /// Residuals of all data here and slopes of the equation, at `x`.
     ///
     /// # Errors
     /// Where values are not finite.
-    pub fn linearised(&self, data: &Data, x: &[f64]) -> Result<Mat<f64>> {
+    pub fn slopes(&self, data: &Data, x: &[f64]) -> Result<Slopes> {
         let mut outputs: Vec<Vec<f64>> = self.equation(data, x)?.into_iter().map(Buffer::into_vec).collect();
         let f = outputs.remove(0);
         let finite = f.iter().chain(outputs.iter().flatten()).all(|v| v.is_finite());
@@ -202,25 +215,35 @@ impl Model {
             true => Ok(()),
             false => Err(super::workload(SolverError::NotFinite { what: "the equation or its slope".to_owned() })),
         })?;
+        let mut of_constants = outputs.split_off(data.equation.jets.len());
+        for (slope, c) in of_constants.iter_mut().zip(&data.constants) {
+            slope.iter_mut().for_each(|s| *s *= c.deviation / self.equation_deviation);
+        }
+        outputs.iter_mut().flatten().for_each(|s| *s /= self.equation_deviation);
+        Ok(Slopes { residuals: self.residuals(&f, x), of_jets: outputs, of_constants })
+    }
+
+    /// Rows `[A b]` that are here, linearised at `x`.
+    ///
+    /// # Errors
+    /// Where values are not finite.
+    pub fn linearised(&self, data: &Data, x: &[f64]) -> Result<Mat<f64>> {
+        let Slopes { residuals: r, of_jets, of_constants } = self.slopes(data, x)?;
         let (nz, n) = (self.n_functions(), x.len());
-        let r = self.residuals(&f, x);
         let mut rows = Mat::zeros(r.len(), n + 1);
-        let deviation = self.equation_deviation;
-        for (slope, index) in outputs.iter().zip(&data.equation.jets) {
+        let mut first = self.noise.len();
+        for (slope, index) in of_jets.iter().zip(&data.equation.jets) {
             let functions: Vec<&Mat<f64>> = self.here.iter().zip(index).map(|(a, o)| &a.functions[*o]).collect();
-            let values = kron_rows(&functions, 0..f.len(), |i| slope[i] / deviation);
-            let mut target = rows.submatrix_mut(0, 0, f.len(), nz);
+            let values = kron_rows(&functions, 0..first, |i| slope[i]);
+            let mut target = rows.submatrix_mut(0, 0, first, nz);
             target += values;
         }
-        for (j, (slope, c)) in outputs[data.equation.jets.len()..].iter().zip(&data.constants).enumerate() {
-            for (i, s) in slope.iter().enumerate() {
-                rows[(i, nz + j)] = s * c.deviation / deviation;
-            }
+        for (j, slope) in of_constants.iter().enumerate() {
+            slope.iter().enumerate().for_each(|(i, s)| rows[(i, nz + j)] = *s);
         }
-        let mut first = f.len();
         for set in &self.observed {
-            rows.submatrix_mut(first, 0, set.rows.nrows(), nz).copy_from(&set.rows);
-            first += set.rows.nrows();
+            rows.submatrix_mut(first, 0, set.rows.len(), nz).copy_from(&set.rows.dense());
+            first += set.rows.len();
         }
         // b = A x − r
         let at = Mat::from_fn(n, 1, |i, _| x[i]);
@@ -274,7 +297,7 @@ impl Model {
         Ok(OnGrid { functions, lift })
     }
 
-    /// A derivative of the mean at scattered points, and the rows for its deviations.
+    /// A derivative of `u` at scattered points for these unknowns, and its rows.
     ///
     /// # Errors
     /// Where the device fails.
@@ -284,12 +307,11 @@ impl Model {
         points: &Scattered,
         index: &MultiIndex,
         x: &[f64],
-    ) -> Result<(Vec<f64>, Mat<f64>)> {
-        let (rows, lift) = scattered(problem, &self.bases, points, index)?;
-        let z = Mat::from_fn(rows.ncols(), 1, |i, _| x[i]);
-        let u = &rows * &z;
-        let values = lift.iter().enumerate().map(|(i, g)| g + u[(i, 0)]).collect();
-        Ok((values, widened(rows, x.len())))
+    ) -> Result<(Vec<f64>, PointRows)> {
+        let (factors, lift) = scattered(problem, &self.bases, points, index)?;
+        let rows = PointRows::new(&factors.iter().collect::<Vec<_>>());
+        let values = lift.iter().zip(rows.times(x)).map(|(g, u)| g + u).collect();
+        Ok((values, rows))
     }
 }
 
@@ -307,9 +329,17 @@ impl OnGrid {
     /// # Errors
     /// Where the device fails.
     pub fn values(&self, x: &[f64]) -> Result<Vec<f64>> {
-        let mut u = along_all(&self.functions.iter().collect::<Vec<_>>(), x)?;
+        let mut u = self.changes(x)?;
         u.iter_mut().zip(&self.lift).for_each(|(u, g)| *u += g);
         Ok(u)
+    }
+
+    /// What these unknowns add to its values.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn changes(&self, x: &[f64]) -> Result<Vec<f64>> {
+        along_all(&self.functions.iter().collect::<Vec<_>>(), x)
     }
 
     /// Its posterior deviations, some planes of the first axis at a time.
@@ -334,7 +364,7 @@ fn along_all(functions: &[&Mat<f64>], x: &[f64]) -> Result<Vec<f64>> {
 }
 
 /// Functions in units of their prior deviation.
-fn whitened(mut at: AxisAt, basis: &Basis) -> AxisAt {
+pub fn whitened(mut at: AxisAt, basis: &Basis) -> AxisAt {
     for f in &mut at.functions {
         for (j, s) in basis.conditioned.deviations.iter().enumerate() {
             f.col_mut(j).iter_mut().for_each(|v| *v *= s);
@@ -343,60 +373,32 @@ fn whitened(mut at: AxisAt, basis: &Basis) -> AxisAt {
     at
 }
 
-fn widened(rows: Mat<f64>, n: usize) -> Mat<f64> {
+/// Rows over the functions as rows over all unknowns.
+pub fn widened(rows: Mat<f64>, n: usize) -> Mat<f64> {
     let mut wide = Mat::zeros(rows.nrows(), n);
     wide.subcols_mut(0, rows.ncols()).copy_from(&rows);
     wide
 }
 
-/// Rows of whitened functions at scattered points, and the lift there.
+/// Whitened functions at scattered points, by axis, and the lift there.
 fn scattered(
     problem: &Problem,
     bases: &[Basis],
     points: &Scattered,
     index: &MultiIndex,
-) -> Result<(Mat<f64>, Vec<f64>)> {
+) -> Result<(Vec<Mat<f64>>, Vec<f64>)> {
     let at: Vec<AxisAt> = bases.iter().zip(points).zip(index).map(|((b, p), o)| b.at(p, *o)).collect();
     let refs: Vec<&Basis> = bases.iter().collect();
     let lift = problem.faces[0].lift_scattered(&refs, &at, index)?;
-    let at: Vec<AxisAt> = at.into_iter().zip(bases).map(|(at, basis)| whitened(at, basis)).collect();
-    let n: usize = bases.iter().map(|b| b.conditioned.rank()).product();
-    let functions: Vec<&Mat<f64>> = at.iter().zip(index).map(|(a, o)| &a.functions[*o]).collect();
-    let row = |i: usize| {
-        let row = |m: &&Mat<f64>| m.row(i).iter().copied().collect::<Vec<f64>>();
-        functions.iter().map(row).fold(vec![1.0], |a, b| kron(&a, &b))
-    };
-    let rows: Vec<Vec<f64>> = (0..points[0].len()).into_par_iter().map(row).collect();
-    Ok((Mat::from_fn(rows.len(), n, |i, j| rows[i][j]), lift))
+    let at = at.into_iter().zip(bases).zip(index);
+    Ok((at.map(|((at, basis), o)| whitened(at, basis).functions.swap_remove(*o)).collect(), lift))
 }
 
 fn observe(comm: &Comm, problem: &Problem, bases: &[Basis], set: &Observations) -> Result<Observed> {
     let mine = comm.block(set.values.len());
     let points: Scattered = set.points.iter().map(|x| x[mine.clone()].to_vec()).collect();
-    let (rows, lift) = scattered(problem, bases, &points, &set.of.index)?;
+    let (mut factors, lift) = scattered(problem, bases, &points, &set.of.index)?;
+    factors[0] *= faer::Scale(1.0 / set.deviation);
     let values = set.values[mine].iter().zip(lift).map(|(v, g)| (v - g) / set.deviation).collect();
-    Ok(Observed { rows: rows * Scale(1.0 / set.deviation), values })
-}
-
-/// Rows of a Kronecker product, each times a factor.
-fn kron_rows(factors: &[&Mat<f64>], range: Range<usize>, factor: impl Fn(usize) -> f64 + Sync) -> Mat<f64> {
-    let of_point = |point: usize| {
-        let (mut rest, mut row) = (point, vec![factor(point)]);
-        let mut indices = vec![0; factors.len()];
-        for (axis, m) in factors.iter().enumerate().rev() {
-            indices[axis] = rest % m.nrows();
-            rest /= m.nrows();
-        }
-        for (m, i) in factors.iter().zip(indices) {
-            row = kron(&row, &m.row(i).iter().copied().collect::<Vec<f64>>());
-        }
-        row
-    };
-    let n: usize = factors.iter().map(|m| m.ncols()).product();
-    let rows: Vec<Vec<f64>> = range.into_par_iter().map(of_point).collect();
-    Mat::from_fn(rows.len(), n, |i, j| rows[i][j])
-}
-
-fn kron(a: &[f64], b: &[f64]) -> Vec<f64> {
-    a.iter().flat_map(|a| b.iter().map(move |b| a * b)).collect()
+    Ok(Observed { rows: PointRows::new(&factors.iter().collect::<Vec<_>>()), factors, values })
 }

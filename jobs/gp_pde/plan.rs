@@ -14,20 +14,16 @@ use convoke_cluster::{Plan, Result};
 use super::bytes::{Reads, Sender};
 use super::collocation::{CONTINUATION, HELD_OUT, LADDER, REFINEMENTS, priors as priors_of};
 use super::features::Prior;
-use super::krylov::RESTART;
+use super::krylov::{GmresInfo, RESTART};
 use super::layout::{Coefficients, MESSAGE, Place};
 use super::output::points_along;
-use super::posterior::check_size;
-use super::share;
+use super::share::{self, Kind};
 use super::spec::Spec;
 use super::statement::Statement;
 use super::{choose_nodes, given_or_seen, output};
 
 /// The program itself with its libraries and buffers: measured, rounded up.
-const PROGRAM: u64 = 96 << 20;
-
-/// Trials of a step of Gauss-Newton.
-const HALVINGS: u64 = 20;
+pub const PROGRAM: u64 = 96 << 20;
 
 /// How often a solve repeats its parts.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -37,12 +33,17 @@ struct Effort {
     steps: u64,
     trials: usize,
     iterations: usize,
+    /// Set-ups of a prior, and whether each axis has the longer kind of factor.
+    set_ups: u64,
+    longest: bool,
 }
 
 /// What the job files need, in the middle: 2 to 8 steps of 2 to 18 iterations.
-const EXPECTED: Effort = Effort { priors: 2, steps: 4, trials: 1, iterations: 5 };
+const EXPECTED: Effort = Effort { priors: 2, steps: 4, trials: 1, iterations: 5, set_ups: 1, longest: false };
 /// What is paid for at most. A solve that needs more goes on, but the bill does not hold.
-const MOST: Effort = Effort { priors: u64::MAX, steps: 12, trials: 3, iterations: 12 };
+const MOST: Effort =
+    // A prior that was worse makes its successor's set-up the second.
+    Effort { priors: u64::MAX, steps: 12, trials: 3, iterations: 12, set_ups: 2, longest: true };
 
 /// Coefficients that an axis is expected to have.
 pub fn expected(statement: &Statement, priors: &[Prior]) -> Vec<usize> {
@@ -83,6 +84,8 @@ pub fn collocation(spec: &Spec, whole: &Statement, seen: &[Option<f64>], resourc
     plan.work *= (windows * cases) as f64;
     if resources.ranks > 1 {
         plan.bytes_sent_per_rank = windows * cases * plan.bytes_sent_per_rank + collected;
+        let expected = human_bytes(expected_bytes(spec, whole, seen, resources.ranks)?);
+        plan.notes.push(format!("{expected} from a rank are expected to be sent in the whole run"));
     }
     plan.holds("results", 8 * outputs.div_ceil(resources.ranks as u64) * if whole.exact().is_some() { 2 } else { 1 });
     if cases > 1 {
@@ -93,34 +96,14 @@ pub fn collocation(spec: &Spec, whole: &Statement, seen: &[Option<f64>], resourc
     Ok(plan)
 }
 
-/// The bill of a posterior over at most so many functions along each axis.
+/// Payload bytes that the busiest rank is expected to send: what the job files need, in the middle.
 ///
 /// # Errors
-/// Where it would be too large.
-pub fn posterior(spec: &Spec, statement: &Statement, functions: Vec<usize>, resources: &Resources) -> Result<Plan> {
-    let ranks = resources.ranks as u64;
-    let nodes: u64 = statement.axes.iter().map(|a| a.points as u64).product();
-    let n = functions.iter().map(|n| *n as u64).product::<u64>() + spec.unknowns.len() as u64;
-    check_size(n as usize)?;
-    let drawn: u64 = spec.observations.iter().filter_map(|o| o.count).map(|n| n as u64).sum();
-    let rows =
-        nodes.div_ceil(statement.axes[0].points as u64) * (statement.axes[0].points as u64).div_ceil(ranks) + drawn;
-    let sweeps = spec.posterior.as_ref().map_or(0, |p| p.sweeps) * statement.axes.len() as u64 + 1;
-    let newton = if statement.linearisation.is_linear { 1 } else { spec.solver.newton };
-    let mut plan = Plan { steps: (sweeps + 1) * newton, work_unit: "multiply-adds", ..Plan::default() };
-    plan.holds("program and libraries", PROGRAM);
-    plan.holds("rows of equation and observations", 8 * rows * n * 4);
-    plan.holds("triangular factors", 8 * (n + 1) * (n + 1) * (2 * ranks.min(4) + 4));
-    plan.work = plan.steps as f64 * (2 * (rows * ranks + n) * n * n) as f64;
-    if ranks > 1 {
-        let factor = 8 * (n + 1) * rows.min(n + 1) * (ranks - 1);
-        plan.bytes_sent_per_rank = plan.steps * (factor + 64 * ranks * (HALVINGS + 4)) + (1 << 20);
-    }
-    let output: u64 = (0..statement.axes.len()).map(|a| points_along(spec, statement, a) as u64).product();
-    let samples = spec.posterior.as_ref().map_or(0, |p| p.samples) as u64;
-    plan.checkpoint_bytes = 8 * n + (1 << 20);
-    plan.result_bytes = 8 * output * (2 * statement.outputs.len() as u64 + samples) + (1 << 20);
-    Ok(plan)
+/// As [`collocation`].
+pub fn expected_bytes(spec: &Spec, whole: &Statement, seen: &[Option<f64>], ranks: usize) -> Result<u64> {
+    let case = Case::of(spec, &whole.in_window(0), seen)?;
+    let places = case.places(case.grid(ranks));
+    Ok((whole.windows * whole.cases.len()) as u64 * case.usually(&places))
 }
 
 /// A prior's extents, by axis.
@@ -182,11 +165,7 @@ impl Case {
         let orders = equation.max_orders();
         let conditions =
             orders.iter().zip(&statement.axes).map(|(o, axis)| if axis.periodic { 0 } else { *o }).collect();
-        let reads = Reads {
-            rest: equation.rest.jets.len(),
-            jacobian: equation.jacobian_of.len(),
-            residual: equation.residual.jets.len(),
-        };
+        let reads = Reads::of(equation);
         let steps = if equation.is_direct() { 1 } else { spec.solver.newton };
         Ok(Self { points, held_out, orders, conditions, reads, rungs, sweeps: spec.solver.sweeps, steps })
     }
@@ -227,30 +206,32 @@ impl Case {
     fn sent(&self, place: Place, extents: &Extents, effort: Effort) -> u64 {
         let all = &self.coefficients(extents);
         let sender = Sender { place, points: &self.points, coefficients: all };
-        let lengths: Vec<usize> = (0..extents.features.len()).map(|a| self.factor(extents, all, a)).collect();
+        let lengths: Vec<usize> =
+            (0..extents.features.len()).map(|a| self.factor(extents, all, a, effort.longest)).collect();
         let step = match self.is_direct() {
             true => sender.down() + sender.up(),
-            false => sender.down() + sender.newton(self.reads, effort.iterations, effort.trials) + sender.up(),
+            false => {
+                sender.down()
+                    + sender.newton(self.reads, &GmresInfo::of(effort.iterations), effort.trials)
+                    + sender.up()
+            }
         };
-        // A prior that was worse makes its successor's set-up the second.
         effort.steps * step
-            + 2 * sender.set_up(&lengths)
+            + effort.set_ups * sender.set_up(&lengths)
             + sender.held_out(self.reads, &self.held_out)
             + sender.reweighting(&extents.frequencies)
     }
 
     /// Numbers of the factor of an axis.
-    fn factor(&self, extents: &Extents, all: &Coefficients, axis: usize) -> usize {
+    fn factor(&self, extents: &Extents, all: &Coefficients, axis: usize, longest: bool) -> usize {
         let (n, p, r) = (self.points[axis], extents.features[axis], all.extents[axis]);
         let free = (r + self.conditions[axis]).min(n).min(p);
-        // A Schur form is as long as the longest.
-        share::length(n, p, (r, free), self.conditions[axis], false).max(share::length(
-            n,
-            p,
-            (r, free),
-            self.conditions[axis],
-            true,
-        ))
+        let of = |kind: Kind| share::length(n, p, (r, free), self.conditions[axis], kind);
+        match extents.features.len() {
+            1 => of(Kind::Alone),
+            _ if !longest => of(if all.whole[axis] { Kind::Schur } else { Kind::Eigenvectors }),
+            _ => of(Kind::Schur).max(of(Kind::Eigenvectors)),
+        }
     }
 
     /// Multiply-adds of one way between coefficients and a field, all ranks together.
@@ -280,8 +261,22 @@ impl Case {
             .collect()
     }
 
+    fn grid(&self, ranks: usize) -> RankGrid {
+        Place::grid(ranks, &self.points[..self.orders.len()], &self.first().coefficients)
+    }
+
+    fn usual(&self) -> Effort {
+        Effort { priors: self.priors().min(EXPECTED.priors), steps: self.steps.min(EXPECTED.steps), ..EXPECTED }
+    }
+
+    /// Bytes that the busiest of these ranks is expected to send.
+    fn usually(&self, places: &[Place]) -> u64 {
+        let usual = self.usual();
+        places.iter().map(|place| usual.priors * self.sent(*place, self.first(), usual)).max().unwrap_or(0)
+    }
+
     fn bill(&self, ranks: usize) -> Plan {
-        let grid = Place::grid(ranks, &self.points[..self.orders.len()], &self.first().coefficients);
+        let grid = self.grid(ranks);
         let places = self.places(grid);
         let mut plan = Plan { steps: self.priors() * self.steps, work_unit: "multiply-adds", ..Plan::default() };
         self.memory(&places, &mut plan);
@@ -291,10 +286,7 @@ impl Case {
             rungs + self.repeats() * self.sent(*place, self.last(), most)
         };
         plan.bytes_sent_per_rank = places.iter().map(all_priors).max().unwrap_or(0);
-        let usual =
-            Effort { priors: self.priors().min(EXPECTED.priors), steps: self.steps.min(EXPECTED.steps), ..EXPECTED };
-        let usually =
-            places.iter().map(|place| usual.priors * self.sent(*place, self.first(), usual)).max().unwrap_or(0);
+        let usual = self.usual();
         let all = self.coefficients(self.first());
         let way = self.way(&all);
         let ways = match self.is_direct() {
@@ -330,11 +322,8 @@ impl Case {
             }
         };
         plan.notes.push(format!(
-            "work is for {counts}, which would send {}; bytes are for {} of {} of {}",
-            human_bytes(usually),
-            most.priors,
-            most.steps,
-            most.iterations,
+            "work is for {counts}, the bound on bytes for {} of {} of {}",
+            most.priors, most.steps, most.iterations,
         ));
         plan
     }
@@ -376,7 +365,7 @@ impl Case {
         let each = axes.map(|a| {
             let (n, p, r) = (self.points[a], self.last().features[a], all.extents[a]);
             let at = (self.orders[a] + 1) * n * (r + r + self.conditions[a]);
-            (self.factor(self.last(), all, a), 2 * n * r + 3 * at, 8 * n.max(p) * p)
+            (self.factor(self.last(), all, a, true), 2 * n * r + 3 * at, 8 * n.max(p) * p)
         });
         let (mut sum, mut workspace) = (0, 0);
         for (factor, matrices, decomposition) in each {

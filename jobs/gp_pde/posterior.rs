@@ -2,37 +2,45 @@
 //! conditions, and noisy observations.
 //!
 //! The steps of a run: Gauss-Newton to the maximum of the posterior (one step where all is linear), whose curvature is
-//! Laplace's approximation; then new weights of the spectrum, axis by axis, while the evidence grows.
+//! Laplace's approximation; then new weights of the spectrum, axis by axis, while the evidence grows. Beyond what a dense
+//! factor can hold, steps are solved by iterations, moments and deviations come from draws, and no evidence is known.
 
-use convoke_cluster::{BadValue, Ctx, Error, Fields, Progress, Region, Result, Results};
+pub mod price;
+mod results;
+mod spread;
+
+use convoke_cluster::{BadValue, Ctx, Error, Fields, Progress, Region, Result};
 use convoke_kernels::{Device, Philox};
-use faer::Mat;
+use faer::{Mat, MatRef};
 
 use super::features::Prior;
 use super::field::{Tensor, matrix};
 use super::gaussian::Gaussian;
 use super::model::{Constant, Data, Model};
-use super::observations::{self, exact_at};
-use super::output::{self, Grid};
+use super::observations;
+use super::perturbed::{Perturbed, Solution};
 use super::solver_error::SolverError;
-use super::spec::{Nodes, Spec, UnknownSpec};
+use super::spec::{Method, Nodes, Spec, UnknownSpec};
 use super::statement::Statement;
 use super::{NAME, spectrum};
 
 /// Ceiling of a flat prior over the highest frequency of the data.
 pub const CEILING_FACTOR: f64 = 1.3;
-/// A Gauss-Newton step of this length, in prior deviations, is none.
-const CONVERGED: f64 = 1e-9;
+/// A Gauss-Newton step of this length, in prior deviations, is none: by method.
+const CONVERGED_AT: [f64; 2] = [1e-9, 1e-6];
 /// Halvings of a step before it is given up.
 const HALVINGS: usize = 20;
 /// A cycle of re-weightings has to add as much to the logarithm of the evidence.
 const WORTH: f64 = 0.5;
-/// Deviations that a 95 % interval reaches to each side.
-const INTERVAL: f64 = 1.959_963_985;
-/// Points of each axis at which intervals are compared with a known solution, by number of axes.
-const COVERED: [usize; 4] = [499, 23, 11, 7];
-/// Random streams of the first sample; two more for each.
+/// Coefficients of a dense factorisation that takes minutes.
+pub const MOST_DIRECT: usize = 6000;
+/// Cycles of re-weightings without evidence, at most: with it, four were enough (MacKay's fixed point).
+pub const CYCLES: u64 = 4;
+/// Draws that moments for new weights are estimated from; each averages over all other axes' coefficients, too.
+pub const PROBES: usize = 8;
+/// Random streams of the first sample, two more for each; and of the first draw for moments.
 const STREAM_SAMPLES: u64 = 1 << 20;
+const STREAM_PROBES: u64 = 1 << 40;
 
 /// A posterior under way.
 #[derive(Debug)]
@@ -61,8 +69,26 @@ pub struct Posterior {
     best_scales: Vec<Vec<f64>>,
     /// Whether the last solve, with the best deviations, is under way.
     closing: u64,
+    method: Method,
+    /// Whether iterations ended before they found anything.
+    failed: bool,
     model: Option<Model>,
     fit: Option<Gaussian>,
+}
+
+/// The maximum of the posterior of the linearised problem.
+enum Fit {
+    Direct(Gaussian),
+    Iterative(Solution),
+}
+
+impl Fit {
+    fn mean(&self) -> &[f64] {
+        match self {
+            Self::Direct(fit) => &fit.mean,
+            Self::Iterative(solution) => &solution.x,
+        }
+    }
 }
 
 fn constant(spec: &UnknownSpec) -> Constant {
@@ -82,7 +108,8 @@ impl Posterior {
         let problem = statement.problem(&nodes)?;
         let observations = observations::read(spec, &statement, &ctx.inputs, ctx.seed)?;
         let given = spec.posterior.as_ref().and_then(|p| p.equation_deviation);
-        let learned = statement.axes.iter().map(|a| spec.prior.components.iter().all(|c| c.axis != a.name)).collect();
+        let learned: Vec<bool> =
+            statement.axes.iter().map(|a| spec.prior.components.iter().all(|c| c.axis != a.name)).collect();
         let data = Data {
             problem,
             equation: statement.linearisation.clone(),
@@ -91,7 +118,10 @@ impl Posterior {
             equation_deviation: given,
             noise: given.filter(|_| statement.is_manufactured).map(|_| ctx.seed),
         };
+        let n = priors.iter().map(Prior::n_features).product::<usize>() + spec.unknowns.len();
         let mut job = Self {
+            method: spec.method(n),
+            failed: false,
             spec: spec.clone(),
             constants: vec![0.0; spec.unknowns.len()],
             statement,
@@ -112,10 +142,38 @@ impl Posterior {
             model: None,
             fit: None,
         };
+        let fall = job.method == Method::Iterative;
+        let priors = priors.into_iter().enumerate();
+        let priors = priors.map(|(a, prior)| if fall && job.learned[a] { job.falling(prior, a) } else { prior });
+        let priors = priors.collect();
         job.set_priors(priors);
         job.best_scales = job.scales.clone();
         job.amplitudes = vec![0.0; job.n_features()];
         Ok(job)
+    }
+
+    /// Weights that fall as the highest derivative in the equation rises, so that all frequencies have the same weight in
+    /// the equation: equal weights of u would leave the low ones to the noise of the high ones, and take ten times the
+    /// iterations.
+    fn falling(&self, mut prior: Prior, axis: usize) -> Prior {
+        let order = self.data.equation.jets.iter().map(|j| j[axis]).max().unwrap_or(0);
+        let length = self.statement.boxes[axis].1;
+        let lines = prior.scales.iter_mut().zip(&prior.frequencies);
+        lines.for_each(|(s, xi)| *s /= 1.0 + (xi * length).powi(order as i32));
+        prior
+    }
+
+    /// Where no component says how large the solution is: as large as the data. Collective.
+    fn scaled(&mut self, ctx: &Ctx, model: Model) -> Result<Model> {
+        let first = self.sweep == 0 && self.newton == 0;
+        if self.method == Method::Direct || !first || !self.learned.iter().all(|l| *l) {
+            return Ok(model);
+        }
+        let scale = Perturbed::new(&model, &self.data, &self.unknowns(&model)?)?.scale_of_data()?;
+        let mut scales = self.scales.clone();
+        scales[0].iter_mut().for_each(|s| *s *= scale);
+        self.rescale(scales);
+        self.model(ctx)
     }
 
     fn set_priors(&mut self, priors: Vec<Prior>) {
@@ -178,13 +236,17 @@ impl Posterior {
     /// Where the problem cannot be solved or another rank fails.
     pub fn step(&mut self, ctx: &Ctx) -> Result<Progress> {
         let model = self.model(ctx)?;
+        let model = self.scaled(ctx, model)?;
         let x = self.unknowns(&model)?;
-        let fit = Gaussian::new(&ctx.comm, &model.linearised(&self.data, &x)?)?;
-        let (x, length) = self.searched(&model, &x, &fit)?;
+        let fit = self.fitted(ctx, &model, &x)?;
+        let (x, length) = self.searched(&model, &x, fit.mean())?;
         self.set_unknowns(&model, &x)?;
         self.newton += 1;
-        let converged = self.data.equation.is_linear || length <= CONVERGED;
-        let misfit = fit.misfit;
+        let converged = self.data.equation.is_linear || length <= CONVERGED_AT[self.method as usize];
+        let (misfit, iterations) = match &fit {
+            Fit::Direct(fit) => (fit.misfit, 0),
+            Fit::Iterative(solution) => (model.misfit(&self.data, &x)?, solution.iterations),
+        };
         let mut done = false;
         if converged || self.newton >= self.spec.solver.newton {
             if !converged && length > 1.0 {
@@ -192,11 +254,16 @@ impl Posterior {
                 return Err(Error::Agreed(Box::new(Error::workload(NAME, error))));
             }
             self.newton = 0;
-            self.log_evidence = fit.log_evidence() + model.log_noise(&self.data)?;
-            done = !self.reweight(&model, &fit)?;
-            if done {
-                (self.model, self.fit) = (Some(model), Some(fit));
-            }
+            done = match fit {
+                Fit::Direct(fit) => {
+                    self.log_evidence = fit.log_evidence() + model.log_noise(&self.data)?;
+                    let done = !self.reweight(&model, &fit)?;
+                    self.fit = done.then_some(fit);
+                    done
+                }
+                Fit::Iterative(_) => !self.reweight_by_draws(ctx, &model, &x)?,
+            };
+            self.model = done.then_some(model);
         } else {
             self.model = Some(model);
         }
@@ -209,17 +276,38 @@ impl Posterior {
                 ("log_evidence", self.log_evidence.max(-1e300)),
                 ("misfit", misfit),
                 ("step_length", length),
+                ("iterations", iterations as f64),
                 ("sweep", self.sweep as f64),
             ],
         })
     }
 
-    /// From `x` towards the mean of `fit`, so that the misfit falls; the new point and the length of the step.
-    fn searched(&self, model: &Model, x: &[f64], fit: &Gaussian) -> Result<(Vec<f64>, f64)> {
-        if self.data.equation.is_linear {
-            return Ok((fit.mean.clone(), 0.0));
+    /// The maximum for the problem linearised at `x`. Collective.
+    fn fitted(&mut self, ctx: &Ctx, model: &Model, x: &[f64]) -> Result<Fit> {
+        if self.method == Method::Direct {
+            return Ok(Fit::Direct(Gaussian::new(&ctx.comm, &model.linearised(&self.data, x)?)?));
         }
-        let step: Vec<f64> = fit.mean.iter().zip(x).map(|(m, x)| m - x).collect();
+        let mut system = Perturbed::new(model, &self.data, x)?;
+        let b = system.b.clone();
+        let solution = system.solve(&b, &vec![0.0; x.len()])?;
+        let last = solution.x.clone();
+        match solution.found() {
+            Ok(solution) => Ok(Fit::Iterative(solution)),
+            Err(error) => {
+                self.failed = true;
+                self.set_unknowns(model, &last)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// From `x` towards the `mean` for the linearised problem, so that the misfit falls; the new point and the length of
+    /// the step.
+    fn searched(&self, model: &Model, x: &[f64], mean: &[f64]) -> Result<(Vec<f64>, f64)> {
+        if self.data.equation.is_linear {
+            return Ok((mean.to_vec(), 0.0));
+        }
+        let step: Vec<f64> = mean.iter().zip(x).map(|(m, x)| m - x).collect();
         let norm = step.iter().map(|s| s * s).sum::<f64>().sqrt();
         let before = model.misfit(&self.data, x)?;
         let mut part = 1.0;
@@ -257,17 +345,55 @@ impl Posterior {
             self.cycle_evidence = self.log_evidence;
         }
         let axis = axes[place];
+        let root = fit.root();
+        let columns = (0..root.ncols()).map(|c| root.col(c).iter().copied().collect::<Vec<f64>>());
+        let (mean, covariance) = (moments(model, axis, [fit.mean.clone()]), moments(model, axis, columns));
+        self.take_weights(model, axis, &mean, &covariance);
+        Ok(true)
+    }
+
+    /// New weights for the next axis, its moments from draws around the maximum; false where there have been enough.
+    /// Collective.
+    fn reweight_by_draws(&mut self, ctx: &Ctx, model: &Model, x: &[f64]) -> Result<bool> {
+        let axes: Vec<usize> = (0..self.learned.len()).filter(|a| self.learned[*a]).collect();
+        let cycles = self.spec.posterior.as_ref().map_or(0, |p| p.sweeps).min(CYCLES);
+        if self.sweep >= cycles * axes.len() as u64 {
+            return Ok(false);
+        }
+        let axis = axes[(self.sweep % axes.len() as u64) as usize];
+        let mut system = Perturbed::new(model, &self.data, x)?;
+        let first = STREAM_PROBES + 2 * self.sweep * PROBES as u64;
+        let draws = (0..PROBES).map(|s| self.draw(ctx, &mut system, model, first + 2 * s as u64));
+        let draws: Vec<Vec<f64>> = draws.collect::<Result<_>>()?;
+        let covariance = moments(model, axis, draws) * faer::Scale(1.0 / PROBES as f64);
+        self.take_weights(model, axis, &moments(model, axis, [x.to_vec()]), &covariance);
+        Ok(true)
+    }
+
+    /// What a draw differs from the maximum by, a function of the stream alone: its errors are numbered by row and by
+    /// feature, so that no basis and no layout shows in it. Collective.
+    fn draw(&self, ctx: &Ctx, system: &mut Perturbed<'_>, model: &Model, stream: u64) -> Result<Vec<f64>> {
+        let of = |part: u64| Philox::new(ctx.seed, stream + part);
+        let errors = model.for_rows(&self.data, |i| of(0).normal(i));
+        let n = self.n_features() + self.constants.len();
+        let normal: Vec<f64> = (0..n as u64).map(|i| of(1).normal(i)).collect();
+        let (features, constants) = normal.split_at(self.n_features());
+        let prior = self.projected(model, features.to_vec(), constants)?;
+        Ok(system.solve(&errors, &prior)?.found()?.x)
+    }
+
+    /// New weights of an axis from second moments of its coefficients.
+    fn take_weights(&mut self, model: &Model, axis: usize, mean: &Mat<f64>, covariance: &Mat<f64>) {
         let face = &self.data.problem.faces[0].data[axis];
         let single = self.learned.len() == 1;
         let known = single.then(|| &model.bases[axis].lifts * Mat::from_fn(face.len(), 1, |i, _| face[i]));
-        let (mean, covariance, others) = partial_moments(model, fit, axis);
         let jeffreys = if self.spec.prior.jeffreys { 2.0 } else { 0.0 };
-        let (basis, moments) = (&model.bases[axis], (&mean, &covariance));
+        let basis = &model.bases[axis];
+        let others = model.n_functions() / basis.conditioned.rank().max(1);
         let mut scales = self.scales.clone();
-        scales[axis] = spectrum::reweight_by_evidence(basis, moments, others, known.as_ref(), jeffreys);
+        scales[axis] = spectrum::reweight_by_evidence(basis, (mean, covariance), others, known.as_ref(), jeffreys);
         self.rescale(scales);
         self.sweep += 1;
-        Ok(true)
     }
 
     /// New deviations of the features. The function stays as it is, so amplitudes change in the other direction.
@@ -314,182 +440,33 @@ impl Posterior {
         }
         self.amplitudes = vec![0.0; self.n_features()];
     }
-
-    /// Mean, deviations, samples, constants, intervals against a known solution. Collective.
-    ///
-    /// # Errors
-    /// Where another rank or writing fails.
-    pub fn finish(&mut self, ctx: &Ctx, out: &mut Results) -> Result<()> {
-        let model = self.model(ctx)?;
-        let x = self.unknowns(&model)?;
-        let fit = match self.fit.take() {
-            Some(fit) => fit,
-            None => Gaussian::new(&ctx.comm, &model.linearised(&self.data, &x)?)?,
-        };
-        out.figure("log_evidence", self.log_evidence)?;
-        out.figure("equation_deviation", model.equation_deviation)?;
-        out.figure("coefficients", model.n_functions() as f64)?;
-        self.write_constants(&model, &fit, &x, out)?;
-        output::priors(out, &self.statement, &self.priors(), &spectrum::periodograms(&self.statement)?)?;
-        self.write_grid(ctx, &model, &fit, &x, out)?;
-        self.write_own_points(ctx, &model, &fit, &x, out)?;
-        self.compare(ctx, &model, &fit, &x, out)
-    }
-
-    fn write_constants(&self, model: &Model, fit: &Gaussian, x: &[f64], out: &mut Results) -> Result<()> {
-        let (n, first) = (x.len(), model.n_functions());
-        let pick = Mat::from_fn(n - first, n, |i, j| f64::from(j == first + i));
-        let values = model.constants(&self.data, x);
-        for (i, (spec, deviation)) in self.spec.unknowns.iter().zip(fit.deviations(&pick)).enumerate() {
-            let deviation = deviation * self.data.constants[i].deviation;
-            out.figure(&spec.name, values[i])?;
-            out.figure(&format!("{}_deviation", spec.name), deviation)?;
-            if let Some(truth) = spec.truth {
-                out.figure(&format!("{}_error_in_deviations", spec.name), (values[i] - truth) / deviation)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn write_grid(&self, ctx: &Ctx, model: &Model, fit: &Gaussian, x: &[f64], out: &mut Results) -> Result<()> {
-        let grid = Grid::new(&self.spec, &self.statement);
-        let shape = grid.shape();
-        let rows = ctx.comm.block(shape[0]);
-        let mut local = grid.points.clone();
-        local[0] = local[0][rows.clone()].to_vec();
-        let part = || (Region::rows(&shape, rows.clone()), true);
-        for quantity in &self.statement.outputs {
-            let (name, long_name) = output::label(quantity);
-            let here = model.on_grid(&self.data.problem, &local, &quantity.index)?;
-            out.array(name, &shape, part(), &here.values(x)?, &grid.meaning(&long_name))?;
-            let deviation = here.deviations(fit);
-            let long_name = format!("posterior standard deviation of {}", quantity.name);
-            out.array(&format!("{name}_deviation"), &shape, part(), &deviation, &grid.meaning(&long_name))?;
-        }
-        if let [a, b, c] = shape[..] {
-            out.image("solution", [a, b, c], &grid.meaning("solution u"))?;
-        }
-        match self.spec.posterior.as_ref().map_or(0, |p| p.samples) {
-            0 => Ok(()),
-            samples => self.write_samples(ctx, model, (fit, x), &grid, samples, out),
-        }
-    }
-
-    /// Draws of the solution on the whole grid, each on one rank. Perturbations are numbered by row and by feature: no basis
-    /// and no layout shows in a draw.
-    fn write_samples(
-        &self,
-        ctx: &Ctx,
-        model: &Model,
-        (fit, x): (&Gaussian, &[f64]),
-        grid: &Grid,
-        samples: usize,
-        out: &mut Results,
-    ) -> Result<()> {
-        let of = |s: usize, part: u64| Philox::new(ctx.seed, STREAM_SAMPLES + 2 * s as u64 + part);
-        let rows = model.linearised(&self.data, x)?;
-        let errors: Vec<Vec<f64>> = (0..samples).map(|s| model.for_rows(&self.data, |i| of(s, 0).normal(i))).collect();
-        let errors = Mat::from_fn(rows.nrows(), samples, |i, s| errors[s][i]);
-        let of_rows = rows.subcols(0, x.len()).transpose() * errors;
-        let mut perturbations: Vec<f64> = (0..samples).flat_map(|s| of_rows.col(s).iter().copied()).collect();
-        ctx.comm.all_sum(&mut perturbations)?;
-        let whole = model.on_grid(&self.data.problem, &grid.points, &vec![0; grid.points.len()])?;
-        let mine = ctx.comm.block(samples);
-        let mut values = Vec::new();
-        for s in mine.clone() {
-            let n = self.n_features() + self.constants.len();
-            let normal: Vec<f64> = (0..n as u64).map(|i| of(s, 1).normal(i)).collect();
-            let (features, constants) = normal.split_at(self.n_features());
-            let mut perturbation = self.projected(model, features.to_vec(), constants)?;
-            perturbation.iter_mut().zip(&perturbations[s * x.len()..]).for_each(|(p, e)| *p += e);
-            // At the mode, which is the mean of the last fit up to the tolerance of the search.
-            let draw = fit.sample(&perturbation);
-            let draw: Vec<f64> = draw.iter().zip(&fit.mean).zip(x).map(|((s, m), x)| s - m + x).collect();
-            values.extend(whole.values(&draw)?);
-        }
-        let many: Vec<usize> = std::iter::once(samples).chain(grid.shape()).collect();
-        let meaning = grid.meaning_of_many("sample", "draws from the posterior of u");
-        out.array("samples", &many, (Region::rows(&many, mine), true), &values, &meaning)
-    }
-
-    fn write_own_points(&self, ctx: &Ctx, model: &Model, fit: &Gaussian, x: &[f64], out: &mut Results) -> Result<()> {
-        let Some(points) = output::own_points(&self.spec, &self.statement, &ctx.inputs)? else { return Ok(()) };
-        for quantity in &self.statement.outputs {
-            let (name, long_name) = output::label(quantity);
-            let (values, rows) = model.at_scattered(&self.data.problem, &points, &quantity.index, x)?;
-            out.series(&format!("{name}_at_points"), &values, "1", &format!("{long_name} at the points asked for"))?;
-            let long_name = format!("posterior standard deviation of {} there", quantity.name);
-            out.series(&format!("{name}_deviation_at_points"), &fit.deviations(&rows), "1", &long_name)?;
-        }
-        Ok(())
-    }
-
-    /// Relative error of the mean, and how often 95 % intervals hold a known solution.
-    fn compare(&self, ctx: &Ctx, model: &Model, fit: &Gaussian, x: &[f64], out: &mut Results) -> Result<()> {
-        let Some(exact) = self.statement.exact() else { return Ok(()) };
-        let zero = vec![0; self.statement.axes.len()];
-        let mut points = output::test_points(&self.statement, usize::MAX);
-        let rows = ctx.comm.block(points[0].len());
-        points[0] = points[0][rows].to_vec();
-        let mean = model.on_grid(&self.data.problem, &points, &zero)?.values(x)?;
-        let truth =
-            exact.run(&Device::cpu(), &self.data.problem.coordinates(&points), &mut [])?.swap_remove(0).into_vec();
-        let mut sums = [0.0, 0.0];
-        for (u, exact) in mean.iter().zip(&truth) {
-            sums[0] += (u - exact).powi(2);
-            sums[1] += exact.powi(2);
-        }
-        ctx.comm.all_sum(&mut sums)?;
-        out.figure("relative_error", (sums[0] / sums[1]).sqrt())?;
-        let points = output::test_points(&self.statement, COVERED[zero.len() - 1]);
-        let tested = model.on_grid(&self.data.problem, &points, &zero)?;
-        let (mean, deviation) = (tested.values(x)?, tested.deviations(fit));
-        let truth =
-            exact.run(&Device::cpu(), &self.data.problem.coordinates(&points), &mut [])?.swap_remove(0).into_vec();
-        let inside =
-            mean.iter().zip(&truth).zip(&deviation).filter(|((m, t), s)| (*m - *t).abs() <= INTERVAL * *s).count();
-        out.figure("covered_by_95_percent_intervals", inside as f64 / truth.len() as f64)?;
-        for (i, set) in self.data.observations.iter().enumerate() {
-            let (fitted, _) = model.at_scattered(&self.data.problem, &set.points, &set.of.index, x)?;
-            let truth = exact_at(&set.of, &self.statement, &set.points)?;
-            let off = fitted.iter().zip(&truth).map(|(f, t)| (f - t).powi(2)).sum::<f64>() / truth.len() as f64;
-            out.figure(&format!("observations_{i}_error"), off.sqrt())?;
-        }
-        Ok(())
-    }
 }
 
-/// Second moments of the whitened coefficients' means and deviations along an axis, averages over all other axes'
-/// coefficients (`rank × rank`), and the number of these.
-fn partial_moments(model: &Model, fit: &Gaussian, axis: usize) -> (Mat<f64>, Mat<f64>, usize) {
+/// Second moments along an axis of vectors of whitened coefficients: summed over the vectors, averages over all other
+/// axes' coefficients (`rank × rank`).
+fn moments(model: &Model, axis: usize, vectors: impl IntoIterator<Item = Vec<f64>>) -> Mat<f64> {
     let ranks: Vec<usize> = model.bases.iter().map(|b| b.conditioned.rank()).collect();
     let (n, inner) = (ranks[axis], ranks[axis + 1..].iter().product::<usize>());
     let outer: usize = ranks[..axis].iter().product();
-    let root = fit.root();
-    let (mut mean, mut covariance) = (Mat::zeros(n, n), Mat::zeros(n, n));
-    for (o, i) in (0..outer).flat_map(|o| (0..inner).map(move |i| (o, i))) {
-        let row = |j: usize| (o * n + j) * inner + i;
-        let part = Mat::from_fn(n, 1, |j, _| fit.mean[row(j)]);
-        mean += &part * part.transpose();
-        let part = Mat::from_fn(n, root.ncols(), |j, c| root[(row(j), c)]);
-        covariance += &part * part.transpose();
+    let mut sum = Mat::<f64>::zeros(n, n);
+    for x in vectors {
+        for slab in x[..outer * n * inner].chunks_exact(n * inner) {
+            let part = MatRef::from_row_major_slice(slab, n, inner);
+            sum += part * part.transpose();
+        }
     }
-    let share = faer::Scale(1.0 / (outer * inner) as f64);
-    (mean * share, covariance * share, outer * inner)
+    sum * faer::Scale(1.0 / (outer * inner) as f64)
 }
 
 /// A value that the job file gets wrong only together with the number of functions.
 ///
 /// # Errors
 /// [`BadValue`] where a dense posterior would be too large.
-pub fn check_size(n: usize) -> Result<()> {
-    /// Unknowns of a dense factorisation that takes minutes.
-    const MOST: usize = 6000;
-    if n > MOST {
-        let message =
-            format!("a posterior of up to {n} coefficients is more than the {MOST} that are worked with densely");
-        let help = "use fewer points, prior.ceilings below what the grid holds, or leave out the posterior".to_owned();
-        return Err(BadValue::wrong("problem.axes", message).help(help).into());
+pub fn check_size(n: usize, method: Method) -> Result<()> {
+    if method == Method::Direct && n > MOST_DIRECT {
+        let message = format!("a posterior of up to {n} coefficients is more than the {MOST_DIRECT} of a direct one");
+        let help = "leave it out, or use fewer points or prior.ceilings below what the grid holds".to_owned();
+        return Err(BadValue::wrong("problem.posterior.method", message).help(help).into());
     }
     Ok(())
 }

@@ -31,10 +31,43 @@ pub fn share(
     Ok(priors.iter().zip(axes).map(|(prior, axis)| lists[axis % comm.size()].factor(prior.clone())).collect())
 }
 
+/// How the operator of an axis is inverted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// By eigenvectors.
+    Eigenvectors,
+    /// By a Schur form.
+    Schur,
+    /// By its own factors: it is the only axis.
+    Alone,
+}
+
+impl Kind {
+    /// That of a factor.
+    pub fn of(factor: &AxisFactor) -> Self {
+        match factor.mode {
+            Mode::Diagonal(_) => Self::Eigenvectors,
+            Mode::Triangular(_) => Self::Schur,
+            Mode::Full(_) => Self::Alone,
+        }
+    }
+}
+
+/// Numbers that a factor sends.
+pub fn length_of(factor: &AxisFactor) -> usize {
+    let (basis, values) = (&factor.basis, &factor.basis.conditioned.values);
+    let ranks = (values.ncols(), basis.free.rank());
+    length(values.nrows(), basis.prior.n_features(), ranks, basis.lifts.ncols(), Kind::of(factor))
+}
+
 /// Numbers that an axis with `n` nodes, `p` features, `r` coefficients, `free` functions and `c` conditions sends.
-pub fn length(n: usize, p: usize, (r, free): (usize, usize), c: usize, is_diagonal: bool) -> usize {
+pub fn length(n: usize, p: usize, (r, free): (usize, usize), c: usize, kind: Kind) -> usize {
     let span = |r: usize| 2 + n * r + 2 + p * r + 1 + r;
-    let mode = if is_diagonal { 1 + r + 2 * (2 + r * r) + 1 } else { 2 * (2 + 2 * r * r) };
+    let mode = match kind {
+        Kind::Eigenvectors => 1 + r + 2 * (2 + r * r) + 1,
+        Kind::Schur => 2 * (2 + 2 * r * r),
+        Kind::Alone => 2 + r * r,
+    };
     1 + span(r) + span(free) + 3 * (2 + p * c) + 1 + mode
 }
 
@@ -172,13 +205,7 @@ mod tests {
         let alone = share(&Comm::solo(), &priors, of).unwrap();
         let kinds: Vec<bool> = alone.iter().map(|f| f.vectors.is_some()).collect();
         assert!(kinds.contains(&true) && kinds.contains(&false), "{kinds:?}");
-        let lengths: Vec<usize> = alone
-            .iter()
-            .map(|f| {
-                let (p, free) = (f.basis.prior.n_features(), f.basis.free.rank());
-                length(24, p, (f.rank(), free), f.basis.lifts.ncols(), f.vectors.is_some())
-            })
-            .collect();
+        let lengths: Vec<usize> = alone.iter().map(length_of).collect();
         assert_eq!(lengths.iter().sum::<usize>(), bits(&alone).len());
         for ranks in [2, 3, 5] {
             for (rank, result) in run_threads(ranks, |comm| {

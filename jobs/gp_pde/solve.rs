@@ -14,16 +14,17 @@ use faer::Mat;
 
 use super::axis::Axis;
 use super::basis::{AxisAt, Basis};
+use super::bytes::Sender;
 use super::equation::{Coordinates, Equation, MultiIndex};
 use super::factor::AxisFactor;
 use super::features::Prior;
 use super::grid::Grid;
-use super::krylov::{Krylov, gmres};
-use super::layout::Layout;
+use super::krylov::{GmresInfo, Krylov, gmres};
+use super::layout::{Coefficients, Layout};
 use super::lift::{Faces, contract};
 use super::observations::Scattered;
 use super::separable::{Mode, Separable};
-use super::share::share;
+use super::share::{length_of, share};
 use super::solver_error::SolverError;
 use super::transforms::{PointSet, Transforms};
 use super::workload;
@@ -96,12 +97,16 @@ struct Case {
 }
 
 /// What one Newton step did.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct NewtonStep {
     /// Norm of the preconditioned residual after the step, over that of the solution's coefficients.
     pub residual: f64,
-    /// Iterations of GMRES.
-    pub krylov_iterations: usize,
+    /// What GMRES took.
+    pub krylov: GmresInfo,
+    /// Lengths that were tried.
+    pub trials: usize,
+    /// Those of them at which the equation was not finite: ranks then send each other a report.
+    pub refused: usize,
     /// Whether a smaller residual was found at all.
     pub improved: bool,
 }
@@ -214,6 +219,22 @@ impl Solver {
     /// Number of coefficients on all ranks.
     pub fn n_coefficients(&self) -> usize {
         self.transforms.coefficients.extents.iter().product()
+    }
+
+    /// Coefficients of all ranks.
+    pub fn coefficients_of_all(&self) -> &Coefficients {
+        &self.transforms.coefficients
+    }
+
+    /// This rank, for the formulas of what it sends.
+    pub fn sender(&self) -> Sender<'_> {
+        let place = self.transforms.place();
+        Sender { place, points: &self.nodes.shape, coefficients: &self.transforms.coefficients }
+    }
+
+    /// Numbers of each axis's factor.
+    pub fn factor_lengths(&self) -> Vec<usize> {
+        self.factors.iter().map(length_of).collect()
     }
 
     /// Number of coefficients that are here.
@@ -330,9 +351,9 @@ impl Solver {
         let before = self.norm(&mut r)?;
         let size = self.norm(y)?;
         let mut system = Linearised { solver: self, equation, slopes, sigma };
-        let (mut step, krylov_iterations) = gmres(&mut system, &mut r, FORCING)?;
-        let mut length = 1.0;
-        for _ in 0..HALVINGS {
+        let (mut step, krylov) = gmres(&mut system, &mut r, FORCING)?;
+        let (mut length, mut refused) = (1.0, 0);
+        for tried in 0..HALVINGS {
             let mut trial = y.duplicate()?;
             add(&self.device, -length, &mut step, &mut trial)?;
             let size = size.max(self.norm(&mut trial)?).max(f64::MIN_POSITIVE);
@@ -342,13 +363,16 @@ impl Solver {
                 let after = self.norm(&mut r)?;
                 if after <= (1.0 - 0.1 * length) * before || after <= 1e-15 * size {
                     *y = trial;
-                    return Ok(NewtonStep { residual: after / size, krylov_iterations, improved: true });
+                    let residual = after / size;
+                    return Ok(NewtonStep { residual, krylov, trials: tried + 1, refused, improved: true });
                 }
+            } else {
+                refused += 1;
             }
             length *= 0.5;
         }
         let residual = before / size.max(f64::MIN_POSITIVE);
-        Ok(NewtonStep { residual, krylov_iterations, improved: false })
+        Ok(NewtonStep { residual, krylov, trials: HALVINGS, refused, improved: false })
     }
 
     /// The Jacobian of `N`, given the derivatives that `N` reads.

@@ -44,6 +44,18 @@ pub enum SolverError {
         /// Length of the last.
         length: f64,
     },
+    /// Conjugate gradients did not come to the mean of a posterior, or to a draw.
+    #[error(
+        "the posterior was not found in {iterations} iterations: a gradient of {left:.1e} posterior deviations an unknown is \
+         left\n  help: raise problem.posterior.equation_deviation (the smaller it is, the more iterations), take nodes = \
+         \"uniform\", or have fewer points; the last iterate is in last.h5 of the run directory"
+    )]
+    NoPosterior {
+        /// Iterations done.
+        iterations: usize,
+        /// The preconditioned gradient, root mean square over the unknowns.
+        left: f64,
+    },
     /// Nothing says how exactly the equation holds.
     #[error(
         "the equation and its conditions are all zero, so nothing says how exactly it holds\n  help: give \

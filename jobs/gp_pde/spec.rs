@@ -167,9 +167,25 @@ pub struct PosteriorSpec {
     /// Draws from the posterior that are written.
     #[serde(default)]
     pub samples: usize,
+    /// How it is found; absent: directly up to 6000 coefficients, by iterations beyond.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<Method>,
+    /// Draws that deviations are estimated from where the posterior is found by iterations.
+    #[serde(default = "defaults::draws")]
+    pub draws: usize,
     /// Re-weightings of each axis's spectrum, at most; they end when the evidence does not grow.
     #[serde(default = "defaults::posterior_sweeps")]
     pub sweeps: u64,
+}
+
+/// How a posterior is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// By one triangular factor, exactly: up to 6000 coefficients.
+    Direct,
+    /// By conjugate gradients, deviations from draws: any number, for equations that are not nearly exact.
+    Iterative,
 }
 
 /// A condition at an end of an axis.
@@ -281,6 +297,10 @@ mod defaults {
         "/points".to_owned()
     }
 
+    pub fn draws() -> usize {
+        64
+    }
+
     pub fn posterior_sweeps() -> u64 {
         12
     }
@@ -310,6 +330,17 @@ impl Spec {
     /// Whether a distribution is asked for, rather than the solution that meets the equation at the nodes.
     pub fn is_uncertain(&self) -> bool {
         self.posterior.is_some() || !self.observations.is_empty() || !self.unknowns.is_empty()
+    }
+
+    /// How a posterior over at most `n` coefficients is found.
+    pub fn method(&self, n: usize) -> Method {
+        let by_size = if n > super::posterior::MOST_DIRECT { Method::Iterative } else { Method::Direct };
+        self.posterior.as_ref().and_then(|p| p.method).unwrap_or(by_size)
+    }
+
+    /// Draws that deviations are estimated from.
+    pub fn draws(&self) -> usize {
+        self.posterior.as_ref().map_or_else(defaults::draws, |p| p.draws)
     }
 
     /// Single values; what needs the texts understood is checked by [`super::statement::Statement::read`].
@@ -368,6 +399,9 @@ impl Spec {
         };
         if let Some(deviation) = self.posterior.as_ref().and_then(|p| p.equation_deviation) {
             positive("problem.posterior.equation_deviation".to_owned(), deviation)?;
+        }
+        if let Some(draws) = self.posterior.as_ref().map(|p| p.draws).filter(|draws| *draws < 2) {
+            return Err(BadValue::new("problem.posterior.draws", draws, "at least 2"));
         }
         for (i, set) in self.observations.iter().enumerate() {
             let key = format!("problem.observations.{i}");

@@ -15,7 +15,7 @@ use faer::Mat;
 use super::basis::AxisAt;
 use super::exchange::{deal, interleave, pipeline};
 use super::field::matrix;
-use super::layout::{Coefficients, Layout};
+use super::layout::{Coefficients, Layout, Place};
 use super::pencil::Way;
 
 /// Rows `rows` of a matrix, or the columns.
@@ -124,6 +124,11 @@ impl Transforms {
         let first = axes[0].functions.iter().map(of_order).collect::<Result<_>>()?;
         let parts = self.layout.place.field(&shape);
         Ok(PointSet { first, others, shape, parts })
+    }
+
+    /// This rank's place among all.
+    pub fn place(&self) -> Place {
+        self.layout.place
     }
 
     /// Number of coefficients here.

@@ -1,3 +1,4 @@
+use convoke_cluster::comm::run_threads;
 use convoke_cluster::pieces::Pieces;
 use convoke_cluster::workload::{Inputs, Notes, Resources};
 use convoke_cluster::{Comm, JobText};
@@ -53,6 +54,46 @@ fn the_solution_is_hidden_on_every_problem() {
         tried += 1;
     }
     assert!(tried >= 20, "{tried}");
+}
+
+/// Whole jobs on 2 and 4 ranks, of every kind of step: what each rank was counted to send is to the byte what the formulas
+/// say for the steps that it made, and what `check` expects is within a factor of six (lines take five times the priors).
+#[test]
+fn a_job_sends_what_the_formulas_say_for_what_it_did() {
+    let jobs = [
+        ("poisson-2d-additive", false),
+        ("cases-2d", false),
+        ("off-bin-sparse-2d", false), // new weights, lines
+        ("variable-coefficient-2d", true),
+        ("reaction-diffusion", true),
+        ("cubic-1d", true),     // one axis, continuation, trials
+        ("burgers-long", true), // Schur forms, windows
+    ];
+    for (name, iterates) in jobs {
+        let text = JOBS.iter().find(|(job, _)| *job == name).unwrap().1;
+        let text = JobText { path: format!("{name}.toml").into(), text: text.to_owned() };
+        let spec: Spec = text.parse().unwrap().problem;
+        for ranks in [2, 4] {
+            let results = run_threads(ranks, |comm| {
+                let ctx = Ctx { comm, ..ctx() };
+                let statement = Statement::read(&spec, &ctx.inputs)?;
+                let seen = spectrum::ceilings(&statement)?;
+                let expected = plan::expected_bytes(&spec, &statement, &seen, ranks)?;
+                let mut job = Collocation::new(&spec, &ctx, statement, &seen)?;
+                while !job.step(&ctx)?.done {}
+                Ok((ctx.comm.traffic().bytes, job.account, expected))
+            });
+            let mut busiest = 0.0f64;
+            for result in results {
+                let (counted, account, expected) = result.unwrap();
+                assert!(counted > 0 && account.refused == 0, "{name}");
+                assert_eq!(counted, account.bytes, "{name} on {ranks} ranks");
+                assert_eq!(account.applications > 0, iterates, "{name}");
+                busiest = busiest.max(counted as f64 / expected as f64);
+            }
+            assert!((1.0 / 6.0..6.0).contains(&busiest), "{name} on {ranks} ranks: {busiest} of what is expected");
+        }
+    }
 }
 
 /// Problems with conditions of one kind at both ends of x, those in 2-D of y, too.

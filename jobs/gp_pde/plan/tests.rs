@@ -44,7 +44,7 @@ fn a_cube_of_1024_on_64_ranks_costs_what_the_formulas_say() {
     let iteration = 8 * (1008 * r1 * part + 16 * r1 * (r2 - part)) as u64;
     assert_eq!(sender.jacobian(case.reads), iteration);
     assert!(plan.notes.iter().any(|note| note.contains(&human_bytes(iteration))), "{:?}", plan.notes);
-    assert_eq!(sender.gmres(case.reads, 5), 5 * iteration + 63 * 8 * (1 + 5 * 7));
+    assert_eq!(sender.gmres(case.reads, &GmresInfo::of(5)), 5 * iteration + 63 * 8 * (1 + 5 * 7));
 }
 
 /// More ranks than rows: nobody is left without, and the bill falls.
