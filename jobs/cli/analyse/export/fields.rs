@@ -117,7 +117,8 @@ pub fn vtkhdf(file: &Reader, array: &Array, name: &str, path: &Path) -> Result<(
 fn vtkhdf_of<T: Element>(file: &Reader, array: &Array, name: &str, path: &Path) -> Result<(), Error> {
     let axes: Vec<&Axis> = space(array).into_iter().map(|k| &array.axes[k]).collect();
     if samples(array) > 1 {
-        let detail = format!("{name} has {} solutions, and VTK knows one; the-well and pdebench take all", samples(array));
+        let detail =
+            format!("{name} has {} solutions, and VTK knows one; the-well and pdebench take all", samples(array));
         return Err(DataError::InvalidValue { path: file.path().to_path_buf(), detail }.into());
     }
     if !(2..=3).contains(&axes.len()) {
