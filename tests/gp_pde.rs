@@ -167,6 +167,7 @@ fn what_cannot_be_solved_is_refused() {
                 \"x\"\nto = 1.0\npoints = 40\n[[problem.conditions]]\nat = \"PLACE\"\nequation = \"u = 0\"\n";
     let cases = [
         ("u_xx + (u = 1", "boundary", "problem.equation"),
+        ("u_xx + 2*) = 1", "boundary", "in column 10"),
         ("u_xx + vv*u = 1", "boundary", "unknown name `vv`"),
         ("sin(x) = 1", "boundary", "does not contain u"),
         ("u_xx = 1", "x = 0", "needs 2 condition(s), and there is 1"),
@@ -277,4 +278,49 @@ fn closeness_to_resonance_is_told() {
     };
     assert!(tell(text, "near").contains("close to resonance: its eigenvalue nearest to zero is 9.7e-6"));
     assert!(!tell(&text.replace("9.8697", "9.0"), "far").contains("resonance"));
+}
+
+/// Pictures of a line, a plane, space-time and the slices of a cube, each with its error, spectrum and residuals.
+#[test]
+fn results_of_any_number_of_axes_have_pictures() {
+    let scratch = scratch();
+    let job = |equation: &str, exact: &str, axes: &[(&str, usize)], conditions: &[(&str, &str)]| {
+        let axis = |(name, n): &(&str, usize)| format!("[[problem.axes]]\nname = \"{name}\"\nto = 1.0\npoints = {n}\n");
+        let condition = |(at, e): &(&str, &str)| format!("[[problem.conditions]]\nat = \"{at}\"\nequation = \"{e}\"\n");
+        let axes: String = axes.iter().map(axis).collect();
+        let conditions: String = conditions.iter().map(condition).collect();
+        format!(
+            "schema = 1\nname = \"a\"\nworkload = \"gp-pde\"\n[problem]\nequation = \"{equation}\"\nmanufactured = \
+             \"{exact}\"\n{axes}{conditions}"
+        )
+    };
+    let all_round = [("boundary", "u")];
+    let cases = [
+        ("line", "x", job("u_xx", "sin(9*x)", &[("x", 30)], &all_round)),
+        ("plane", "y", job("u_xx + u_yy", "sin(9*x)*cos(7*y)", &[("x", 24), ("y", 22)], &all_round)),
+        (
+            "time",
+            "t",
+            job("u_t - u_xx", "sin(5*x)*cos(3*t)", &[("t", 16), ("x", 20)], &[("t = 0", "u"), ("boundary", "u")]),
+        ),
+        (
+            "cube",
+            "z",
+            job("u_xx + u_yy + u_zz", "sin(3*x)*cos(2*y)*sin(z)", &[("x", 12), ("y", 11), ("z", 10)], &all_round),
+        ),
+    ];
+    for (name, axis, text) in cases {
+        let path = scratch.path().join(name);
+        run(&text, 1, &path);
+        let path = path.to_str().expect("a path");
+        let facts = common::json(&["analyse", path, "--json", "--pictures"]);
+        let pictures: Vec<&str> =
+            facts["pictures"].as_array().expect("a list").iter().filter_map(|p| p.as_str()).collect();
+        let spectrum = format!("data_spectrum_{axis}.png");
+        for wanted in ["solution.png", "solution_error.png", &spectrum, "history-held_out_residual.png"] {
+            let picture = pictures.iter().find(|p| p.ends_with(wanted)).expect(wanted);
+            let bytes = std::fs::read(picture).expect("a file");
+            assert!(bytes.starts_with(b"\x89PNG") && bytes.len() > 200, "{name}: {wanted}");
+        }
+    }
 }

@@ -268,17 +268,16 @@ impl Posterior {
             self.model = Some(model);
         }
         let sweeps = self.spec.posterior.as_ref().map_or(0, |p| p.sweeps).max(1) as f64;
+        let mut metrics = vec![("misfit", misfit), ("step_length", length), ("sweep", self.sweep as f64)];
+        metrics.push(match self.method {
+            Method::Direct => ("log_evidence", self.log_evidence.max(-1e300)),
+            Method::Iterative => ("iterations", iterations as f64),
+        });
         Ok(Progress {
             done,
             fraction: if done { 1.0 } else { (self.sweep as f64 / sweeps).min(0.99) },
             work: 1.0,
-            metrics: vec![
-                ("log_evidence", self.log_evidence.max(-1e300)),
-                ("misfit", misfit),
-                ("step_length", length),
-                ("iterations", iterations as f64),
-                ("sweep", self.sweep as f64),
-            ],
+            metrics,
         })
     }
 

@@ -107,6 +107,12 @@ impl Extents<'_> {
         let last = self.functions.last().copied().unwrap_or(1);
         let row = n / last + 3 * self.functions.iter().sum::<u64>();
         plan.holds("rows of observations", 8 * self.drawn.div_ceil(ranks) * 3 * row);
+        let others: Vec<usize> = (0..axes.len()).filter(|a| !axes[*a].periodic).collect();
+        if others.len() <= 1 {
+            // A factor for each pair of waves, of real and imaginary parts.
+            let along = self.functions[others.first().copied().unwrap_or(0)];
+            plan.holds("factors of waves", 8 * (n / along / 2 + 1).div_ceil(ranks) * 4 * along * along);
+        }
         let output: u64 = (0..axes.len()).map(|a| points_along(spec, self.statement, a) as u64).product();
         plan.holds("results", 8 * output.div_ceil(ranks) * (4 * outputs + 2 * samples as u64));
         let solves = plan.steps + sweeps * PROBES as u64 + draws + spec.unknowns.len() as u64;
