@@ -36,6 +36,11 @@ impl PointRows {
         self.last.nrows()
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The matrix: `points × coefficients`.
     pub fn dense(&self) -> Mat<f64> {
         let n = self.last.ncols();
@@ -108,9 +113,9 @@ mod tests {
                 assert!((rows.times(&z)[p] - exact).abs() < 1e-14);
                 assert!((0..n).all(|j| rows.dense()[(p, j)] == row[j]));
             }
-            for j in 0..n {
+            for (j, back) in back.iter().enumerate() {
                 let exact: f64 = 0.5 + (0..5).map(|p| product(p)[j] * values[p]).sum::<f64>();
-                assert!((back[j] - exact).abs() < 1e-13);
+                assert!((back - exact).abs() < 1e-13);
             }
         }
     }
