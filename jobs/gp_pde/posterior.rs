@@ -152,14 +152,15 @@ impl Posterior {
         Ok(job)
     }
 
-    /// Weights that fall as the highest derivative in the equation rises, so that all frequencies have the same weight in
-    /// the equation: equal weights of u would leave the low ones to the noise of the high ones, and take ten times the
-    /// iterations.
+    /// Weights that fall as fast as derivatives in the equation rise, shared between the axes, so that low and high
+    /// frequencies weigh about the same in it: equal weights of u would leave the low ones to the noise of the high ones,
+    /// and take ten times the iterations.
     fn falling(&self, mut prior: Prior, axis: usize) -> Prior {
         let order = self.data.equation.jets.iter().map(|j| j[axis]).max().unwrap_or(0);
         let length = self.statement.boxes[axis].1;
         let lines = prior.scales.iter_mut().zip(&prior.frequencies);
-        lines.for_each(|(s, xi)| *s /= 1.0 + (xi * length).powi(order as i32));
+        let power = order as f64 / self.learned.len() as f64;
+        lines.for_each(|(s, xi)| *s /= 1.0 + (xi * length).powf(power));
         prior
     }
 
