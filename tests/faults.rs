@@ -1,7 +1,7 @@
 //! No fault loses a run or changes a result: each row of the fault table, and a small random campaign.
 //!
 //! `CONVOKE_FAULTS` sets the number of random faults (40 by default), `CONVOKE_FAULT_SEED` their seed, `CONVOKE_DUELS` how often
-//! two programs begin the same run at once (20); `cargo xtask faults` injects any number of faults into a release build.
+//! two programs begin the same run at once (8); `cargo xtask faults` injects any number of faults into a release build.
 
 mod common;
 #[path = "../xtask/src/faults/injector/mod.rs"]
@@ -75,7 +75,7 @@ fn of_two_that_begin_at_once_one_owns_the_run() {
     let scratch = scratch();
     let spec = spec(scratch.path());
     let expected = reference(scratch.path(), &spec);
-    let (rounds, mut refused) = (number("CONVOKE_DUELS", 20), 0);
+    let (rounds, mut refused) = (number("CONVOKE_DUELS", 8), 0);
     for round in 0..rounds {
         let dir = below(scratch.path(), &format!("run-{round}"));
         // What each of them is called with: first to begin, then to go on.

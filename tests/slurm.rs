@@ -89,6 +89,14 @@ fn text(more: &str) -> String {
     text.replace("[problem.phantom]", &format!("{more}\n[problem.phantom]"))
 }
 
+/// A profile of the site, in `dir`, whose jobs meet this fault.
+fn site(dir: &Path, fault: &str) -> String {
+    let path = dir.join("site.toml");
+    let lines = "bind = false\npass_environment = false\n[environment]\nOMPI_MCA_mpi_yield_when_idle = \"1\"\n";
+    std::fs::write(&path, format!("{lines}CONVOKE_FAULT = \"{fault}\"\n")).expect("written");
+    path.display().to_string()
+}
+
 impl Scene<'_> {
     /// A job of two ranks on two hosts of this scenario's own.
     fn job(&self, run: &str, slurm: &str) -> String {
@@ -112,10 +120,7 @@ impl Scene<'_> {
 
     /// A profile of the site whose jobs meet this fault.
     fn site(&self, fault: &str) -> String {
-        let path = self.dir.join("site.toml");
-        let lines = "bind = false\npass_environment = false\n[environment]\nOMPI_MCA_mpi_yield_when_idle = \"1\"\n";
-        std::fs::write(&path, format!("{lines}CONVOKE_FAULT = \"{fault}\"\n")).expect("written");
-        path.display().to_string()
+        site(&self.dir, fault)
     }
 
     fn submit(&self, spec: &str) {
@@ -457,9 +462,11 @@ fn with_an_accounting_database() {
         }
     };
     let spec = job(scratch.path(), "job.toml", &text("[run]\nranks = 2\nthreads = 1\nwalltime = \"5min\""));
+    // Slow enough to be met at work.
+    let slow = site(scratch.path(), "delay@step:times=all:for=10ms");
     let submit = |name: &str| {
         let dir = below(scratch.path(), name);
-        let (code, _, err) = lab.convoke(&["submit", &spec, "--dir", &dir]);
+        let (code, _, err) = lab.convoke(&["submit", &spec, "--dir", &dir, "--site", &slow]);
         assert_eq!(code, 0, "{err}");
         dir
     };

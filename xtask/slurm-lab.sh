@@ -35,7 +35,8 @@ is_host() { [ "$1" = login ] || [[ $1 =~ ^n[0-9]+$ && ${1#n} -le $nodes ]] || di
 address() { if [ "$1" = login ]; then echo "$net.250"; else echo "$net.${1#n}"; fi; }
 init_of() { cat "$lab/hosts/$1.pid"; }
 on() { local host=$1; shift; nsenter --target "$(init_of "$host")" --all --wdns="$PWD" -- "$@"; }
-cable() { echo "cv${net##*.}${1}"; }
+# All of the network, or two clusters would share names; 15 letters at most.
+cable() { echo "cv${net//[!0-9]/}${1/login/l}"; }
 
 missing() {
     [ "$(id -u)" = 0 ] || { echo "root (namespaces and network links are made)"; return; }
