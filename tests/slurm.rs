@@ -7,12 +7,16 @@ mod common;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::{assert_same_bits, below, job, run, scratch, small, told, volume};
 use convoke_cluster::checkpoint;
 
 const HOSTS: usize = 21;
+
+/// One cluster at a time: two on two cores take twice as long.
+static ONE: Mutex<()> = Mutex::new(());
 
 /// The cluster; ended with the test.
 struct Lab {
@@ -394,6 +398,7 @@ fn on_a_real_cluster() {
     if !common::has_mpirun() {
         return;
     }
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let lab = match Lab::up(HOSTS, false) {
         Ok(lab) => lab,
         Err(why) => return eprintln!("SKIPPED: {why}"),
@@ -448,6 +453,7 @@ fn with_an_accounting_database() {
     if !common::has_mpirun() {
         return;
     }
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let lab = match Lab::up(2, true) {
         Ok(lab) => lab,
         Err(why) => return eprintln!("SKIPPED: {why}"),
