@@ -478,7 +478,20 @@ fn with_an_accounting_database() {
     };
     let finished = submit("finished");
     until(&finished, "complete");
+    let until_idle = || {
+        let begun = Instant::now();
+        while told(&lab.login(&["sinfo", "--noheader", "--Node", "--states=idle", "--partition=main"]))
+            .1
+            .lines()
+            .count()
+            < 2
+        {
+            assert!(begun.elapsed().as_secs() < 60, "hosts do not become idle");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    };
     // A job that never began: there is room for none.
+    until_idle();
     lab.login(&["scontrol", "update", "nodename=n[1-2]", "state=drain", "reason=test"]);
     let cancelled = submit("cancelled");
     until(&cancelled, "queued");
@@ -489,6 +502,7 @@ fn with_an_accounting_database() {
     lab.login(&["scancel", &number(&cancelled)]);
     until(&cancelled, "(cancelled)");
     lab.login(&["scontrol", "update", "nodename=n[1-2]", "state=resume"]);
+    until_idle();
     // One that was killed as a whole, which no program can tell of itself.
     let killed = submit("killed");
     until(&killed, "running");

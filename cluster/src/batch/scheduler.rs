@@ -189,11 +189,15 @@ impl Scheduler {
         }
     }
 
-    /// How many nodes are down or are to be left alone at present.
+    /// How many nodes take no jobs at present: down, drained, in maintenance, or on their way out of a job.
     fn nodes_out_of_service(self) -> u64 {
-        let args = ["--noheader", "--states=down,drain,fail,maint", "--format=%D"].map(str::to_owned);
+        let args = ["--noheader", "--format=%D|%T"].map(str::to_owned);
         let text = self.once("sinfo", &args, None).unwrap_or_default();
-        text.lines().map(leading_number).sum()
+        let rows = text.lines().filter_map(|line| line.split_once('|'));
+        // A mark behind the state says more of it, such as that the node does not respond.
+        rows.filter(|(_, state)| !["idle", "mixed", "allocated"].contains(&state.trim()))
+            .map(|r| leading_number(r.0))
+            .sum()
     }
 
     /// Hands the script in `dir` over and returns the job's number. Never twice for one run: where the controller
