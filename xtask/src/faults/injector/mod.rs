@@ -188,8 +188,7 @@ impl Run<'_> {
                 let end = self.attempt(random, tally, |a| a.more(&["--stop-after", &steps]), None)?;
                 if end.code == Some(6) && spoilt.len() == before.len() {
                     // All it had is damaged, nothing is deleted, and the user is told what to do.
-                    tally.count(&label, Outcome::Refused(6));
-                    self.open.clear();
+                    self.open.drain(..).for_each(|label| tally.count(&label, Outcome::Refused(6)));
                     let end = self.attempt(random, tally, |a| a.more(&["--restart", "--stop-after", &steps]), None)?;
                     return if matches!(end.code, Some(0 | 75)) { Ok(end.code) } else { Err(end.told.into()) };
                 }
@@ -277,6 +276,10 @@ impl Run<'_> {
                 tally.waits += 1;
                 std::thread::sleep(Duration::from_millis(50));
                 continue;
+            }
+            if end.code == Some(0) && end.resumed.is_none() {
+                // The faults before came after the result had been written: nothing was left to resume.
+                self.open.drain(..).for_each(|label| tally.count(&label, Outcome::WentOn));
             }
             if let Some(resumed) = &end.resumed {
                 let outcome = match (resumed.step, steps.last()) {

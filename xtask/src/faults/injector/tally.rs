@@ -8,7 +8,7 @@ use super::Misfortune;
 /// What came of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
-    /// The attempt did not end by it.
+    /// The attempt did not end by it, or had already written the result.
     WentOn,
     /// The next attempt continued the newest checkpoint.
     FromNewest,
