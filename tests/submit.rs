@@ -117,6 +117,24 @@ fn what_was_refused_leaves_nothing() {
     assert!(!site.run().exists());
 }
 
+/// The trial counts only nodes in service; the queue takes the job, and it waits.
+#[test]
+fn a_job_whose_nodes_are_out_of_service_waits_in_the_queue() {
+    for (nodes, taken) in [
+        ("main*|4|drained", true),
+        ("main*|3|idle\nmain*|1|idle*", true),
+        ("main*|2|maint\nmain*|2|allocated", true),
+        ("main*|3|idle\nmain*|1|mixed\nother|9|down", false),
+    ] {
+        let site = Site::answering("echo 5");
+        fs::write(site.dir.path().join("no"), "").expect("written");
+        fs::write(site.dir.path().join("nodes"), nodes).expect("written");
+        let (code, _, err) = site.submit();
+        assert_eq!((code, site.handed_over()), if taken { (0, 1) } else { (4, 0) }, "{nodes}: {err}");
+        assert_eq!(site.run().exists(), taken, "{nodes}");
+    }
+}
+
 #[test]
 fn a_run_that_others_could_change_is_not_gone_on_with() {
     let site = Site::answering("echo 5");

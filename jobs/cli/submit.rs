@@ -144,8 +144,7 @@ fn announce(args: &SubmitArgs, run: &RunDir, job: u64) -> Done {
 pub(super) fn ready(text: JobText, inputs: &Inputs, site: &Site, partitions: &mut Partitions) -> Result<Ready, Error> {
     let entry = registry::of(&text)?;
     let job = text.frame()?;
-    let partition = job.slurm.partition.as_ref().or(site.partition.as_ref());
-    let limits = partitions.limits(partition)?;
+    let limits = partitions.limits(partition(&job, site))?;
     let threads = job.run.threads.unwrap_or(1);
     let per_node = per_node(&job, &limits, threads);
     within(&job, &limits, (threads, per_node)).map_err(|bad| Error::from(text.bad(&bad)))?;
@@ -157,6 +156,11 @@ pub(super) fn ready(text: JobText, inputs: &Inputs, site: &Site, partitions: &mu
     let seconds = job.run.walltime.map(|w| w.0.as_secs()).or(limits.seconds).unwrap_or(DEFAULT_SECONDS);
     let tasks = Tasks { ranks: job.run.ranks as u64, threads: threads as u64, mib_per_core: Some(mib_per_core) };
     Ok(Ready { text, job, quote, tasks, minutes: seconds.div_ceil(60).max(1) })
+}
+
+/// Where a job goes; absent: the partition that the batch system takes by default.
+pub(super) fn partition<'a>(job: &'a Job<toml::Table>, site: &'a Site) -> Option<&'a Token> {
+    job.slurm.partition.as_ref().or(site.partition.as_ref())
 }
 
 /// How many ranks share a node: as the job says, or as many as its cores take.
@@ -282,7 +286,7 @@ fn hand_over(run: &RunDir, ready: &Ready, site: &Site) -> Result<u64, Error> {
         }
     }
     let more: Vec<String> = submission.exclude().into_iter().collect();
-    Scheduler.test(&run.path, &more, site.environment_of_jobs())?;
+    Scheduler.test(&run.path, &more, site.environment_of_jobs(), partition(&ready.job, site))?;
     submission.since = jiff::Timestamp::now().to_string();
     run.submit_as(&submission)?;
     run.event("begun", json!({ "epoch": epoch }));

@@ -111,7 +111,12 @@ pub fn fake_slurm(dir: &Path) {
              cat \"$FAKE/queue\" 2>/dev/null; exit 0"
                 .to_owned(),
         ),
-        ("sinfo", "echo 'main*|4000|4|(null)|1:00:00|4'".to_owned()),
+        (
+            "sinfo",
+            "case \"$*\" in *%T*) cat \"$FAKE/nodes\" 2>/dev/null || echo 'main*|4|idle';; *) echo \
+             'main*|4000|4|(null)|1:00:00|4';; esac"
+                .to_owned(),
+        ),
         ("srun", "echo 'MPI plugin types are...'; echo '\tpmix'".to_owned()),
     ];
     for (name, lines) in scripts {

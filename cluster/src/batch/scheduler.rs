@@ -175,13 +175,19 @@ impl Scheduler {
     ///
     /// # Errors
     /// [`BatchError::Refused`] with Slurm's reason.
-    pub fn test(self, dir: &Path, more: &[String], environment: Environment) -> Result<(), BatchError> {
+    pub fn test(
+        self,
+        dir: &Path,
+        more: &[String],
+        environment: Environment,
+        partition: Option<&Token>,
+    ) -> Result<(), BatchError> {
         let args = [&["--test-only".to_owned()], more, &["job.sbatch".to_owned()]].concat();
         match self.patiently("sbatch", &args, Some((dir, environment))) {
             // The trial counts only nodes in service, the queue takes the job all the same, and it waits for the others: what no
             // node has, in service or not, was refused before (`Limits`).
             Err(BatchError::Refused { words, .. })
-                if words.contains(NO_SUCH_NODES) && self.nodes_out_of_service() > 0 =>
+                if words.contains(NO_SUCH_NODES) && self.nodes_out_of_service(partition) > 0 =>
             {
                 Ok(())
             }
@@ -189,15 +195,16 @@ impl Scheduler {
         }
     }
 
-    /// How many nodes take no jobs at present: down, drained, in maintenance, or on their way out of a job.
-    fn nodes_out_of_service(self) -> u64 {
-        let args = ["--noheader", "--format=%D|%T"].map(str::to_owned);
+    /// How many nodes of a partition take no jobs at present: down, drained, in maintenance, or on their way out of a job.
+    fn nodes_out_of_service(self, partition: Option<&Token>) -> u64 {
+        let mut args = vec!["--noheader".to_owned(), "--format=%P|%D|%T".to_owned()];
+        args.extend(partition.map(|p| format!("--partition={p}")));
         let text = self.once("sinfo", &args, None).unwrap_or_default();
-        let rows = text.lines().filter_map(|line| line.split_once('|'));
+        let rows = text.lines().map(|l| l.split('|').map(str::trim).collect::<Vec<_>>()).filter(|r| r.len() == 3);
+        let here = rows.filter(|r| partition.is_some() || r[0].ends_with('*'));
         // A mark behind the state says more of it, such as that the node does not respond.
-        rows.filter(|(_, state)| !["idle", "mixed", "allocated"].contains(&state.trim()))
-            .map(|r| leading_number(r.0))
-            .sum()
+        let out = here.filter(|r| !["idle", "mixed", "allocated"].contains(&r[2]));
+        out.map(|r| leading_number(r[1])).sum()
     }
 
     /// Hands the script in `dir` over and returns the job's number. Never twice for one run: where the controller

@@ -10,7 +10,7 @@ use convoke_data::store::write_atomic;
 use serde_json::json;
 
 use super::{Price, refused_point};
-use crate::cli::submit::{Partitions, Ready, batch_script, place, ready as ready_job};
+use crate::cli::submit::{Partitions, Ready, batch_script, partition, place, ready as ready_job};
 use crate::cli::{Done, say};
 
 /// What the batch system takes into one array where it does not say.
@@ -98,7 +98,8 @@ pub(super) fn submit(sweep: &SweepDir, submission: &Submission, at_once: Option<
             let after = jobs.last().filter(|_| at_once.is_some()).map(|job| format!("--dependency=afterany:{job}"));
             let more: Vec<String> = after.into_iter().collect();
             if chunk == 0 {
-                Scheduler.test(&sweep.path, &more, submission.site.environment_of_jobs())?;
+                let (site, partition) = (&submission.site, partition(&group.ready.job, &submission.site));
+                Scheduler.test(&sweep.path, &more, site.environment_of_jobs(), partition)?;
             }
             for run in runs {
                 sweep.tell(*run, None)?;
