@@ -360,6 +360,9 @@ fn runs_are_merged_along_a_new_axis() {
     assert_eq!(merged.text_attribute("/result/mu", "axes").unwrap(), "run:z:y:x");
     assert_eq!(merged.text_attribute("/result/mu", "units").unwrap(), "1/m");
     assert_eq!(merged.read_texts("/runs/path").unwrap().unwrap(), [a.clone(), b.clone()]);
+    let twice = below(scratch.path(), "twice.h5");
+    let (code, _, err) = told(&run(&["analyse", "merge", &all, &all, "--to", &twice]));
+    assert!(code == 2 && err.contains("has an axis run already") && !Path::new(&twice).exists(), "{err}");
     // Nothing is overwritten.
     let (code, _, err) = told(&run(&["analyse", "merge", &a, &b, "--to", &all]));
     assert!(code == 2 && err.contains("all.h5"), "{err}");

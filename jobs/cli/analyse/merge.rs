@@ -33,6 +33,10 @@ pub fn merge(sources: &[Source], names: &[String], path: &Path) -> Result<Vec<Ar
     if arrays.is_empty() {
         return Err(refused(first, "has no arrays of numbers; `convoke analyse ls` shows what there is".to_owned()));
     }
+    if let Some(array) = arrays.iter().find(|a| a.axes.iter().any(|axis| axis.name == RUN)) {
+        let detail = format!("{} has an axis {RUN} already; merge the runs that it was merged from", array.name);
+        return Err(refused(first, detail));
+    }
     let axes: Vec<String> = coordinates(&arrays);
     for file in rest {
         arrays.iter().try_for_each(|array| fits(array, first, file))?;
