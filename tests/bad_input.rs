@@ -299,11 +299,79 @@ const DPP_JOBS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+const GOOD_PDE: &str = r#"schema = 1
+name = "good"
+workload = "pde-data"
+[problem]
+equation = "navier-stokes"
+[problem.grid]
+points = 16
+length = "2*pi"
+[problem.time]
+step = 0.01
+every = 0.1
+snapshots = 3
+[problem.flow]
+viscosity = 1e-3
+forcing = "cos(y)"
+[problem.initial]
+kind = "mcwilliams"
+"#;
+
+/// As [`JOBS`], for samples of solutions.
+const PDE_JOBS: &[(&str, &str, &str)] = &[
+    (
+        "\"navier-stokes\"",
+        "\"navier-stoke\"",
+        "job.toml:5:12: unknown variant `navier-stoke`, expected `navier-stokes`\n  help: did you mean `navier-stokes`?",
+    ),
+    ("points = 16", "points = 3", "job.toml:7:10: problem.grid.points = 3: expected 4 to 16384"),
+    (
+        "\"2*pi\"",
+        "\"2*pie\"",
+        "job.toml:8:10: problem.grid.length: column 3: unknown name `pie`; did you mean `pi`?\n  2*pie\n    ^",
+    ),
+    ("\"2*pi\"", "-1.0", "job.toml:8:10: problem.grid.length = -1: expected a positive number"),
+    ("step = 0.01", "step = 0.0", "job.toml:10:8: problem.time.step = 0: expected a positive number"),
+    (
+        "every = 0.1",
+        "every = 0.015",
+        "job.toml:11:9: problem.time.every = 0.015: expected a whole number of steps of 0.01",
+    ),
+    (
+        "every = 0.1",
+        "every = 0.1\nstart = -1.0",
+        "job.toml:12:9: problem.time.start = -1: expected a whole number of steps of 0.01",
+    ),
+    ("snapshots = 3", "snapshots = 0", "job.toml:12:13: problem.time.snapshots = 0: expected 1 to 1000000"),
+    (
+        "viscosity = 1e-3",
+        "viscosity = nan",
+        "job.toml:14:13: problem.flow.viscosity = NaN: expected 0 or a positive number",
+    ),
+    ("\"cos(y)\"", "\"cos(z)\"", "job.toml:15:11: problem.flow.forcing: column 5: unknown name `z`\n  cos(z)\n      ^"),
+    (
+        "\"mcwilliams\"",
+        "\"mcwilliams\"\ntau = 7.0",
+        "job.toml:18:7: problem.initial.tau: kind = \"mcwilliams\" has no such key",
+    ),
+    (
+        "\"mcwilliams\"",
+        "\"expression\"",
+        "job.toml:16:1: problem.initial.vorticity: missing; kind = \"expression\" needs it",
+    ),
+    (
+        "\"mcwilliams\"",
+        "\"mcwilliams\"\npeak = 0.0",
+        "job.toml:18:8: problem.initial.peak = 0: expected a positive number",
+    ),
+];
+
 #[test]
 fn malformed_job_files() {
     let scratch = scratch();
     let mut wrong = Vec::new();
-    let tables = [(GOOD, JOBS), (GOOD_DPP, DPP_JOBS)];
+    let tables = [(GOOD, JOBS), (GOOD_DPP, DPP_JOBS), (GOOD_PDE, PDE_JOBS)];
     for (good, (old, new, expected)) in tables.iter().flat_map(|(good, jobs)| jobs.iter().map(move |job| (good, job))) {
         assert!(good.contains(old), "{old}");
         let spec = job(scratch.path(), "job.toml", &good.replacen(old, new, 1));
@@ -313,7 +381,13 @@ fn malformed_job_files() {
             wrong.push(format!("{new:?}\n  said     {said:?}\n  expected {expected:?}"));
         }
     }
-    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), JOBS.len() + DPP_JOBS.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {}:\n{}",
+        wrong.len(),
+        tables.iter().map(|t| t.1.len()).sum::<usize>(),
+        wrong.join("\n")
+    );
 }
 
 /// Every shipped job file with lines lost, doubled and moved, numbers of all sizes and any bytes: priced or refused with a place,

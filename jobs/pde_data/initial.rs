@@ -34,12 +34,12 @@ impl Initial {
                 let (alpha, tau) = (spec.alpha.unwrap_or(2.5), spec.tau.unwrap_or(7.0));
                 let deviation =
                     |square: f64| 2f64.sqrt() * tau.powf(alpha - 1.0) * (square + tau * tau).powf(-0.5 * alpha);
-                Self::Gaussian(modes.squares().into_iter().map(|s| if s > 0.0 { deviation(s) } else { 0.0 }).collect())
+                Self::Gaussian(modes.squares().map(|s| if s > 0.0 { deviation(s) } else { 0.0 }).collect())
             }
             InitialKind::Mcwilliams => {
                 let peak = spec.peak.unwrap_or(4.0);
                 let deviation = |square: f64| 1.0 / (square.sqrt() * (1.0 + (square.sqrt() / peak).powi(4)));
-                let all = modes.squares().into_iter().map(|s| if s > 0.0 { deviation(s) } else { 0.0 }).collect();
+                let all = modes.squares().map(|s| if s > 0.0 { deviation(s) } else { 0.0 }).collect();
                 Self::Stream(all, spec.energy.unwrap_or(0.25))
             }
             InitialKind::Expression => {
@@ -87,8 +87,8 @@ fn function(key: &str, text: &str) -> Result<impl Fn(f64, f64) -> f64 + use<>, B
         let node = graph.variable(axis);
         names.insert(name, node);
     }
-    let node = graph.parse(text, &names).map_err(|e| BadValue::wrong(key, format!(": {e}")))?;
-    let program = compile(&graph, &[node], &axes).map_err(|e| BadValue::wrong(key, format!(": {e}")))?;
+    let node = graph.parse(text, &names).map_err(|e| BadValue::wrong(key, e))?;
+    let program = compile(&graph, &[node], &axes).map_err(|e| BadValue::wrong(key, e))?;
     Ok(move |x, y| program.at(&[x, y])[0])
 }
 
@@ -112,10 +112,7 @@ pub fn coefficients(key: &str, text: &str, modes: &Modes) -> Result<Vec<Complex6
     let values: Vec<f64> = (0..n * n).map(|i| f(at(i / n), at(i % n))).collect();
     if let Some(i) = values.iter().position(|v| !v.is_finite()) {
         let (x, y, v) = (at(i / n), at(i % n), values[i]);
-        return Err(BadValue::wrong(
-            key,
-            format!(" = {text:?} is {v} at x = {x}, y = {y}: expected a finite function"),
-        ));
+        return Err(BadValue::wrong(key, format!("{text:?} is {v} at x = {x}, y = {y}: expected a finite function")));
     }
     let square: f64 = values.iter().map(|v| v * v).sum();
     let scale = 1.0 / (n * n) as f64;
@@ -126,13 +123,13 @@ pub fn coefficients(key: &str, text: &str, modes: &Modes) -> Result<Vec<Complex6
         |x, lines| lines.iter_mut().zip(&values[x * n..]).for_each(|(to, v)| *to = Complex64::new(*v, 0.0)),
         |ky, row, _| {
             for (column, to) in found[ky * modes.width()..][..modes.width()].iter_mut().enumerate() {
-                *to = row[if column <= modes.m { column } else { column + n - modes.width() }] * scale;
+                *to = row[modes.places(column).0] * scale;
             }
         },
     );
-    let held = modes.sum(|i| found[i].norm_sqr());
+    let held = modes.norm2(&found);
     if square * scale - held > MISSED.sqrt() * square * scale {
-        let message = format!(" = {text:?} has waves beyond mode {} or does not repeat along the square", modes.m);
+        let message = format!("{text:?} has waves beyond mode {} or does not repeat along the square", modes.m);
         let help = "raise problem.grid.points (modes below a third of them are kept), or check problem.grid.length";
         return Err(BadValue::wrong(key, message).help(help));
     }
@@ -156,14 +153,22 @@ impl Sampler {
 
     /// The values, in order.
     pub fn values(&self, of: &Modes, w: &[Complex64]) -> Vec<f64> {
-        let mut work = self.transform.work();
-        for (kx, ky) in self.modes.each() {
-            let value = w[of.index(kx, ky as usize)];
-            work.rows[self.transform.place(kx, ky)] = value;
-            work.rows[self.transform.place(-kx, -ky)] = value.conj();
-        }
-        let mut values = Vec::with_capacity(self.modes.n * self.modes.n);
-        self.transform.visit(&mut work, |_, line| values.extend(line.iter().map(|z| z.re)));
+        let (here, half) = (&self.modes, self.modes.m);
+        let mut values = Vec::with_capacity(here.n * here.n);
+        self.transform.visit(
+            &mut self.transform.work(),
+            |ky, row, mirror| {
+                for column in 0..here.width() {
+                    let kx = if column <= half { column as i64 } else { column as i64 - here.width() as i64 };
+                    let ((at, back), value) = (here.places(column), w[of.index(kx, ky)]);
+                    row[at] = value;
+                    if ky > 0 {
+                        mirror[back] = value.conj();
+                    }
+                }
+            },
+            |_, line| values.extend(line.iter().map(|z| z.re)),
+        );
         values
     }
 }

@@ -55,6 +55,7 @@ pub struct Mover {
     work: Work,
     slope: Vec<Complex64>,
     other: Vec<Complex64>,
+    known: Vec<Complex64>,
 }
 
 impl Flow {
@@ -67,9 +68,8 @@ impl Flow {
         wide: bool,
     ) -> Self {
         let kappa = modes.each().map(|(kx, ky)| [modes.kappa(kx), modes.kappa(ky)]).collect();
-        let squares = modes.squares();
-        let inverse = squares.iter().map(|s| if *s > 0.0 { 1.0 / s } else { 0.0 }).collect();
-        let linear = squares.iter().map(|s| -viscosity * s - drag).collect();
+        let inverse = modes.squares().map(|s| if s > 0.0 { 1.0 / s } else { 0.0 }).collect();
+        let linear = modes.squares().map(|s| -viscosity * s - drag).collect();
         let transform = Transform::new(&modes, wide);
         Self { modes, transform, scheme, step, kappa, inverse, linear, forcing }
     }
@@ -77,12 +77,12 @@ impl Flow {
     /// Memory for [`Flow::advance`].
     pub fn mover(&self) -> Mover {
         let zero = vec![Complex64::ZERO; self.modes.len()];
-        Mover { work: self.transform.work(), slope: zero.clone(), other: zero }
+        Mover { work: self.transform.work(), slope: zero.clone(), other: zero.clone(), known: zero }
     }
 
     /// Bytes of one [`Mover`].
     pub fn mover_bytes(modes: &Modes, wide: bool) -> u64 {
-        Work::bytes(modes, wide) + 32 * modes.len() as u64
+        Work::bytes(modes, wide) + 48 * modes.len() as u64
     }
 
     /// FFT-dominated operations of a step, 5 n log₂ n for each complex FFT of n values.
@@ -120,12 +120,14 @@ impl Flow {
     fn heun(&self, w: &mut [Complex64], mover: &mut Mover) {
         let half = 0.5 * self.step;
         self.explicit(w, &mut mover.slope, &mut mover.work);
-        let known: Vec<Complex64> = w.iter().zip(&self.linear).map(|(w, l)| w * (1.0 + half * l)).collect();
-        for (((w, g), h), l) in w.iter_mut().zip(&known).zip(&mover.slope).zip(&self.linear) {
-            *w = (g + h * self.step) / (1.0 - half * l);
+        for (((w, g), h), l) in w.iter_mut().zip(&mut mover.known).zip(&mover.slope).zip(&self.linear) {
+            *g = *w * (1.0 + half * l);
+            *w = (*g + h * self.step) / (1.0 - half * l);
         }
         self.explicit(w, &mut mover.other, &mut mover.work);
-        for ((((w, g), h), n), l) in w.iter_mut().zip(&known).zip(&mover.slope).zip(&mover.other).zip(&self.linear) {
+        for ((((w, g), h), n), l) in
+            w.iter_mut().zip(&mover.known).zip(&mover.slope).zip(&mover.other).zip(&self.linear)
+        {
             *w = (g + (h + n) * half) / (1.0 - half * l);
         }
     }
@@ -141,7 +143,7 @@ impl Flow {
 
     /// f − u·∇w.
     fn explicit(&self, w: &[Complex64], out: &mut [Complex64], work: &mut Work) {
-        let (n, m, width) = (self.modes.n, self.modes.m, self.modes.width());
+        let (n, width) = (self.modes.n, self.modes.width());
         let scale = 1.0 / (n * n) as f64;
         self.transform.through(
             work,
@@ -158,7 +160,7 @@ impl Flow {
                 let mirror = if ky == 0 { row } else { mirror };
                 let here = ky * width..(ky + 1) * width;
                 for ((column, out), [x, y]) in out[here.clone()].iter_mut().enumerate().zip(&self.kappa[here]) {
-                    let (at, back) = places(column, m, n);
+                    let (at, back) = self.modes.places(column);
                     let (p, q) = (row[at], mirror[back].conj());
                     let (a, b) = ((p + q) * 0.5, (p - q) * Complex64::new(0.0, -0.5));
                     *out = (a * (x * x - y * y) + b * (x * y)) * scale;
@@ -172,9 +174,9 @@ impl Flow {
 
     /// The coefficients of u + iv.
     fn velocity(&self, ky: usize, w: &[Complex64], row: &mut [Complex64], mirror: &mut [Complex64]) {
-        let (n, m, width) = (self.modes.n, self.modes.m, self.modes.width());
+        let width = self.modes.width();
         for column in 0..width {
-            let (at, back) = places(column, m, n);
+            let (at, back) = self.modes.places(column);
             let i = ky * width + column;
             let [x, y] = self.kappa[i];
             let psi = w[i] * self.inverse[i];
@@ -188,25 +190,12 @@ impl Flow {
 
     /// Largest |u| at the points.
     pub fn speed(&self, w: &[Complex64], mover: &mut Mover) -> f64 {
-        let (n, m) = (self.modes.n, self.modes.m);
-        let rows = &mut mover.work.rows;
-        rows.fill(Complex64::ZERO);
-        for ky in 0..=m {
-            let back = if ky == 0 { rows.len() } else { (self.modes.width() - ky) * n };
-            let (front, mirror) = rows.split_at_mut(back);
-            let mirror = if ky == 0 { mirror } else { &mut mirror[..n] };
-            self.velocity(ky, w, &mut front[ky * n..(ky + 1) * n], mirror);
-        }
         let mut largest: f64 = 0.0;
-        self.transform.visit(&mut mover.work, |_, line| {
-            largest = line.iter().map(Complex64::norm_sqr).fold(largest, f64::max);
-        });
+        self.transform.visit(
+            &mut mover.work,
+            |ky, row, mirror| self.velocity(ky, w, row, mirror),
+            |_, line| largest = line.iter().map(Complex64::norm_sqr).fold(largest, f64::max),
+        );
         largest.sqrt()
     }
-}
-
-/// Where the modes of a column, and of its mirror image, lie among n.
-fn places(column: usize, m: usize, n: usize) -> (usize, usize) {
-    let at = if column <= m { column } else { column + n - (2 * m + 1) };
-    (at, if at == 0 { 0 } else { n - at })
 }

@@ -206,7 +206,7 @@ impl Spec {
     /// # Errors
     /// [`BadValue`] for an expression that is none.
     pub fn length(&self) -> Result<f64, BadValue> {
-        self.grid.length.value().map_err(|e| BadValue::wrong("problem.grid.length", format!(": {e}")))
+        self.grid.length.value().map_err(|e| BadValue::wrong("problem.grid.length", e))
     }
 
     /// The kept modes.
@@ -270,7 +270,7 @@ impl InitialSpec {
         }
         match (self.kind, &self.vorticity) {
             (InitialKind::Expression, None) => {
-                Err(BadValue::wrong("problem.initial.vorticity", ": missing; kind = \"expression\" needs it"))
+                Err(BadValue::wrong("problem.initial.vorticity", "missing; kind = \"expression\" needs it"))
             }
             (InitialKind::Gaussian | InitialKind::Mcwilliams, Some(_)) => Err(self.foreign("vorticity")),
             _ => Ok(()),

@@ -65,15 +65,14 @@ impl Transform {
         self.forward.get_inplace_scratch_len().max(self.inverse.get_inplace_scratch_len())
     }
 
-    /// Where mode `(k_x, k_y)` lies in the rows.
-    pub fn place(&self, kx: i64, ky: i64) -> usize {
-        let row = if ky < 0 { 2 * self.m as i64 + 1 + ky } else { ky };
-        let column = if kx < 0 { self.n as i64 + kx } else { kx };
-        row as usize * self.n + column as usize
-    }
-
-    /// `visit(x, line)` with the values along y for each x in order, from rows whose columns without a mode are zero.
-    pub fn visit(&self, work: &mut Work, mut visit: impl FnMut(usize, &[Complex64])) {
+    /// `visit(x, line)` with the values along y for each x in order; `fill` as for [`Transform::through`].
+    pub fn visit(
+        &self,
+        work: &mut Work,
+        fill: impl FnMut(usize, &mut [Complex64], &mut [Complex64]),
+        mut visit: impl FnMut(usize, &[Complex64]),
+    ) {
+        self.fill(&mut work.rows, fill);
         self.inverse.process_with_scratch(&mut work.rows, &mut work.scratch);
         for first in (0..self.n).step_by(TILE) {
             let tile = &mut work.lines[..TILE.min(self.n - first) * self.n];
@@ -89,22 +88,12 @@ impl Transform {
     pub fn through(
         &self,
         work: &mut Work,
-        mut fill: impl FnMut(usize, &mut [Complex64], &mut [Complex64]),
+        fill: impl FnMut(usize, &mut [Complex64], &mut [Complex64]),
         change: impl Fn(usize, &mut [Complex64]) + Sync,
         mut read: impl FnMut(usize, &[Complex64], &[Complex64]),
     ) {
         let (n, m) = (self.n, self.m);
-        for ky in 0..=m {
-            let (row, mirror) = self.pair(&mut work.rows, ky);
-            row[m + 1..n - m].fill(Complex64::ZERO);
-            if ky > 0 {
-                mirror[m + 1..n - m].fill(Complex64::ZERO);
-            }
-            fill(ky, row, mirror);
-            if !self.wide {
-                self.both(&self.inverse, row, mirror, &mut work.scratch);
-            }
-        }
+        self.fill(&mut work.rows, fill);
         if self.wide {
             self.by_lines(&mut work.rows, |_, rows, scratch| self.inverse.process_with_scratch(rows, scratch));
             let rows = &work.rows;
@@ -121,19 +110,27 @@ impl Transform {
                 self.forward.process_with_scratch(rows, scratch);
             });
         } else {
+            self.inverse.process_with_scratch(&mut work.rows, &mut work.scratch);
             for first in (0..n).step_by(TILE) {
                 let tile = &mut work.lines[..TILE.min(n - first) * n];
                 self.gather(&work.rows, first, tile);
                 self.along_y(first, tile, &mut work.scratch, &change);
                 self.scatter(tile, first, &mut work.rows);
             }
+            self.forward.process_with_scratch(&mut work.rows, &mut work.scratch);
         }
         for ky in 0..=m {
             let (row, mirror) = self.pair(&mut work.rows, ky);
-            if !self.wide {
-                self.both(&self.forward, row, mirror, &mut work.scratch);
-            }
             read(ky, row, mirror);
+        }
+    }
+
+    /// The rows of coefficients, zero where there is no mode.
+    fn fill(&self, rows: &mut [Complex64], mut fill: impl FnMut(usize, &mut [Complex64], &mut [Complex64])) {
+        rows.chunks_exact_mut(self.n).for_each(|row| row[self.m + 1..self.n - self.m].fill(Complex64::ZERO));
+        for ky in 0..=self.m {
+            let (row, mirror) = self.pair(rows, ky);
+            fill(ky, row, mirror);
         }
     }
 
@@ -148,13 +145,6 @@ impl Transform {
         self.inverse.process_with_scratch(lines, scratch);
         change(first, lines);
         self.forward.process_with_scratch(lines, scratch);
-    }
-
-    fn both(&self, fft: &Arc<dyn Fft<f64>>, a: &mut [Complex64], b: &mut [Complex64], scratch: &mut [Complex64]) {
-        fft.process_with_scratch(a, scratch);
-        if !b.is_empty() {
-            fft.process_with_scratch(b, scratch);
-        }
     }
 
     /// The rows of k_y and −k_y.
