@@ -5,5 +5,6 @@ pub mod dpp;
 pub mod expression;
 pub mod gp_pde;
 pub mod pde_data;
+pub mod program;
 pub mod registry;
 pub mod tomography;

@@ -92,6 +92,8 @@ pub struct Ctx {
     pub resources: Resources,
     /// Finished parts of results that do not fit into memory.
     pub pieces: Pieces,
+    /// A folder of the run for files of other programs. It is not there until somebody makes it.
+    pub scratch: PathBuf,
     /// What the user should hear while the job runs.
     pub notes: Notes,
 }

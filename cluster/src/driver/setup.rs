@@ -122,7 +122,8 @@ pub(super) fn prepare<W: Workload>(comm: &Comm, source: &Source, options: &Optio
     comm.agree(if comm.is_root() { disk(&dir, &plan, job.checkpoint.keep) } else { Ok(()) })?;
     let device = comm.agree(choose_device(job.run.device, options))?;
     let (pieces, notes) = (Pieces::below(&dir.path), Notes::default());
-    let ctx = Ctx { comm: comm.clone(), device, seed: job.seed, inputs, resources, pieces, notes };
+    let scratch = dir.path.join("work");
+    let ctx = Ctx { comm: comm.clone(), device, seed: job.seed, inputs, resources, pieces, scratch, notes };
     let workload = W::new(&job.problem, &ctx).map_err(|e| locate(e, &text));
     let workload = comm.agree(workload)?;
     let resolved = serde_json::to_value(&job).unwrap_or(json!(null));

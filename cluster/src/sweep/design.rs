@@ -4,7 +4,7 @@
 //! schema = 1
 //! name = "resolution"
 //! job = "heat.toml"          # the job file; every point is this job with some keys set
-//! design = "grid"            # or "list", "sobol", "random"
+//! design = "grid"            # or "list", "sobol", "random", "file"
 //! [[vary]]
 //! key = "problem.points"
 //! values = [16, 32, 64]
@@ -44,6 +44,12 @@ pub struct Sweep {
     pub design: Design,
     /// Number of points of a Sobol' or random design.
     pub points: Option<u64>,
+    /// Where the points of a `file` design are, relative to the sweep file: comma-separated values whose header names the keys,
+    /// or the result of a design (a run directory or its `result.h5`).
+    pub file: Option<PathBuf>,
+    /// Put in front of the names in that file, with a dot: the table of the job file that holds the keys.
+    #[serde(rename = "in")]
+    pub table: Option<String>,
     /// Seed of a Sobol' or random design, and of the replicates.
     #[serde(default)]
     pub seed: u64,
@@ -53,6 +59,7 @@ pub struct Sweep {
     /// How many runs work at once, at most.
     pub max_parallel: Option<u64>,
     /// The axes; the last one varies fastest in a grid.
+    #[serde(default)]
     pub vary: Vec<Vary>,
 }
 
@@ -73,6 +80,8 @@ pub enum Design {
     Sobol,
     /// Independent uniform points.
     Random,
+    /// The points of a file.
+    File,
 }
 
 /// One key of the job file, and what it takes.
@@ -120,7 +129,7 @@ impl Sweep {
         Ok(sweep)
     }
 
-    /// The keys that vary.
+    /// The keys that the axes name.
     pub fn keys(&self) -> Vec<String> {
         self.vary.iter().map(|v| v.key.clone()).collect()
     }
@@ -137,7 +146,18 @@ impl Sweep {
         if self.max_parallel == Some(0) {
             return Err(BadValue::new("max_parallel", 0, "at least 1"));
         }
-        if self.vary.is_empty() && self.replicates < 2 {
+        let of_file = self.design == Design::File;
+        let foreign = [("file", self.file.is_some() && !of_file), ("in", self.table.is_some() && !of_file)];
+        if let Some((key, _)) = foreign.iter().find(|(_, there)| *there) {
+            return Err(BadValue::wrong(*key, "only design = \"file\" has it"));
+        }
+        if of_file && self.file.is_none() {
+            return Err(BadValue::wrong("design", "a file design needs `file`: a CSV file, or a run directory"));
+        }
+        if of_file && !self.vary.is_empty() {
+            return Err(BadValue::wrong("vary", "the file says what varies").help("leave it out, or design = \"grid\""));
+        }
+        if self.vary.is_empty() && self.replicates < 2 && !of_file {
             return Err(BadValue::wrong("vary", "nothing varies").help("add a [[vary]], or replicates = 10"));
         }
         for (i, vary) in self.vary.iter().enumerate() {
@@ -184,16 +204,17 @@ impl Sweep {
         Ok(())
     }
 
-    /// Number of points.
+    /// Number of points that the axes give.
     pub fn count(&self) -> u64 {
         match self.design {
             Design::Grid => self.vary.iter().fold(1, |all: u64, v| all.saturating_mul(v.len())),
             Design::List => self.vary.first().map_or(1, Vary::len),
             Design::Sobol | Design::Random => self.points.unwrap_or(0),
+            Design::File => 0,
         }
     }
 
-    /// The points.
+    /// The points that the axes give.
     pub fn points(&self) -> Vec<Point> {
         let axes: Vec<Vec<Value>> = self.vary.iter().map(Vary::levels).collect();
         let point = |i: u64| match self.design {
@@ -213,6 +234,7 @@ impl Sweep {
                 let unit = |axis: usize| f64::from(sobol_burley::sample(i as u32, axis as u32, seed));
                 self.vary.iter().enumerate().map(|(axis, v)| v.at(unit(axis))).collect()
             }
+            Design::File => Point::new(),
             Design::Random => {
                 let unit = |axis: usize| Philox::new(self.seed, axis as u64).uniform(i);
                 self.vary.iter().enumerate().map(|(axis, v)| v.at(unit(axis))).collect()
@@ -225,13 +247,8 @@ impl Sweep {
 impl Vary {
     fn check(&self, i: usize, design: Design) -> Result<(), BadValue> {
         let key = |name: &str| format!("vary[{i}].{name}");
-        let parts = || self.key.split('.');
-        if self.key.is_empty() || parts().any(|p| p.is_empty() || p.contains(['"', '\'', '[', ']', '\n', '\\'])) {
-            let expected = "a dotted key of the job file, such as \"problem.points\" or \"problem.axes.0.points\"";
+        if let Some(expected) = wrong_key(&self.key) {
             return Err(BadValue::new(key("key"), format!("{:?}", self.key), expected));
-        }
-        if matches!(self.key.as_str(), "schema" | "name" | "workload") {
-            return Err(BadValue::new(key("key"), format!("{:?}", self.key), "any key but schema, name, workload"));
         }
         let ends = match (&self.from, &self.to) {
             (None, None) => None,
@@ -330,6 +347,14 @@ impl Vary {
             other => other.clone(),
         }
     }
+}
+
+/// What was expected of a key that cannot vary.
+pub(super) fn wrong_key(key: &str) -> Option<&'static str> {
+    if key.split('.').any(|p| p.is_empty() || p.contains(['"', '\'', '[', ']', '\n', '\\'])) {
+        return Some("a dotted key of the job file, such as \"problem.points\" or \"problem.axes.0.points\"");
+    }
+    matches!(key, "schema" | "name" | "workload").then_some("any key but schema, name, workload")
 }
 
 /// 0.3 for 0.30000000000000004: steps of a grid are for people.

@@ -31,7 +31,7 @@ use crate::study;
 
 pub use design::{Design, MAX_ROWS, Point, Scale, Sweep, Vary};
 pub use edit::with;
-pub use points::value as literal;
+pub use points::{INPUTS, VARIABLES, result_of, value as literal};
 pub use table::{Estimates, Row, Table};
 
 /// Who a sweep is.
@@ -45,6 +45,9 @@ pub struct Lock {
     pub job: PathBuf,
     /// Directory that relative input paths of the job start from.
     pub inputs: PathBuf,
+    /// Put in front of the names in files of points, with a dot.
+    #[serde(default, rename = "in")]
+    pub table: Option<String>,
     /// Seed of the replicates.
     pub seed: u64,
     /// How often each point is run.
@@ -164,11 +167,16 @@ pub struct SweepDir {
 }
 
 impl SweepDir {
-    /// A new sweep, of which nothing is on the disk yet.
+    /// A new sweep, of which nothing is on the disk yet; `dir` is where the sweep file is.
     ///
     /// # Errors
-    /// [`Error::Occupied`] for a directory that is there.
-    pub fn new(path: &Path, sweep: &Sweep, base: &JobText) -> Result<Self> {
+    /// [`Error::Occupied`] for a directory that is there; a file of points that cannot be read.
+    pub fn new(path: &Path, sweep: &Sweep, dir: &Path, base: &JobText) -> Result<Self> {
+        let table = sweep.table.as_deref();
+        let (keys, points) = match &sweep.file {
+            Some(file) => points::open(&dir.join(file), table)?,
+            None => (sweep.keys(), sweep.points()),
+        };
         let nonce = format!("{:?}{}{}", std::time::SystemTime::now(), std::process::id(), path.display());
         let lock = Lock {
             sweep_id: digest_bytes(nonce.as_bytes()).xxh3_128[..8].to_owned(),
@@ -178,12 +186,23 @@ impl SweepDir {
             seed: sweep.seed,
             replicates: sweep.replicates,
             max_parallel: sweep.max_parallel,
-            keys: sweep.keys(),
+            table: sweep.table.clone(),
+            keys,
         };
         if path.exists() {
             return Err(occupied(path));
         }
-        Ok(Self { path: path.to_owned(), lock, points: sweep.points(), base: base.text.clone() })
+        let sweep = Self { path: path.to_owned(), lock, points, base: base.text.clone() };
+        sweep.bounded(path)
+    }
+
+    /// Refuses more runs than a sweep may have.
+    fn bounded(self, file: &Path) -> Result<Self> {
+        if self.points.len() as u64 * u64::from(self.lock.replicates) > MAX_ROWS {
+            let message = format!("{}: {} points are too many", file.display(), self.points.len());
+            return Err(JobError::command_line(message, format!("a sweep has at most {MAX_ROWS} runs")).into());
+        }
+        Ok(self)
     }
 
     /// Makes the directory of a new sweep, whose file said `text`.
@@ -223,23 +242,18 @@ impl SweepDir {
             .map_err(|_| none("holds no sweep (sweep.lock.json is missing)".to_owned()))?;
         let lock: Lock = serde_json::from_str(&lock).map_err(|e| none(format!("sweep.lock.json is damaged: {e}")))?;
         let base = JobText::read(&path.join("base.toml"))?.text;
-        let points = points::read(&path.join("points.csv"), &lock.keys)?;
+        let points = points::read(&path.join("points.csv"), &lock.keys, None)?;
         Ok(Self { path: path.to_owned(), lock, points, base })
     }
 
-    /// Asks for more points: those of a CSV file whose header names the keys that vary. Returns the new runs.
+    /// With more points: those of a CSV file whose header names the keys that vary, or of a design.
     ///
     /// # Errors
     /// A file that cannot be read or has other columns.
-    pub fn add(&mut self, file: &Path) -> Result<Vec<RunId>> {
-        let more = points::read(file, &self.lock.keys)?;
-        let before = self.runs().len();
+    pub fn extended(mut self, file: &Path) -> Result<Self> {
+        let more = points::more(file, &self.lock.keys, self.lock.table.as_deref())?;
         self.points.extend(more);
-        if self.points.len() as u64 * u64::from(self.lock.replicates) > MAX_ROWS {
-            let message = format!("{}: {} points are too many", file.display(), self.points.len());
-            return Err(JobError::command_line(message, format!("a sweep has at most {MAX_ROWS} runs")).into());
-        }
-        Ok(self.runs().split_off(before))
+        self.bounded(file)
     }
 
     /// Keeps what [`SweepDir::add`] brought.

@@ -1,14 +1,24 @@
 //! The table of points as a file of comma-separated values: a column for each key, a row for each point.
 //!
-//! A cell is a TOML value; a text stands without quotes where it could be nothing else.
+//! A cell is a TOML value; a text stands without quotes where it could be nothing else. Points may also come from the result of
+//! a design: `/result/inputs`, `[copy, point, variable]`, with the names of the variables beside it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use convoke_data::schema;
+use convoke_data::store::Reader;
 use toml::Value;
 
 use super::Point;
+use super::design::wrong_key;
 use crate::error::Result;
 use crate::job::JobError;
+use crate::run_dir::RunDir;
+
+/// The array of a design's points, and the attribute of `/result` that names its columns, with commas.
+pub const INPUTS: &str = "inputs";
+/// See [`INPUTS`].
+pub const VARIABLES: &str = "variables";
 
 /// The file's bytes.
 pub(super) fn write(keys: &[String], points: &[Point]) -> Vec<u8> {
@@ -22,11 +32,106 @@ pub(super) fn write(keys: &[String], points: &[Point]) -> Vec<u8> {
     writer.into_inner().expect("memory takes it")
 }
 
-/// Reads a file of points.
+/// The result that a path of a user means: itself, or that of a run directory.
+pub fn result_of(path: &Path) -> PathBuf {
+    if path.is_dir() { RunDir { path: path.to_owned() }.result() } else { path.to_owned() }
+}
+
+/// Keys and points of a new sweep from a file; `table` holds the keys in the job file.
+///
+/// # Errors
+/// [`JobError`] that names the file and what is wrong with it; data errors.
+pub(super) fn open(path: &Path, table: Option<&str>) -> Result<(Vec<String>, Vec<Point>)> {
+    let (names, points) =
+        if is_table(path) { (header(path)?, None) } else { of_result(path).map(|(n, p)| (n, Some(p)))? };
+    let keys: Vec<String> = names.iter().map(|name| key(name, table)).collect();
+    for (i, key) in keys.iter().enumerate() {
+        let problem = wrong_key(key).map(|expected| format!("{key:?} is no key; expected {expected}"));
+        let twice = keys[..i].contains(key).then(|| format!("{key} is there twice"));
+        if let Some(problem) = problem.or(twice) {
+            let help = "the names in the file are keys of the job file, below the table that `in` names";
+            return Err(JobError::command_line(format!("{}: {problem}", path.display()), help.to_owned()).into());
+        }
+    }
+    let points = points.map_or_else(|| read(path, &keys, table), Ok)?;
+    if points.is_empty() {
+        return Err(
+            JobError::command_line(format!("{}: no points in it", path.display()), "expected a row for each").into()
+        );
+    }
+    Ok((keys, points))
+}
+
+/// Further points from a file, for a sweep over `keys`.
+///
+/// # Errors
+/// As [`open`]; a file with other columns.
+pub(super) fn more(path: &Path, keys: &[String], table: Option<&str>) -> Result<Vec<Point>> {
+    if is_table(path) {
+        return read(path, keys, table);
+    }
+    let (names, points) = of_result(path)?;
+    let found: Vec<String> = names.iter().map(|name| key(name, table)).collect();
+    if found != keys {
+        let message = format!("{}: its variables are {}", path.display(), found.join(","));
+        return Err(JobError::command_line(message, format!("this sweep is over {}", keys.join(","))).into());
+    }
+    Ok(points)
+}
+
+/// Whether a path means comma-separated values; a directory and an HDF5 file mean a result.
+fn is_table(path: &Path) -> bool {
+    !path.is_dir() && path.extension().is_none_or(|e| e != "h5")
+}
+
+fn key(name: &str, table: Option<&str>) -> String {
+    table.map_or_else(|| name.to_owned(), |table| format!("{table}.{name}"))
+}
+
+/// Names and points of a design.
+fn of_result(path: &Path) -> Result<(Vec<String>, Vec<Point>)> {
+    let path = result_of(path);
+    let reader = Reader::open(&path)?;
+    let wrong = |message: String| {
+        let help = "give the run of a dpp job with task = \"design\", or a CSV file";
+        JobError::command_line(format!("{}: {message}", path.display()), help.to_owned())
+    };
+    let array = schema::result(INPUTS);
+    if !reader.has(&array) {
+        return Err(wrong(format!("it has no {array}, so it is no design")).into());
+    }
+    let names = reader.text_attribute(schema::RESULT, VARIABLES)?;
+    let names: Vec<String> = names.split(',').map(str::to_owned).collect();
+    let shape = reader.shape(&array)?;
+    match shape.as_slice() {
+        [1, _, d] if *d == names.len() => {}
+        [copies, _, d] if *d == names.len() => {
+            return Err(
+                wrong(format!("it has {copies} copies of the design; one is due (problem.design.copies = 1)")).into()
+            );
+        }
+        _ => return Err(wrong(format!("{array} has the shape {shape:?} and {} variables", names.len())).into()),
+    }
+    let values: Vec<f64> = reader.read(&array)?;
+    let points = values.chunks(names.len()).map(|x| x.iter().map(|v| Value::Float(*v)).collect()).collect();
+    Ok((names, points))
+}
+
+/// The first line of a file of comma-separated values.
+fn header(path: &Path) -> Result<Vec<String>> {
+    let wrong = |message: String| {
+        JobError::command_line(format!("{}: {message}", path.display()), "a file of comma-separated values".to_owned())
+    };
+    let file = std::fs::File::open(path).map_err(|e| wrong(format!("cannot be read: {e}")))?;
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(file);
+    Ok(reader.headers().map_err(|e| wrong(e.to_string()))?.iter().map(str::to_owned).collect())
+}
+
+/// Reads a file of points; its header has the keys, or their names below `table`.
 ///
 /// # Errors
 /// [`JobError`] that names the file, and line and column of what is wrong.
-pub(super) fn read(path: &Path, keys: &[String]) -> Result<Vec<Point>> {
+pub(super) fn read(path: &Path, keys: &[String], table: Option<&str>) -> Result<Vec<Point>> {
     let wrong =
         |message: String, help: &str| JobError::command_line(format!("{}: {message}", path.display()), help.to_owned());
     let columns = keys.join(",");
@@ -38,7 +143,7 @@ pub(super) fn read(path: &Path, keys: &[String]) -> Result<Vec<Point>> {
         return Ok(reader.records().map(|_| Point::new()).collect());
     }
     let place = |key: &String| {
-        header.iter().position(|h| h == key).ok_or_else(|| {
+        header.iter().position(|h| h == key || self::key(h, table) == *key).ok_or_else(|| {
             let found = header.iter().collect::<Vec<_>>().join(",");
             wrong(format!("no column {key}; found {found}"), &help)
         })
@@ -108,10 +213,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("points.csv");
         std::fs::write(&path, write(&keys, &points)).unwrap();
-        assert_eq!(read(&path, &keys).unwrap(), points);
+        assert_eq!(read(&path, &keys, None).unwrap(), points);
         // Other columns, in another order, as a spreadsheet writes them.
         std::fs::write(&path, "note, b.c ,a\nx,4,sirt\n").unwrap();
-        assert_eq!(read(&path, &keys).unwrap(), [vec!["sirt".into(), 4.into()]]);
+        assert_eq!(read(&path, &keys, None).unwrap(), [vec!["sirt".into(), 4.into()]]);
         for (text, words) in [
             ("a\n1\n", "no column b.c; found a"),
             ("a,b.c\n1,\n", "line 2, column b.c: \"\" is no value"),
@@ -119,7 +224,7 @@ mod tests {
             ("a,b.c\n1\n", "record"),
         ] {
             std::fs::write(&path, text).unwrap();
-            match read(&path, &keys) {
+            match read(&path, &keys, None) {
                 Err(error) => assert!(!words.is_empty() && error.to_string().contains(words), "{error}"),
                 // A word like any other.
                 Ok(points) => assert_eq!((points[0][1].as_str(), words), (Some("nan"), "")),

@@ -10,7 +10,7 @@ fn made(dir: &Path, more: &str) -> SweepDir {
     let sweep = format!("schema = 1\nname = \"s\"\njob = \"heat.toml\"\nseed = 4\n{more}");
     let text_of_sweep = text(dir, "s.toml", &sweep);
     let sweep = Sweep::read(&text_of_sweep).unwrap();
-    let made = SweepDir::new(&dir.join("run"), &sweep, &text(dir, "heat.toml", BASE)).unwrap();
+    let made = SweepDir::new(&dir.join("run"), &sweep, dir, &text(dir, "heat.toml", BASE)).unwrap();
     made.make(&text_of_sweep).unwrap();
     made
 }
@@ -78,12 +78,39 @@ fn where_runs_stand_follows_from_files_and_queue() {
 #[test]
 fn asking_for_more_points_leaves_the_others_as_they_were() {
     let folder = tempfile::tempdir().unwrap();
-    let mut sweep = made(folder.path(), "[[vary]]\nkey = \"problem.n\"\nvalues = [5, 6]");
+    let sweep = made(folder.path(), "[[vary]]\nkey = \"problem.n\"\nvalues = [5, 6]");
     let more = folder.path().join("more.csv");
     fs::write(&more, "problem.n\n9\n").unwrap();
-    let new = sweep.add(&more).unwrap();
+    let sweep = sweep.extended(&more).unwrap();
     sweep.keep_points().unwrap();
-    assert_eq!(new.iter().map(ToString::to_string).collect::<Vec<_>>(), ["00002"]);
+    assert_eq!(sweep.runs().last().unwrap().to_string(), "00002");
     let points = SweepDir::open(&sweep.path).unwrap().points;
     assert_eq!(points, [vec![5.into()], vec![6.into()], vec![toml::Value::Integer(9)]]);
+}
+
+#[test]
+fn points_of_a_file_are_keys_below_a_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |text: &str| fs::write(folder.path().join("p.csv"), text).unwrap();
+    file("n,tolerance\n5,1e-3\n6,1e-4\n");
+    let rest = "design = \"file\"\nfile = \"p.csv\"\nin = \"problem\"";
+    let sweep = made(folder.path(), rest);
+    assert_eq!(sweep.lock.keys, ["problem.n", "problem.tolerance"]);
+    assert!(sweep.text(sweep.runs()[1]).unwrap().text.contains("n = 6"), "{:?}", sweep.text(sweep.runs()[1]));
+    // More of them, with the columns in another order.
+    file("tolerance,n\n1e-5,7\n");
+    let sweep = SweepDir::open(&sweep.path).unwrap().extended(&folder.path().join("p.csv")).unwrap();
+    assert_eq!(sweep.points[2], [toml::Value::Integer(7), toml::Value::Float(1e-5)]);
+    for (csv, words) in [
+        ("n,n\n1,2\n", "problem.n is there twice"),
+        ("n,\n1,2\n", "\"problem.\" is no key"),
+        ("n\n", "no points in it"),
+        ("n\n,\n", "CSV error"),
+    ] {
+        file(csv);
+        let text = text(folder.path(), "s.toml", &format!("schema = 1\nname = \"s\"\njob = \"heat.toml\"\n{rest}"));
+        let sweep = Sweep::read(&text).unwrap();
+        let error = SweepDir::new(&folder.path().join("other"), &sweep, folder.path(), &text).unwrap_err().to_string();
+        assert!(error.contains(words), "{csv:?}\n{error}");
+    }
 }

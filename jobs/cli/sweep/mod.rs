@@ -46,7 +46,7 @@ pub struct SweepArgs {
     /// Run only what has failed, again.
     #[arg(long)]
     retry_failed: bool,
-    /// More points: a CSV file whose header names the keys that vary.
+    /// More points: a CSV file whose header names the keys that vary, or the run directory of a design.
     #[arg(long, value_name = "FILE")]
     add: Option<PathBuf>,
     /// Only write the table and its pictures from the results that are there.
@@ -89,13 +89,13 @@ Examples:
 
 pub(super) fn sweep(args: &SweepArgs) -> Done {
     let mut opened = open(args)?;
-    let sweep = &mut opened.sweep;
     if args.collect {
-        return show::collect(sweep, &queue(sweep)?, args.json, args.quiet);
+        return show::collect(&opened.sweep, &queue(&opened.sweep)?, args.json, args.quiet);
     }
     if let Some(file) = &args.add {
-        sweep.add(file)?;
+        opened.sweep = opened.sweep.extended(file)?;
     }
+    let sweep = &opened.sweep;
     let queue = queue(sweep)?;
     let runs = to_do(sweep, &queue, args.retry_failed);
     if args.submit {
@@ -143,7 +143,7 @@ fn open(args: &SweepArgs) -> Result<Opened, Error> {
     let base = JobText::read(&text.dir().join(&sweep.job))?;
     let dir = args.dir.clone().unwrap_or_else(|| default_dir(&sweep.name));
     new_dir(&dir)?;
-    Ok(Opened { sweep: SweepDir::new(&dir, &sweep, &base)?, new: Some(text) })
+    Ok(Opened { sweep: SweepDir::new(&dir, &sweep, &text.dir(), &base)?, new: Some(text) })
 }
 
 /// Writes what is new of it.

@@ -17,6 +17,7 @@ fn ctx() -> Ctx {
         inputs: Inputs { base: ".".into() },
         resources: Resources { ranks: 1, threads: 1, memory_per_rank: u64::MAX },
         pieces: Pieces::below(std::path::Path::new(".")),
+        scratch: "work".into(),
         notes: Notes::default(),
     }
 }
