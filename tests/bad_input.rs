@@ -85,7 +85,7 @@ const JOBS: &[(&str, &str, &str)] = &[
     (
         "\"tomography\"",
         "\"weather\"",
-        "job.toml:3:12: unknown workload \"weather\"\n  help: known workloads: tomography, gp-pde, dpp, pde-data",
+        "job.toml:3:12: unknown workload \"weather\"\n  help: known workloads: tomography, gp-pde, dpp, pde-data, program",
     ),
     ("name = \"good\"\n", "", "job.toml:1:1: missing field `name`"),
     (
@@ -249,7 +249,7 @@ const DPP_JOBS: &[(&str, &str, &str)] = &[
     (
         "\"total-degree\"",
         "\"total\"",
-        "job.toml:9:13: unknown variant `total`, expected one of `total-degree`, `hyperbolic-cross`, `box`, `weighted`, `list`",
+        "job.toml:9:13: unknown variant `total`, expected one of `total-degree`, `hyperbolic-cross`, `box`, `weighted`, `list`, `enriched`",
     ),
     (
         "dimension = 3\nindex_set = \"total-degree\"\ndegree = 2",
@@ -296,6 +296,78 @@ const DPP_JOBS: &[(&str, &str, &str)] = &[
         "\"design\"\n",
         "\"experiment\"\n[problem.experiment]\ntarget = \"runge\"\nlaws = [\"iid\"]\nratios = [1.0]\nreplicates = 3\n",
         "job.toml:16:1: problem.design: task = \"experiment\" has no such key",
+    ),
+    ("\"design\"", "\"fit\"", "job.toml:5:8: problem.task: the table [problem.fit] is missing"),
+    (
+        "[problem.design]\nlaw = \"volume\"\nn = 15",
+        "variables = [{ name = \"a\", from = 0.0, to = 1.0 }]\n[problem.design]\nlaw = \"volume\"\nn = 15",
+        "job.toml:11:13: problem.space.variables = 1 variables: expected 3 (problem.space.dimension)",
+    ),
+    (
+        "\"total-degree\"\ndegree = 2",
+        "\"enriched\"",
+        "job.toml:6:1: problem.space.fit: missing; index_set = \"enriched\" needs it",
+    ),
+    (
+        "\"total-degree\"\ndegree = 2",
+        "\"enriched\"\nfit = \"runs/none\"",
+        "runs/none: no such file or folder; check the path (it is relative to the current folder)",
+    ),
+    (
+        "n = 15",
+        "n = 15\nafter = [\"runs/none\"]",
+        "job.toml:14:9: problem.design.after: law = \"volume\" has no such key",
+    ),
+    (
+        "\"volume\"\nn = 15",
+        "\"greedy\"\nn = 15\nafter = [\"job.toml\"]",
+        "job.toml: not an HDF5 file (it starts with \"schema =\"); expected a .h5, .hdf5, .nxs or .vtkhdf file",
+    ),
+    (
+        "\"volume\"\nn = 15",
+        "\"greedy\"\nn = 15\nvalues = \"v.csv\"",
+        "job.toml:14:10: problem.design.values: there is no `after`: no points that could have values",
+    ),
+    (
+        "\"design\"\n[problem.space]\nfamilies = [\"legendre\"]\ndimension = 3\nindex_set = \"total-degree\"\ndegree = 2\n[problem.design]\nlaw = \"volume\"\nn = 15",
+        "\"fit\"\n[problem.fit]\ndesigns = []\nvalues = \"v.csv\"\noutputs = [\"y\"]",
+        "job.toml:7:11: problem.fit.designs = []: expected at least one run of task = \"design\"",
+    ),
+];
+
+const GOOD_PROGRAM: &str = r#"schema = 1
+name = "good"
+workload = "program"
+[problem]
+command = ["true", "{x}"]
+outputs = ["y"]
+[problem.inputs]
+x = 1.0
+"#;
+
+/// As [`JOBS`], for programs of users.
+const PROGRAM_JOBS: &[(&str, &str, &str)] = &[
+    (
+        "[\"true\", \"{x}\"]",
+        "[]",
+        "job.toml:5:11: problem.command = []: expected a program and its arguments, such as [\"./model\", \"{x1}\"]",
+    ),
+    (
+        "{x}",
+        "{z}",
+        "job.toml:5:11: problem.command: {z} is no input; there are x, job\n  help: inputs stand in [problem.inputs]",
+    ),
+    ("[\"y\"]", "[]", "job.toml:6:11: problem.outputs = 0 names: expected 1 to 10000"),
+    ("[\"y\"]", "[\"y\", \"y\"]", "job.toml:6:11: problem.outputs: \"y\" is there twice"),
+    (
+        "[\"y\"]",
+        "[\"y\"]\ntimeout = \"soon\"",
+        "job.toml:7:11: problem.timeout: expected number at 0; expected for example \"2h\"",
+    ),
+    (
+        "x = 1.0",
+        "x = [1.0]",
+        "job.toml:8:5: problem.inputs.x = [1.0]: expected a finite number, a text or a truth value",
     ),
 ];
 
@@ -371,7 +443,7 @@ const PDE_JOBS: &[(&str, &str, &str)] = &[
 fn malformed_job_files() {
     let scratch = scratch();
     let mut wrong = Vec::new();
-    let tables = [(GOOD, JOBS), (GOOD_DPP, DPP_JOBS), (GOOD_PDE, PDE_JOBS)];
+    let tables = [(GOOD, JOBS), (GOOD_DPP, DPP_JOBS), (GOOD_PDE, PDE_JOBS), (GOOD_PROGRAM, PROGRAM_JOBS)];
     for (good, (old, new, expected)) in tables.iter().flat_map(|(good, jobs)| jobs.iter().map(move |job| (good, job))) {
         assert!(good.contains(old), "{old}");
         let spec = job(scratch.path(), "job.toml", &good.replacen(old, new, 1));

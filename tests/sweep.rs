@@ -242,7 +242,7 @@ fn bad_sweeps_are_refused_before_anything_is_written() {
         (ITERATIONS.replace("iterations", "iteration"), "did you mean `iterations`?"),
         (ITERATIONS.replace("method.iterations", "method.iterations.x"), "problem.method.iterations: is no table"),
         (ITERATIONS.replace("values = [2, 4]", "values = [2, 4]\nstep = 2"), "unknown field `step`"),
-        (String::new(), "missing field `vary`"),
+        (String::new(), "nothing varies"),
     ] {
         let case = Case::new("algorithm = \"sirt\"\niterations = 1", &sweep);
         let (code, out, err) = told(&run(&["sweep", &case.file, "--dir", &case.out()]));

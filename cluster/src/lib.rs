@@ -8,6 +8,7 @@ pub mod driver;
 mod error;
 pub mod failpoint;
 pub mod fields;
+pub mod guest;
 pub mod job;
 pub mod launch;
 pub mod machine;

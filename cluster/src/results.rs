@@ -201,6 +201,26 @@ impl Results {
         self.comm.agree(written.map_err(Into::into))
     }
 
+    /// Has an array that was written drawn as curves: its rows over the series `over`, with intervals.
+    ///
+    /// # Errors
+    /// Data errors of writing, on every rank.
+    pub fn chart(&mut self, name: &str, over: &str, rows: &str, interval: Option<(&str, &str)>) -> Result<()> {
+        let mut write = || {
+            let Some(writer) = &mut self.writer else { return Ok(()) };
+            let path = schema::result(name);
+            writer.attribute(&path, schema::chart::OVER, over)?;
+            writer.attribute(&path, schema::chart::SERIES, rows)?;
+            if let Some((low, high)) = interval {
+                writer.attribute(&path, schema::chart::LOW, low)?;
+                writer.attribute(&path, schema::chart::HIGH, high)?;
+            }
+            Ok(())
+        };
+        let written: convoke_data::Result<()> = write();
+        self.comm.agree(written.map_err(Into::into))
+    }
+
     /// Records a figure about the results as an attribute of `/result`.
     ///
     /// # Errors

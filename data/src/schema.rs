@@ -75,6 +75,18 @@ pub mod field {
     pub const LONG_NAME: &str = "long_name";
 }
 
+/// Attributes of a result's table that is to be drawn as curves, one for each row.
+pub mod chart {
+    /// Name of the result with the places along the axis, text.
+    pub const OVER: &str = "chart_over";
+    /// Names of the rows, with commas, text.
+    pub const SERIES: &str = "chart_series";
+    /// Name of the result with the lower ends of intervals, text.
+    pub const LOW: &str = "chart_low";
+    /// Name of the result with the upper ends, text.
+    pub const HIGH: &str = "chart_high";
+}
+
 /// Attributes that make an HDF5 dimension scale (HDF5 Dimension Scale Specification 1.0).
 pub mod scale {
     /// `DIMENSION_SCALE` on a scale.

@@ -1,6 +1,6 @@
 //! Designs: where to evaluate a function for a weighted least-squares fit, and what is known of it.
 
-use faer::{Mat, Par};
+use faer::{Mat, MatRef, Par};
 
 use super::error::DesignError;
 use super::fit::Spectrum;
@@ -67,13 +67,13 @@ pub struct Design {
     pub points: Vec<f64>,
     /// w, `[n]`.
     pub weights: Vec<f64>,
-    /// W^{1/2} Φ, n × m.
+    /// W^{1/2} Φ of all points, those that were there before in front.
     pub rows: Mat<f64>,
     /// Part of the replica's random numbers that each point is from, `[n]`.
     pub parts: Vec<u64>,
     /// Its number in the stream of that part, `[n]`.
     pub indices: Vec<u64>,
-    /// Eigenvalues of G.
+    /// Eigenvalues of G of all points.
     pub spectrum: Spectrum,
     /// Designs drawn until one was stable.
     pub attempts: u64,
@@ -87,14 +87,20 @@ struct Origin {
     in_process: bool,
 }
 
-/// Draws the design of `replica` in the run of `seed`.
+/// Draws the design of `replica` in the run of `seed`, beside `earlier` points that stay (their W^{1/2} Φ; for `greedy`).
 ///
 /// # Errors
 /// [`DesignError::NeverStable`] for a δ that no draw of a thousand meets; [`DesignError::Exhausted`].
-pub fn draw(space: &Space, recipe: &Recipe, seed: u64, replica: u64, par: Par) -> Result<Design, DesignError> {
+pub fn draw(
+    space: &Space,
+    recipe: &Recipe,
+    earlier: Option<MatRef<'_, f64>>,
+    (seed, replica): (u64, u64),
+    par: Par,
+) -> Result<Design, DesignError> {
     let mut best = 0.0f64;
     for attempt in 0..MAX_ATTEMPTS {
-        let mut design = Draw { space, recipe, seed, replica, par }.attempt(attempt * PARTS)?;
+        let mut design = Draw { space, recipe, earlier, seed, replica, par }.attempt(attempt * PARTS)?;
         design.attempts = attempt + 1;
         match recipe.delta {
             Some(delta) if design.spectrum.min < 1.0 - delta => best = best.max(design.spectrum.min),
@@ -109,6 +115,7 @@ pub fn draw(space: &Space, recipe: &Recipe, seed: u64, replica: u64, par: Par) -
 struct Draw<'a> {
     space: &'a Space,
     recipe: &'a Recipe,
+    earlier: Option<MatRef<'a, f64>>,
     seed: u64,
     replica: u64,
     par: Par,
@@ -129,9 +136,10 @@ impl Draw<'_> {
             Law::Repeated => self.finish(self.repetitions(part, n)?),
             Law::Greedy { pool } => {
                 let origins = self.repetitions(part, pool * m)?;
-                let (rows, ..) = self.rows(&origins);
-                let kept = greedy::thin(rows.as_ref(), n);
-                self.finish(kept.into_iter().map(|i| origins[i]).collect())
+                let rows = self.beside(self.rows(&origins).0);
+                let stay = rows.nrows() - origins.len();
+                let kept = greedy::thin(rows.as_ref(), stay + n, stay);
+                self.finish(kept.into_iter().skip(stay).map(|i| origins[i - stay]).collect())
             }
             Law::Boosted { tries } => {
                 let mut best = self.finish(self.independent(part, n))?;
@@ -197,9 +205,21 @@ impl Draw<'_> {
         (rows, points, weights)
     }
 
+    /// The rows below those of the points that stay.
+    fn beside(&self, rows: Mat<f64>) -> Mat<f64> {
+        let Some(earlier) = self.earlier else { return rows };
+        let stay = earlier.nrows();
+        Mat::from_fn(
+            stay + rows.nrows(),
+            rows.ncols(),
+            |i, j| if i < stay { earlier[(i, j)] } else { rows[(i - stay, j)] },
+        )
+    }
+
     fn finish(&self, origins: Vec<Origin>) -> Result<Design, DesignError> {
         let (rows, points, weights) = self.rows(&origins);
-        let spectrum = Spectrum::of(rows.as_ref())?;
+        let rows = self.beside(rows);
+        let spectrum = Spectrum::of(rows.as_ref(), self.par)?;
         let (parts, indices) = origins.iter().map(|o| (o.part, o.t)).unzip();
         Ok(Design { points, weights, rows, parts, indices, spectrum, attempts: 1 })
     }

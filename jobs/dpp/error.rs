@@ -42,6 +42,19 @@ pub enum DesignError {
         /// Columns.
         functions: usize,
     },
+    /// Points that leave coefficients without digits.
+    #[error(
+        "{points} points do not determine {functions} coefficients (condition number {condition:.1e})\n  help: add points (law = \
+         \"greedy\" with `after`), or fit in a smaller space"
+    )]
+    Singular {
+        /// Condition number of W^{1/2} Φ.
+        condition: f64,
+        /// Points with values.
+        points: usize,
+        /// Columns.
+        functions: usize,
+    },
     /// Singular values did not converge.
     #[error("the singular values of a design did not converge")]
     SingularValues,

@@ -30,7 +30,7 @@ pub fn replicate(
 ) -> Result<Vec<f64>, DesignError> {
     let mut row = Vec::with_capacity(recipes.len() * FIGURES);
     for recipe in recipes {
-        let design = draw(space, recipe, seed, number, Par::Seq)?;
+        let design = draw(space, recipe, None, (seed, number), Par::Seq)?;
         let values = target.values(&design.points, recipe.n);
         let ratio2 = match fit(design.rows.as_ref(), &design.weights, values.as_ref()) {
             Ok(fit) => {

@@ -1,8 +1,10 @@
 //! Weighted least squares by QR of W^{1/2} Φ, and what an orthonormal basis tells for nothing.
 
-use faer::{Mat, MatRef};
+use faer::linalg::triangular_solve::{solve_lower_triangular_in_place, solve_upper_triangular_in_place};
+use faer::{Mat, MatRef, Par};
 
 use super::error::DesignError;
+use super::qr::triangular;
 use super::space::indices::IndexSet;
 
 /// Eigenvalues of the empirical Gram matrix G = (1/n) Σ w φ φᵀ.
@@ -21,9 +23,16 @@ impl Spectrum {
     ///
     /// # Errors
     /// [`DesignError::SingularValues`].
-    pub fn of(rows: MatRef<'_, f64>) -> Result<Self, DesignError> {
-        let n = rows.nrows() as f64;
-        let r = rows.qr().thin_R().to_owned();
+    pub fn of(rows: MatRef<'_, f64>, par: Par) -> Result<Self, DesignError> {
+        Self::of_factor(triangular(rows.to_owned(), par).as_ref(), rows.nrows())
+    }
+
+    /// Of the R of `n` such rows.
+    ///
+    /// # Errors
+    /// [`DesignError::SingularValues`].
+    pub fn of_factor(r: MatRef<'_, f64>, n: usize) -> Result<Self, DesignError> {
+        let n = n as f64;
         let values = r.singular_values().map_err(|_| DesignError::SingularValues)?;
         let eigenvalues = values.iter().map(|s| s * s / n);
         let start = Self { min: f64::INFINITY, max: 0.0, ln_det: 0.0 };
@@ -45,6 +54,81 @@ impl Spectrum {
     }
 }
 
+/// R of [A | B] = QR, A = W^{1/2} Φ and B = W^{1/2} Y: all that a least-squares problem says of its coefficients. Factors of parts
+/// of the rows merge into that of all (Demmel, Grigori, Hoemmen and Langou 2012).
+#[derive(Debug, Clone)]
+pub struct Factor {
+    functions: usize,
+    /// (m + k) × (m + k), upper triangular.
+    r: Mat<f64>,
+}
+
+impl Factor {
+    /// Of rows of A (n × m) and B (n × k).
+    pub fn of(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Self {
+        let (n, m, size) = (a.nrows(), a.ncols(), a.ncols() + b.ncols());
+        // At least as many rows as columns: rows of zeros change nothing.
+        let mut both = Mat::zeros(n.max(size), size);
+        both.as_mut().submatrix_mut(0, 0, n, m).copy_from(a);
+        both.as_mut().submatrix_mut(0, m, n, size - m).copy_from(b);
+        Self { functions: m, r: triangular(both, Par::Seq) }
+    }
+
+    /// Of the rows of both.
+    pub fn merged(&self, other: &Self) -> Self {
+        let size = self.r.ncols();
+        let mut both = Mat::zeros(2 * size, size);
+        both.as_mut().subrows_mut(0, size).copy_from(&self.r);
+        both.as_mut().subrows_mut(size, size).copy_from(&other.r);
+        Self { functions: self.functions, r: triangular(both, Par::Seq) }
+    }
+
+    /// As numbers, column by column.
+    pub fn numbers(&self) -> Vec<f64> {
+        self.r.col_iter().flat_map(|column| column.iter().copied().collect::<Vec<_>>()).collect()
+    }
+
+    /// From [`Factor::numbers`].
+    pub fn from_numbers(numbers: &[f64], functions: usize, outputs: usize) -> Self {
+        let size = functions + outputs;
+        Self { functions, r: Mat::from_fn(size, size, |i, j| numbers[j * size + i]) }
+    }
+
+    /// R of A alone, m × m.
+    pub fn r(&self) -> MatRef<'_, f64> {
+        self.r.as_ref().submatrix(0, 0, self.functions, self.functions)
+    }
+
+    /// ĉ, m × k.
+    ///
+    /// # Errors
+    /// [`DesignError::RankDeficient`] where the points do not determine the coefficients.
+    pub fn coefficients(&self) -> Result<Mat<f64>, DesignError> {
+        let m = self.functions;
+        let regular = |i: &usize| self.r[(*i, *i)].abs() > 0.0 && self.r[(*i, *i)].is_finite();
+        let rank = (0..m).filter(regular).count();
+        if rank < m {
+            return Err(DesignError::RankDeficient { rank, functions: m });
+        }
+        let mut c = self.r.as_ref().submatrix(0, m, m, self.r.ncols() - m).to_owned();
+        solve_upper_triangular_in_place(self.r(), c.as_mut(), Par::Seq);
+        Ok(c)
+    }
+
+    /// Squared residual of each output.
+    pub fn residual2(&self) -> Vec<f64> {
+        let m = self.functions;
+        (m..self.r.ncols()).map(|j| self.r.col(j).subrows(m, self.r.nrows() - m).squared_norm_l2()).collect()
+    }
+
+    /// R^{−T} Vᵀ for rows V (n × m): m × n. Columns of a row of A have its leverage as squared length.
+    pub fn whitened(&self, rows: MatRef<'_, f64>) -> Mat<f64> {
+        let mut x = rows.transpose().to_owned();
+        solve_lower_triangular_in_place(self.r().transpose(), x.as_mut(), Par::Seq);
+        x
+    }
+}
+
 /// A least-squares fit of any number of outputs.
 #[derive(Debug, Clone)]
 pub struct Fit {
@@ -52,11 +136,8 @@ pub struct Fit {
     pub coefficients: Mat<f64>,
     /// h_i = w_i φ(x_i)ᵀ (ΦᵀWΦ)⁻¹ φ(x_i), `[n]`.
     pub leverages: Vec<f64>,
-    /// √((1/n) Σ w_i (y_i − f̂_{−i}(x_i))²) for each output, f̂_{−i} fitted without point i; an estimate of the L²(μ) error.
-    /// Absent for n = m, where every fit without a point is singular.
-    pub leave_one_out: Option<Vec<f64>>,
-    /// σ² of noise with variance σ²/w_i, for each output: residual sum over n − m. Absent for n = m.
-    pub noise: Option<Vec<f64>>,
+    /// √w_i (y_i − f̂(x_i)), n × outputs.
+    pub residuals: Mat<f64>,
 }
 
 /// Fits `values` (n × outputs) at points with features in `rows` = W^{1/2} Φ (n × m).
@@ -64,30 +145,41 @@ pub struct Fit {
 /// # Errors
 /// [`DesignError::RankDeficient`] where the points do not determine the coefficients.
 pub fn fit(rows: MatRef<'_, f64>, weights: &[f64], values: MatRef<'_, f64>) -> Result<Fit, DesignError> {
-    let (n, m, outputs) = (rows.nrows(), rows.ncols(), values.ncols());
-    let qr = rows.qr();
-    let (q, r) = (qr.compute_thin_Q(), qr.thin_R());
-    let regular = |i: &usize| r[(*i, *i)].abs() > 0.0 && r[(*i, *i)].is_finite();
-    let rank = (0..n.min(m)).filter(regular).count();
-    if rank < m {
-        return Err(DesignError::RankDeficient { rank, functions: m });
+    let weighted = Mat::from_fn(values.nrows(), values.ncols(), |i, j| weights[i].sqrt() * values[(i, j)]);
+    let factor = Factor::of(rows, weighted.as_ref());
+    Fit::of(&factor, rows, weighted.as_ref())
+}
+
+impl Fit {
+    /// What `factor`, which may hold more rows, says of the rows `a` (n × m) and `b` (n × outputs).
+    ///
+    /// # Errors
+    /// As [`Factor::coefficients`].
+    pub fn of(factor: &Factor, a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Result<Self, DesignError> {
+        let coefficients = factor.coefficients()?;
+        let residuals = b - a * &coefficients;
+        let leverages = factor.whitened(a).col_iter().map(|x| x.squared_norm_l2()).collect();
+        Ok(Self { coefficients, leverages, residuals })
     }
-    let weighted = Mat::from_fn(n, outputs, |i, j| weights[i].sqrt() * values[(i, j)]);
-    let projected = q.transpose() * &weighted;
-    let residuals = &weighted - &q * &projected;
-    let mut coefficients = projected;
-    faer::linalg::triangular_solve::solve_upper_triangular_in_place(r, coefficients.as_mut(), faer::Par::Seq);
-    let leverages: Vec<f64> = (0..n).map(|i| q.row(i).squared_norm_l2()).collect();
-    // A residual without the point's own pull is e_i/(1 − h_i) (Allen 1974).
-    let left_out = |j: usize| {
-        let squares = (0..n).map(|i| (residuals[(i, j)] / (1.0 - leverages[i])).powi(2));
-        (squares.sum::<f64>() / n as f64).sqrt()
-    };
-    let spare = n - m;
-    let leave_one_out = (spare > 0).then(|| (0..outputs).map(left_out).collect());
-    let noise = |j: usize| residuals.col(j).squared_norm_l2() / spare as f64;
-    let noise = (spare > 0).then(|| (0..outputs).map(noise).collect());
-    Ok(Fit { coefficients, leverages, leave_one_out, noise })
+
+    /// √((1/n) Σ w_i (y_i − f̂_{−i}(x_i))²) for each output, f̂_{−i} fitted without point i; an estimate of the L²(μ) error.
+    /// Absent for n = m, where every fit without a point is singular.
+    pub fn leave_one_out(&self) -> Option<Vec<f64>> {
+        let n = self.leverages.len();
+        // A residual without the point's own pull is e_i/(1 − h_i) (Allen 1974).
+        let left_out = |j: usize| {
+            let squares = (0..n).map(|i| (self.residuals[(i, j)] / (1.0 - self.leverages[i])).powi(2));
+            (squares.sum::<f64>() / n as f64).sqrt()
+        };
+        (n > self.coefficients.nrows()).then(|| (0..self.residuals.ncols()).map(left_out).collect())
+    }
+
+    /// σ² of noise with variance σ²/w_i, for each output: residual sum over n − m. Absent for n = m.
+    pub fn noise(&self) -> Option<Vec<f64>> {
+        let spare = self.leverages.len() - self.coefficients.nrows();
+        let noise = |j: usize| self.residuals.col(j).squared_norm_l2() / spare as f64;
+        (spare > 0).then(|| (0..self.residuals.ncols()).map(noise).collect())
+    }
 }
 
 /// Mean, variance and Sobol' indices of a function with `coefficients` in an orthonormal basis of products.
@@ -157,7 +249,7 @@ mod tests {
                 let predicted: f64 = (0..5).map(|j| rows[(out, j)] * c[(j, 0)]).sum();
                 sum += (weights[out].sqrt() * values[(out, output)] - predicted).powi(2);
             }
-            let found = all.leave_one_out.as_ref().unwrap()[output];
+            let found = all.leave_one_out().unwrap()[output];
             assert!((found - (sum / 14.0).sqrt()).abs() < 1e-11, "{found}");
         }
     }
@@ -173,6 +265,23 @@ mod tests {
         assert!((found.leverages.iter().sum::<f64>() - 5.0).abs() < 1e-12);
         let deficient = Mat::from_fn(14, 2, |i, _| rows[(i, 0)] * 0.0);
         assert!(fit(deficient.as_ref(), &weights, values.as_ref()).is_err());
+    }
+
+    /// Factors of parts of the rows, one of them with fewer rows than columns, say what that of all says, to 1e-12.
+    #[test]
+    fn factors_of_parts_merge() {
+        let (rows, weights, values) = problem();
+        let all = fit(rows.as_ref(), &weights, values.as_ref()).unwrap();
+        let weighted = Mat::from_fn(14, 2, |i, j| weights[i].sqrt() * values[(i, j)]);
+        let part =
+            |from: usize, n: usize| Factor::of(rows.as_ref().subrows(from, n), weighted.as_ref().subrows(from, n));
+        let merged = part(0, 3).merged(&part(3, 6)).merged(&part(9, 5));
+        let merged = Factor::from_numbers(&merged.numbers(), 5, 2);
+        assert!((merged.coefficients().unwrap() - &all.coefficients).norm_max() < 1e-12);
+        let (noise, residual2) = (all.noise().unwrap(), merged.residual2());
+        (0..2).for_each(|j| assert!((residual2[j] / 9.0 - noise[j]).abs() < 1e-12));
+        let (a, b) = (Spectrum::of(rows.as_ref(), Par::Seq).unwrap(), Spectrum::of_factor(merged.r(), 14).unwrap());
+        assert!((a.min - b.min).abs() < 1e-12 && (a.ln_det - b.ln_det).abs() < 1e-11);
     }
 
     /// f = 2 + x_1 + 3 x_1 x_2 of uniform variables on [−1, 1]: variances 1/3 and 9/9.

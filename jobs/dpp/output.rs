@@ -1,10 +1,12 @@
 //! Rows of the table and what of them is written to the result.
 
 use convoke_cluster::results::{Axis, Meaning};
+use convoke_cluster::sweep::{INPUTS, VARIABLES};
 use convoke_cluster::{Ctx, Region, Result, Results};
 
-use super::Dpp;
+use super::campaign::earlier::DEGREES;
 use super::design::Design;
+use super::draws::Draws;
 use super::experiment::{FIGURES, UNSTABLE, quantile};
 use super::spec::ExperimentSpec;
 
@@ -51,7 +53,7 @@ fn write(out: &mut Results, name: &str, shape: &[usize], data: &[f64], meaning: 
     out.array(name, shape, (Region::whole(shape), root), data, meaning)
 }
 
-impl Dpp {
+impl Draws {
     /// Points, weights and provenance of all copies.
     pub(super) fn write_designs(&self, ctx: &Ctx, out: &mut Results) -> Result<()> {
         let Some(recipe) = self.recipes.first() else { return Ok(()) };
@@ -65,8 +67,18 @@ impl Dpp {
             out.series(name, &part(i, 1), "1", long_name)?;
         }
         let points = FRONT.len();
-        let what = meaning("points of evaluation", &["copy", "point", "variable"]);
-        write(out, "points", &[copies, n, d], &part(points, n * d), &what)?;
+        let what = meaning("points of evaluation, as the families have them", &["copy", "point", "variable"]);
+        let reference = part(points, n * d);
+        write(out, "points", &[copies, n, d], &reference, &what)?;
+        let inputs: Vec<f64> = reference.iter().enumerate().map(|(i, x)| self.variables[i % d].value(*x)).collect();
+        let what = meaning("points of evaluation in the units of the user", &["copy", "point", "variable"]);
+        write(out, INPUTS, &[copies, n, d], &inputs, &what)?;
+        let m = self.space.len();
+        let degrees: Vec<f64> = (0..m).flat_map(|i| self.space.indices.dense(i)).map(|k| k as f64).collect();
+        let what = meaning("degree of each variable in each function", &["function", "variable"]);
+        write(out, DEGREES, &[m, d], &degrees, &what)?;
+        let names: Vec<&str> = self.variables.iter().map(|v| v.name.as_str()).collect();
+        out.text(VARIABLES, &names.join(","))?;
         for (i, (name, long_name)) in [
             ("weights", "weights of least squares"),
             ("part", "part of the replica's random numbers that a point is from"),
@@ -112,7 +124,9 @@ impl Dpp {
             write(out, name, &[laws, ratios], &values, &meaning(long_name, &["law", "ratio"]))
         };
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
-        table("median", "median of ratio2", &|r| quantile(&sorted[r], 0.5))?;
+        table("median", "median of ratio2, 5 % to 95 %: squared error over that of the best approximation", &|r| {
+            quantile(&sorted[r], 0.5)
+        })?;
         table("mean", "mean of ratio2; infinite in expectation for iid with n <= m + 1", &|r| mean(&sorted[r]))?;
         table("unstable", "part of the designs with ||G - I|| > 0.9", &|r| {
             mean(&of(r, 1).iter().map(|d| f64::from(u8::from(*d > UNSTABLE))).collect::<Vec<f64>>())
@@ -121,7 +135,9 @@ impl Dpp {
             let name = format!("quantile_{:02.0}", 100.0 * p);
             table(&name, &format!("quantile {p} of ratio2"), &|r| quantile(&sorted[r], p))?;
         }
-        out.series("points_per_function", &experiment.ratios, "1", "n/m, by ratio")?;
+        out.series("points_per_function", &experiment.ratios, "1", "points per function, n/m")?;
+        out.chart("median", "points_per_function", &experiment.law_names(), Some(("quantile_05", "quantile_95")))?;
+        out.chart("mean", "points_per_function", &experiment.law_names(), None)?;
         out.text("laws", &experiment.law_names())?;
         out.figure("functions", self.space.len() as f64)?;
         if let Some(target) = &self.target {

@@ -10,7 +10,7 @@ use super::space::Space;
 use super::spec::Spec;
 
 /// The program itself with its libraries and buffers: measured, rounded up.
-const PROGRAM: u64 = 96 << 20;
+pub(super) const PROGRAM: u64 = 96 << 20;
 /// Steps of a job with many replicas.
 const STEPS: u64 = 20;
 
@@ -57,14 +57,15 @@ pub(super) fn flops(space: &Space, recipes: &[Recipe]) -> f64 {
     recipes.iter().map(one).sum()
 }
 
-pub(super) fn plan(spec: &Spec, space: &Space, recipes: &[Recipe], resources: &Resources) -> Plan {
+/// The bill; `stay` points of earlier designs are there already.
+pub(super) fn plan(spec: &Spec, space: &Space, recipes: &[Recipe], stay: usize, resources: &Resources) -> Plan {
     let (m, ranks) = (space.len() as u64, resources.ranks as u64);
     let (replicas, batch) = (replicas(spec), batch(spec));
     let table = replicas * columns(spec, space, recipes) as u64 * 8;
     let steps = replicas.div_ceil(batch);
     let most = recipes.iter().map(|r| effort(r, space.len()).1.max(r.n as f64) as u64).max().unwrap_or(0);
     // Features of the points, of a decomposition and of its factor Q.
-    let (sampler, points) = (3 * 8 * m * m, 4 * 8 * most.min(1 << 40) * m);
+    let (sampler, points) = (3 * 8 * m * m, 4 * 8 * (most.min(1 << 40) + stay as u64) * m);
     let at_once = if batch > 1 { resources.threads as u64 } else { 1 };
     let mut plan = Plan {
         steps,

@@ -18,10 +18,10 @@ use faer::linalg::householder::{
     apply_block_householder_sequence_on_the_right_in_place_with_conj as apply_on_the_right,
 };
 use faer::linalg::matmul::matmul;
-use faer::linalg::qr::no_pivoting::factor::{qr_in_place, qr_in_place_scratch, recommended_block_size};
 use faer::{Accum, Conj, Mat, MatMut, MatRef, Par};
 
 use super::error::DesignError;
+use super::qr::factorise;
 
 /// Accepted points that a block is made for, at most and at least; between them a twelfth of the functions, so that work within
 /// blocks stays small beside the rest.
@@ -267,16 +267,6 @@ impl Span {
 /// Rows of `f` as columns.
 fn rows(f: MatRef<'_, f64>, chosen: &[usize]) -> Mat<f64> {
     Mat::from_fn(f.ncols(), chosen.len(), |i, j| f[(chosen[j], i)])
-}
-
-/// Householder QR in place; returns the factors of its blocks.
-fn factorise(mut a: MatMut<'_, f64>, par: Par) -> Mat<f64> {
-    let (n, k) = (a.nrows(), a.ncols());
-    let block = recommended_block_size::<f64>(n, k).min(k.min(n));
-    let mut factor = Mat::zeros(block, k.min(n));
-    let mut memory = MemBuffer::new(qr_in_place_scratch::<f64>(n, k, block, par, Default::default()));
-    qr_in_place(a.as_mut(), factor.as_mut(), par, MemStack::new(&mut memory), Default::default());
-    factor
 }
 
 #[cfg(test)]

@@ -4,13 +4,12 @@
 //! Rank 0 runs it, in a folder of the run that is new for each attempt; a step is a look at it about once a second. See
 //! `README.md` beside this file.
 
-mod child;
 mod spec;
 
+use convoke_cluster::guest::{Guest, GuestError, missing};
 use convoke_cluster::workload::{Inputs, Resources};
 use convoke_cluster::{BadValue, Ctx, Error, Fields, Plan, Progress, Region, Result, Results, Workload};
 
-use child::{Child, ProgramError};
 use spec::Spec;
 
 /// Registry name.
@@ -22,7 +21,8 @@ const MEMORY: u64 = 96 << 20;
 #[derive(Debug)]
 pub struct Program {
     spec: Spec,
-    child: Option<Child>,
+    line: Vec<String>,
+    guest: Option<Guest>,
     looks: u64,
     /// What it said, one number for each output.
     values: Vec<f64>,
@@ -60,10 +60,10 @@ impl Workload for Program {
 
     fn new(spec: &Spec, ctx: &Ctx) -> Result<Self> {
         let line = spec.line(&ctx.inputs)?;
-        if let Some(missing) = child::missing(&line[0], &ctx.inputs.base) {
+        if let Some(missing) = missing(&line[0], &ctx.inputs.base) {
             return Err(BadValue::new("problem.command", format!("{:?}", line[0]), missing).into());
         }
-        Ok(Self { spec: spec.clone(), child: None, looks: 0, values: vec![0.0; spec.outputs.len()] })
+        Ok(Self { spec: spec.clone(), line, guest: None, looks: 0, values: vec![0.0; spec.outputs.len()] })
     }
 
     fn step(&mut self, ctx: &Ctx) -> Result<Progress> {
@@ -92,30 +92,29 @@ impl Workload for Program {
         Ok(())
     }
 
-    fn finish(&mut self, ctx: &Ctx, out: &mut Results) -> Result<()> {
+    fn finish(&mut self, _ctx: &Ctx, out: &mut Results) -> Result<()> {
         for (name, value) in self.spec.outputs.iter().zip(&self.values) {
             out.figure(name, *value)?;
         }
-        out.text("command", &self.spec.line(&ctx.inputs)?.join(" "))
+        out.text("command", &self.line.join(" "))
     }
 }
 
 impl Program {
     /// Begins it, or looks whether it has ended; its numbers once it has.
-    fn look(&mut self, ctx: &Ctx) -> std::result::Result<Option<Vec<f64>>, ProgramError> {
-        let child = match &mut self.child {
-            Some(child) => child,
+    fn look(&mut self, ctx: &Ctx) -> std::result::Result<Option<Vec<f64>>, GuestError> {
+        let guest = match &mut self.guest {
+            Some(guest) => guest,
             None => {
-                let line = self.spec.line(&ctx.inputs).map_err(ProgramError::Spec)?;
-                let child = Child::begin(&line, &ctx.inputs.base, &ctx.scratch, ctx.resources.threads)?;
-                self.child.insert(child)
+                let guest = Guest::begin(&self.line, &ctx.inputs.base, &ctx.scratch, ctx.resources.threads)?;
+                self.guest.insert(guest)
             }
         };
-        if child.has_ended()? {
-            return Ok(Some(child.numbers(&self.spec.outputs)?));
+        if guest.has_ended()? {
+            return Ok(Some(guest.numbers(&self.spec.outputs)?));
         }
         if self.looks >= self.spec.looks() {
-            return Err(ProgramError::TooLong(self.spec.timeout()));
+            return Err(GuestError::TooLong(self.spec.timeout()));
         }
         Ok(None)
     }

@@ -277,11 +277,21 @@ impl SweepDir {
         run.replicate.map(|replicate| study::seed(self.lock.seed, run.point, replicate))
     }
 
-    /// The values of a run's point, as a reader writes them: `key = value`.
+    /// The values of a run's point for people: without the table that all keys share, numbers with six digits.
     pub fn describe(&self, run: RunId) -> String {
         let point = self.points.get(run.point as usize).map_or(&[] as &[toml::Value], Vec::as_slice);
+        let keys = &self.lock.keys;
+        let table = |key: &str| key.rfind('.').map_or(0, |dot| dot + 1);
+        let shared = keys.first().map_or("", |key| &key[..table(key)]);
+        let shared = if keys.len() > 1 && keys.iter().all(|key| key.starts_with(shared)) { shared.len() } else { 0 };
+        let word = |value: &toml::Value| match value {
+            toml::Value::Float(v) => {
+                format!("{v:.5e}").parse().map_or_else(|_| v.to_string(), |v: f64| format!("{v:?}"))
+            }
+            other => other.to_string(),
+        };
         let mut words: Vec<String> =
-            self.lock.keys.iter().zip(point).map(|(key, value)| format!("{key} = {value}")).collect();
+            keys.iter().zip(point).map(|(key, value)| format!("{} = {}", &key[shared..], word(value))).collect();
         words.extend(run.replicate.map(|r| format!("replicate {r}")));
         words.join(", ")
     }

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use convoke_data::formats::table::Table;
 use convoke_data::schema;
 use convoke_data::store::Reader;
 use toml::Value;
@@ -42,9 +43,16 @@ pub fn result_of(path: &Path) -> PathBuf {
 /// # Errors
 /// [`JobError`] that names the file and what is wrong with it; data errors.
 pub(super) fn open(path: &Path, table: Option<&str>) -> Result<(Vec<String>, Vec<Point>)> {
-    let (names, points) =
-        if is_table(path) { (header(path)?, None) } else { of_result(path).map(|(n, p)| (n, Some(p)))? };
-    let keys: Vec<String> = names.iter().map(|name| key(name, table)).collect();
+    let below = |names: &[String]| -> Vec<String> { names.iter().map(|name| key(name, table)).collect() };
+    let (keys, points) = if is_table(path) {
+        let cells = Table::read(path)?;
+        let keys = below(&cells.columns);
+        let points = rows(path, &cells, &keys, table)?;
+        (keys, points)
+    } else {
+        let (names, points) = of_result(path)?;
+        (below(&names), points)
+    };
     for (i, key) in keys.iter().enumerate() {
         let problem = wrong_key(key).map(|expected| format!("{key:?} is no key; expected {expected}"));
         let twice = keys[..i].contains(key).then(|| format!("{key} is there twice"));
@@ -53,7 +61,6 @@ pub(super) fn open(path: &Path, table: Option<&str>) -> Result<(Vec<String>, Vec
             return Err(JobError::command_line(format!("{}: {problem}", path.display()), help.to_owned()).into());
         }
     }
-    let points = points.map_or_else(|| read(path, &keys, table), Ok)?;
     if points.is_empty() {
         return Err(
             JobError::command_line(format!("{}: no points in it", path.display()), "expected a row for each").into()
@@ -117,49 +124,38 @@ fn of_result(path: &Path) -> Result<(Vec<String>, Vec<Point>)> {
     Ok((names, points))
 }
 
-/// The first line of a file of comma-separated values.
-fn header(path: &Path) -> Result<Vec<String>> {
-    let wrong = |message: String| {
-        JobError::command_line(format!("{}: {message}", path.display()), "a file of comma-separated values".to_owned())
-    };
-    let file = std::fs::File::open(path).map_err(|e| wrong(format!("cannot be read: {e}")))?;
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(file);
-    Ok(reader.headers().map_err(|e| wrong(e.to_string()))?.iter().map(str::to_owned).collect())
-}
-
-/// Reads a file of points; its header has the keys, or their names below `table`.
+/// Points of a table; its header has the keys, or their names below `table`.
 ///
 /// # Errors
-/// [`JobError`] that names the file, and line and column of what is wrong.
+/// [`JobError`] that names the file, and line and column of what is wrong; data errors.
 pub(super) fn read(path: &Path, keys: &[String], table: Option<&str>) -> Result<Vec<Point>> {
-    let wrong =
-        |message: String, help: &str| JobError::command_line(format!("{}: {message}", path.display()), help.to_owned());
-    let columns = keys.join(",");
-    let help = format!("a file of comma-separated values with the columns {columns}");
-    let file = std::fs::File::open(path).map_err(|e| wrong(format!("cannot be read: {e}"), &help))?;
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(file);
-    let header = reader.headers().map_err(|e| wrong(e.to_string(), &help))?.clone();
+    rows(path, &Table::read(path)?, keys, table)
+}
+
+fn rows(path: &Path, cells: &Table, keys: &[String], table: Option<&str>) -> Result<Vec<Point>> {
     if keys.is_empty() {
-        return Ok(reader.records().map(|_| Point::new()).collect());
+        return Ok(cells.rows.iter().map(|_| Point::new()).collect());
     }
+    let wrong = |message: String| {
+        let help = format!("a file of comma-separated values with the columns {}", keys.join(","));
+        JobError::command_line(format!("{}: {message}", path.display()), help)
+    };
     let place = |key: &String| {
-        header.iter().position(|h| h == key || self::key(h, table) == *key).ok_or_else(|| {
-            let found = header.iter().collect::<Vec<_>>().join(",");
-            wrong(format!("no column {key}; found {found}"), &help)
-        })
+        cells
+            .columns
+            .iter()
+            .position(|h| h == key || self::key(h, table) == *key)
+            .ok_or_else(|| wrong(format!("no column {key}; found {}", cells.columns.join(","))))
     };
     let places: Vec<usize> = keys.iter().map(place).collect::<Result<_, _>>()?;
-    let mut points = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(|e| wrong(e.to_string(), &help))?;
-        let line = record.position().map_or(0, csv::Position::line);
-        let point = places.iter().zip(keys).map(|(&place, key)| {
-            let text = record.get(place).unwrap_or_default();
-            value(text).ok_or_else(|| wrong(format!("line {line}, column {key}: {text:?} is no value"), &help))
-        });
-        points.push(point.collect::<Result<Point, _>>()?);
-    }
-    Ok(points)
+    let point = |(line, cells): &(u64, Vec<String>)| {
+        let of = |(place, key): (&usize, &String)| {
+            let text = &cells[*place];
+            value(text).ok_or_else(|| wrong(format!("line {line}, column {key}: {text:?} is no value")))
+        };
+        places.iter().zip(keys).map(of).collect::<Result<Point, _>>()
+    };
+    Ok(cells.rows.iter().map(point).collect::<Result<_, _>>()?)
 }
 
 fn cell(value: &Value) -> String {

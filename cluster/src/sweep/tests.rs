@@ -96,6 +96,7 @@ fn points_of_a_file_are_keys_below_a_table() {
     let rest = "design = \"file\"\nfile = \"p.csv\"\nin = \"problem\"";
     let sweep = made(folder.path(), rest);
     assert_eq!(sweep.lock.keys, ["problem.n", "problem.tolerance"]);
+    assert_eq!(sweep.describe(sweep.runs()[1]), "n = 6, tolerance = 0.0001");
     assert!(sweep.text(sweep.runs()[1]).unwrap().text.contains("n = 6"), "{:?}", sweep.text(sweep.runs()[1]));
     // More of them, with the columns in another order.
     file("tolerance,n\n1e-5,7\n");

@@ -4,5 +4,6 @@ pub mod data_exchange;
 pub mod grid;
 pub mod npy;
 pub mod npz;
+pub mod table;
 pub mod tiff;
 pub mod vtkhdf;

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::array::{self, Array};
 use super::attempts::{self, Attempt, Planned, State};
+use super::chart;
 use super::picture::{Look, Picture, draw_array, draw_column};
 use super::scan::{Wanted, scan};
 use super::source::{Run, Source};
@@ -183,7 +184,7 @@ fn contents(
         }
         array.stats = Some(scan(file, &array.path, &array.shape, &mut wanted)?);
         if let Some(look) = look {
-            pictures.extend(draw_array(array, &wanted, look));
+            pictures.extend(chart::picture(file, array)?.or_else(|| draw_array(array, &wanted, look)));
         }
     }
     let figures = if file.has(schema::RESULT) { array::attributes(file, schema::RESULT)? } else { Map::new() };

@@ -5,6 +5,7 @@
 mod apart;
 mod array;
 pub(super) mod attempts;
+mod chart;
 mod child;
 mod conv;
 mod diff;

@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use convoke_cluster::Error;
 
 use super::array::{self, Array};
+use super::chart;
 use super::number::{printable, short};
 use super::picture::colour::ColourMap;
 use super::picture::terminal::{self, Terminal};
@@ -39,7 +40,9 @@ pub fn plot(source: &Source, names: &[String], target: Target, look: &Look) -> R
         let stats = scan(file, &array.path, &array.shape, &mut wanted)?;
         match target {
             Target::Terminal => show(array, &wanted, look, (stats.min, stats.max)),
-            Target::Png | Target::Svg => pictures.extend(draw_array(array, &wanted, look)),
+            Target::Png | Target::Svg => {
+                pictures.extend(chart::picture(file, array)?.or_else(|| draw_array(array, &wanted, look)));
+            }
         }
     }
     let kind = if target == Target::Svg { FileKind::Svg } else { FileKind::Png };

@@ -147,7 +147,7 @@ fn volume_samples_have_the_exact_mean_of_the_inverse() {
     for measure in [Measure::Christoffel, Measure::Mixture] {
         let traces = |law: Law| -> Vec<f64> {
             let recipe = Recipe { law, n: 11, measure, delta: None };
-            let trace = |r| trace_of_inverse(draw(&space, &recipe, 21, r, Par::Seq).unwrap().rows.as_ref());
+            let trace = |r| trace_of_inverse(draw(&space, &recipe, None, (21, r), Par::Seq).unwrap().rows.as_ref());
             (0..3000).map(trace).collect()
         };
         let volume = z(&traces(Law::Volume), 1.0);
@@ -164,7 +164,7 @@ fn weights_are_those_of_the_measure() {
     let space = Space::new(&[Family::Hermite; 2], &Rule::TotalDegree(3)).unwrap();
     for measure in [Measure::Christoffel, Measure::Mixture] {
         let recipe = Recipe { law: Law::Iid, n: 5000, measure, delta: None };
-        let design = draw(&space, &recipe, 4, 0, Par::Seq).unwrap();
+        let design = draw(&space, &recipe, None, (4, 0), Par::Seq).unwrap();
         // ∫ w dν = 1
         let z = z(&design.weights, 1.0);
         assert!(z.abs() < 4.5, "{measure:?}: z = {z}");
@@ -183,7 +183,7 @@ fn points_come_from_their_streams() {
     let space = legendre(8);
     for law in [Law::Dpp, Law::Volume, Law::Repeated, Law::Greedy { pool: 3 }] {
         let n = if law == Law::Dpp { 9 } else { 13 };
-        let design = draw(&space, &recipe(law, n), 6, 2, Par::Seq).unwrap();
+        let design = draw(&space, &recipe(law, n), None, (6, 2), Par::Seq).unwrap();
         assert_eq!((design.points.len(), design.weights.len(), design.attempts), (n, n, 1));
         for i in 0..n {
             let mut x = [0.0];
@@ -199,18 +199,18 @@ fn points_come_from_their_streams() {
 fn conditioned_designs_are_as_stable_as_asked_and_say_how_many_were_drawn() {
     let space = legendre(8);
     let conditioned = Recipe { delta: Some(0.7), ..recipe(Law::Volume, 18) };
-    let designs: Vec<Design> = (0..30).map(|r| draw(&space, &conditioned, 2, r, Par::Seq).unwrap()).collect();
+    let designs: Vec<Design> = (0..30).map(|r| draw(&space, &conditioned, None, (2, r), Par::Seq).unwrap()).collect();
     assert!(designs.iter().all(|d| d.spectrum.min >= 0.3));
     assert!(designs.iter().any(|d| d.attempts > 1));
     let hopeless = Recipe { delta: Some(0.01), ..recipe(Law::Dpp, 9) };
-    let error = draw(&space, &hopeless, 2, 0, Par::Seq).unwrap_err();
+    let error = draw(&space, &hopeless, None, (2, 0), Par::Seq).unwrap_err();
     assert!(matches!(error, DesignError::NeverStable { attempts: MAX_ATTEMPTS, .. }), "{error}");
 }
 
 #[test]
 fn a_boosted_design_is_the_most_stable_of_its_tries() {
     let space = legendre(4);
-    let distance = |law| draw(&space, &recipe(law, 15), 3, 0, Par::Seq).unwrap().spectrum.distance();
+    let distance = |law| draw(&space, &recipe(law, 15), None, (3, 0), Par::Seq).unwrap().spectrum.distance();
     assert!(distance(Law::Boosted { tries: 40 }) < distance(Law::Boosted { tries: 2 }));
     assert_eq!(distance(Law::Boosted { tries: 1 }), distance(Law::Iid));
 }

@@ -44,6 +44,16 @@ impl Family {
         }
     }
 
+    /// Where its measure lies.
+    pub fn support(self) -> (f64, f64) {
+        match self {
+            Self::Legendre | Self::Jacobi { .. } => (-1.0, 1.0),
+            Self::Fourier | Self::Haar => (0.0, 1.0),
+            Self::Hermite => (f64::NEG_INFINITY, f64::INFINITY),
+            Self::Laguerre { .. } => (0.0, f64::INFINITY),
+        }
+    }
+
     /// α_k and β_k of the recurrence; β_0 = 0 here.
     fn recurrence(self, k: usize) -> (f64, f64) {
         let n = k as f64;
@@ -122,6 +132,36 @@ impl Line {
                     let older = &before[(k - 2) * n..(k - 1) * n];
                     for (((v, x), last), older) in row[..n].iter_mut().zip(x).zip(last).zip(older) {
                         *v = ((x - alpha) * last - lower * older) * scale;
+                    }
+                }
+            }
+        }
+    }
+
+    /// p_k' at `x`, as [`Line::evaluate`]; zero for Haar functions, between their jumps.
+    pub fn derivatives(&self, x: &[f64], out: &mut [f64]) {
+        let n = x.len();
+        assert_eq!(out.len(), n * (self.degree + 1), "values for all degrees");
+        out.fill(0.0);
+        match self.family {
+            Family::Haar => {}
+            Family::Fourier => {
+                for k in 1..=self.degree {
+                    let rate = TAU * k.div_ceil(2) as f64;
+                    let slope = |x: f64| if k % 2 == 1 { -(rate * x).sin() } else { (rate * x).cos() };
+                    out[k * n..(k + 1) * n].iter_mut().zip(x).for_each(|(v, x)| *v = SQRT_2 * rate * slope(*x));
+                }
+            }
+            _ => {
+                // The recurrence, differentiated.
+                for (i, x) in x.iter().enumerate() {
+                    let ((mut p_older, mut p_last), (mut d_older, mut d_last)) = ((0.0, 1.0), (0.0, 0.0));
+                    for k in 1..=self.degree {
+                        let (shift, lower, scale) = (x - self.alpha[k - 1], self.root[k - 1], 1.0 / self.root[k]);
+                        let p = (shift * p_last - lower * p_older) * scale;
+                        let d = (p_last + shift * d_last - lower * d_older) * scale;
+                        (p_older, p_last, d_older, d_last) = (p_last, p, d_last, d);
+                        out[k * n + i] = d;
                     }
                 }
             }

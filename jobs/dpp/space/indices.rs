@@ -139,6 +139,11 @@ impl IndexSet {
         &self.factors[self.starts[i]..self.starts[i + 1]]
     }
 
+    /// Index `i` as a tuple, `[d]`.
+    pub fn dense(&self, i: usize) -> Vec<usize> {
+        dense(self.factors(i), self.dimension)
+    }
+
     /// Largest degree along `axis`.
     pub fn degree(&self, axis: usize) -> usize {
         self.factors.iter().filter(|(a, _)| *a == axis).map(|(_, degree)| *degree).max().unwrap_or(0)

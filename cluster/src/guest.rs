@@ -1,4 +1,4 @@
-//! The process: begun in a folder of its own, looked at, ended with all that it started, and read.
+//! A program of the user's: begun in a folder of its own, looked at, ended with all that it started, and read.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use convoke_cluster::BadValue;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 /// Bytes of a program's words that are read, from the end.
@@ -22,10 +21,7 @@ const WORDS: usize = 300;
 
 /// What a program can do wrong.
 #[derive(Debug, thiserror::Error)]
-pub enum ProgramError {
-    /// The command cannot be made.
-    #[error(transparent)]
-    Spec(BadValue),
+pub enum GuestError {
     /// It cannot be started.
     #[error("{program} cannot be started: {source}\n  help: is it there, and executable, on the host that runs it?")]
     Start {
@@ -79,21 +75,21 @@ pub fn missing(program: &str, base: &Path) -> Option<String> {
 
 /// A process and the folder that it works in.
 #[derive(Debug)]
-pub struct Child {
+pub struct Guest {
     process: std::process::Child,
     folder: PathBuf,
     ended: Option<ExitStatus>,
 }
 
-impl Child {
+impl Guest {
     /// Begins `line` in the folder `folder`, which is emptied: what an attempt before left is nothing to rely on.
     ///
     /// # Errors
-    /// [`ProgramError::Start`], [`ProgramError::Io`].
-    pub fn begin(line: &[String], base: &Path, folder: &Path, threads: usize) -> Result<Self, ProgramError> {
+    /// [`GuestError::Start`], [`GuestError::Io`].
+    pub fn begin(line: &[String], base: &Path, folder: &Path, threads: usize) -> Result<Self, GuestError> {
         let io = |path: &Path| {
             let path = path.to_owned();
-            move |source| ProgramError::Io { path, source }
+            move |source| GuestError::Io { path, source }
         };
         if folder.exists() {
             fs::remove_dir_all(folder).map_err(io(folder))?;
@@ -108,19 +104,19 @@ impl Child {
         command.stdin(Stdio::null()).stdout(words("stdout")?).stderr(words("stderr")?);
         // A group of its own: what it starts ends with it.
         command.process_group(0);
-        let process = command.spawn().map_err(|source| ProgramError::Start { program: line[0].clone(), source })?;
+        let process = command.spawn().map_err(|source| GuestError::Start { program: line[0].clone(), source })?;
         Ok(Self { process, folder, ended: None })
     }
 
     /// Whether it has ended; waits for that a while.
     ///
     /// # Errors
-    /// [`ProgramError::Io`] where the system does not know it.
-    pub fn has_ended(&mut self) -> Result<bool, ProgramError> {
+    /// [`GuestError::Io`] where the system does not know it.
+    pub fn has_ended(&mut self) -> Result<bool, GuestError> {
         let (mut waited, mut wait) = (Duration::ZERO, Duration::from_millis(1));
         loop {
             let seen = self.process.try_wait();
-            self.ended = seen.map_err(|source| ProgramError::Io { path: self.folder.clone(), source })?;
+            self.ended = seen.map_err(|source| GuestError::Io { path: self.folder.clone(), source })?;
             if self.ended.is_some() || waited >= LOOK {
                 return Ok(self.ended.is_some());
             }
@@ -133,8 +129,8 @@ impl Child {
     /// The numbers of a program that has ended: on its last line, in the order of `names`, or by name as JSON.
     ///
     /// # Errors
-    /// [`ProgramError::Failed`], [`ProgramError::Output`].
-    pub fn numbers(&self, names: &[String]) -> Result<Vec<f64>, ProgramError> {
+    /// [`GuestError::Failed`], [`GuestError::Output`].
+    pub fn numbers(&self, names: &[String]) -> Result<Vec<f64>, GuestError> {
         let (out, err) = (self.tail("stdout")?, self.tail("stderr")?);
         let folder = self.folder.clone();
         if let Some(status) = self.ended.filter(|status| !status.success()) {
@@ -143,17 +139,17 @@ impl Child {
                 (None, signal) => format!("signal {}", signal.unwrap_or(0)),
             };
             let words = [last_line(&err), last_line(&out)].into_iter().find(|l| !l.is_empty()).unwrap_or_default();
-            return Err(ProgramError::Failed { how, words: words.chars().take(WORDS).collect(), folder });
+            return Err(GuestError::Failed { how, words: words.chars().take(WORDS).collect(), folder });
         }
         let line = last_line(&out);
         read(line, names).map_err(|expected| {
             let line = line.chars().take(WORDS).collect();
-            ProgramError::Output { line, expected, folder }
+            GuestError::Output { line, expected, folder }
         })
     }
 
     /// The end of what it wrote.
-    fn tail(&self, name: &str) -> Result<String, ProgramError> {
+    fn tail(&self, name: &str) -> Result<String, GuestError> {
         let path = self.folder.join(name);
         let read = || {
             let mut file = File::open(&path)?;
@@ -163,11 +159,11 @@ impl Child {
             file.read_to_end(&mut bytes)?;
             Ok(String::from_utf8_lossy(&bytes).into_owned())
         };
-        read().map_err(|source| ProgramError::Io { path: path.clone(), source })
+        read().map_err(|source| GuestError::Io { path: path.clone(), source })
     }
 }
 
-impl Drop for Child {
+impl Drop for Guest {
     /// Ends what is still at work: asked first, and then not asked.
     fn drop(&mut self) {
         let Some(group) = Pid::from_raw(self.process.id() as i32) else { return };
@@ -217,10 +213,10 @@ fn read(line: &str, names: &[String]) -> Result<Vec<f64>, String> {
 mod tests {
     use super::*;
 
-    fn shell(script: &str) -> (tempfile::TempDir, Result<Vec<f64>, ProgramError>) {
+    fn shell(script: &str) -> (tempfile::TempDir, Result<Vec<f64>, GuestError>) {
         let scratch = tempfile::tempdir().unwrap();
         let line = ["sh", "-c", script].map(str::to_owned);
-        let mut child = Child::begin(&line, Path::new("/"), &scratch.path().join("work"), 3).unwrap();
+        let mut child = Guest::begin(&line, Path::new("/"), &scratch.path().join("work"), 3).unwrap();
         while !child.has_ended().unwrap() {}
         let numbers = child.numbers(&["a".to_owned(), "b".to_owned()]);
         (scratch, numbers)
@@ -261,7 +257,7 @@ mod tests {
     fn nothing_that_it_started_outlives_it() {
         let scratch = tempfile::tempdir().unwrap();
         let line = ["sh", "-c", "trap '' TERM; sleep 1000 & echo $! > pid; wait; sleep 1000"].map(str::to_owned);
-        let mut child = Child::begin(&line, Path::new("/"), &scratch.path().join("work"), 1).unwrap();
+        let mut child = Guest::begin(&line, Path::new("/"), &scratch.path().join("work"), 1).unwrap();
         let pid = scratch.path().join("work/pid");
         let sleeper = loop {
             assert!(!child.has_ended().unwrap());
@@ -284,7 +280,7 @@ mod tests {
     fn a_program_that_is_not_there_is_named() {
         let scratch = tempfile::tempdir().unwrap();
         let begin =
-            |program: &str| Child::begin(&[program.to_owned()], scratch.path(), &scratch.path().join("work"), 1);
+            |program: &str| Guest::begin(&[program.to_owned()], scratch.path(), &scratch.path().join("work"), 1);
         let error = begin("no-such-program-here").unwrap_err().to_string();
         assert!(error.starts_with("no-such-program-here cannot be started"), "{error}");
         assert!(missing("./model", scratch.path()).is_some_and(|words| words.starts_with("a program; there is no")));
