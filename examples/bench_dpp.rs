@@ -1,6 +1,8 @@
-//! Speed of the sampler of determinantal point processes on one thread, then two: `bench_dpp [--json]`.
+//! Speed of the sampler of determinantal point processes on one thread, then two: `bench_dpp [--json] [--pool FILE | --only WORDS]`.
 //!
 //! `cargo run --release --example bench_dpp`
+//!
+//! With a pool: `/features` of an HDF5 file is orthonormalised and drawn from, nothing else.
 //!
 //! Least CPU-seconds of several samples with different numbers, drawing and evaluation of candidates included; flops are
 //! those that the sampler counts. Beside them a product of m × m matrices on one thread.
@@ -10,14 +12,15 @@ use std::error::Error;
 use std::fs::read_to_string;
 use std::time::Instant;
 
+use convoke::dpp::pool::{Atoms, Pool};
 use convoke::dpp::sampler::{Blocks, sample};
-use convoke::dpp::source::{Continuous, Discrete, Pool};
+use convoke::dpp::source::{Continuous, Universe};
 use convoke::dpp::space::Space;
 use convoke::dpp::space::family::Family;
 use convoke::dpp::space::indices::Rule;
 use convoke::dpp::stream::Stream;
 use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, Par};
+use faer::{Accum, Mat, MatRef, Par};
 
 /// Seconds that a case is repeated for.
 const REPEAT_S: f64 = 2.0;
@@ -46,10 +49,22 @@ fn main() -> Result<(), Box<dyn Error>> {
             "case": figures.name, "m": figures.m, "cpu_s": figures.cpu, "clock_s": figures.clock, "flops": figures.flops,
         }));
     };
+    let option = |name: &str| std::env::args().skip_while(|a| a != name).nth(1);
+    if let Some(file) = option("--pool") {
+        let reader = convoke_data::store::Reader::open(&file)?;
+        let (shape, values): (Vec<usize>, Vec<f64>) = (reader.shape("/features")?, reader.read("/features")?);
+        let m = shape[1];
+        let features = Mat::from_fn(shape[0], m, |i, j| values[i * m + j]);
+        pool_of(features.as_ref(), &mut say)?;
+        println!("{}", serde_json::json!({"load": load.trim(), "cases": all}));
+        return Ok(());
+    }
+    let only = option("--only");
+    let wanted = |name: &str| only.as_ref().is_none_or(|words| name.contains(words.as_str()));
     for threads in [1, 2] {
         let par = if threads == 1 { Par::Seq } else { Par::rayon(threads) };
         for (name, space) in spaces()? {
-            if threads == 2 && space.len() < 1000 {
+            if !wanted(&name) || (threads == 2 && space.len() < 1000) {
                 continue;
             }
             let draw = |r| {
@@ -59,15 +74,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             say(time(format!("{name}, {threads} thread(s)"), space.len(), draw)?);
         }
     }
-    for (atoms, m) in [(100_000, 500), (1_000_000, 200)] {
+    for (atoms, m) in [(100_000, 500), (1_000_000, 200)].into_iter().filter(|_| wanted("pool")) {
         let stream = Stream::new(3, 0, 0);
-        // Rows of a random matrix scaled so that columns are orthonormal to a per cent: enough for a time.
-        let scale = 1.0 / (atoms as f64).sqrt();
-        let pool = Pool::orthonormal(Mat::from_fn(m, atoms, |j, i| scale * stream.normal((i * m + j) as u64)));
-        let draw = |r| {
-            sample(&Discrete { pool: &pool, stream: Stream::new(1, r, 0) }, Blocks::of(m, Par::Seq)).map(|s| s.flops)
-        };
-        say(time(format!("pool of {atoms}, 1 thread(s)"), m, draw)?);
+        let features = Mat::from_fn(atoms, m, |i, j| stream.normal((i * m + j) as u64));
+        pool_of(features.as_ref(), &mut say)?;
     }
     let (a, mut c) = (Mat::from_fn(1000, 1000, |i, j| (i + 2 * j) as f64), Mat::zeros(1000, 1000));
     let product = |_| {
@@ -80,6 +90,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     } else {
         println!("load {}", load.trim());
     }
+    Ok(())
+}
+
+/// Orthonormalises features and draws from their pool, on one thread.
+fn pool_of(features: MatRef<'_, f64>, say: &mut impl FnMut(Figures)) -> Result<(), Box<dyn Error>> {
+    let (atoms, m) = (features.nrows(), features.ncols());
+    let (clock, cpu) = (Instant::now(), cpu_seconds());
+    let pool = Pool::of(features)?;
+    let (clock, cpu) = (clock.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+    let flops = 8.0 * atoms as f64 * (m * m) as f64;
+    say(Figures { name: format!("orthonormal features of {atoms} atoms"), m, cpu, clock, flops });
+    let comm = convoke_cluster::Comm::solo();
+    let universe = Atoms::new(&pool, &comm);
+    let draw = |r| universe.sample(Stream::new(1, r, 0), Blocks::of(m, Par::Seq)).map(|s| s.flops);
+    say(time(format!("pool of {atoms}, 1 thread(s)"), m, draw)?);
     Ok(())
 }
 
@@ -103,6 +128,7 @@ fn spaces() -> Result<Vec<(String, Space)>, Box<dyn Error>> {
         Ok(Space::new(&[Family::Legendre; 10], &Rule::List(list))?)
     };
     Ok(vec![
+        ("total degree, d = 2".to_owned(), Space::new(&[Family::Legendre; 2], &Rule::TotalDegree(30))?),
         ("total degree, d = 10".to_owned(), part(50)?),
         ("total degree, d = 10".to_owned(), part(500)?),
         ("total degree, d = 10".to_owned(), part(1000)?),

@@ -354,7 +354,7 @@ const PROGRAM_JOBS: &[(&str, &str, &str)] = &[
     ),
     (
         "{x}",
-        "{z}",
+        "{x}{z}",
         "job.toml:5:11: problem.command: {z} is no input; there are x, job\n  help: inputs stand in [problem.inputs]",
     ),
     ("[\"y\"]", "[]", "job.toml:6:11: problem.outputs = 0 names: expected 1 to 10000"),

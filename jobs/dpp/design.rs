@@ -5,9 +5,8 @@ use faer::{Mat, MatRef, Par};
 use super::error::DesignError;
 use super::fit::Spectrum;
 use super::greedy;
-use super::sampler::{Blocks, sample};
-use super::source::{Continuous, normalise};
-use super::space::Space;
+use super::sampler::Blocks;
+use super::source::{Pick, Universe, normalise};
 use super::stream::Stream;
 
 /// Redraws of a conditioned design, at most.
@@ -92,7 +91,7 @@ struct Origin {
 /// # Errors
 /// [`DesignError::NeverStable`] for a δ that no draw of a thousand meets; [`DesignError::Exhausted`].
 pub fn draw(
-    space: &Space,
+    from: &dyn Universe,
     recipe: &Recipe,
     earlier: Option<MatRef<'_, f64>>,
     (seed, replica): (u64, u64),
@@ -100,7 +99,7 @@ pub fn draw(
 ) -> Result<Design, DesignError> {
     let mut best = 0.0f64;
     for attempt in 0..MAX_ATTEMPTS {
-        let mut design = Draw { space, recipe, earlier, seed, replica, par }.attempt(attempt * PARTS)?;
+        let mut design = Draw { from, recipe, earlier, seed, replica, par }.attempt(attempt * PARTS)?;
         design.attempts = attempt + 1;
         match recipe.delta {
             Some(delta) if design.spectrum.min < 1.0 - delta => best = best.max(design.spectrum.min),
@@ -113,7 +112,7 @@ pub fn draw(
 
 #[derive(Clone, Copy)]
 struct Draw<'a> {
-    space: &'a Space,
+    from: &'a dyn Universe,
     recipe: &'a Recipe,
     earlier: Option<MatRef<'a, f64>>,
     seed: u64,
@@ -124,7 +123,7 @@ struct Draw<'a> {
 impl Draw<'_> {
     /// One design from the parts that start at `part`.
     fn attempt(&self, part: u64) -> Result<Design, DesignError> {
-        let (n, m) = (self.recipe.n, self.space.len());
+        let (n, m) = (self.recipe.n, self.from.functions());
         match self.recipe.law {
             Law::Iid => self.finish(self.independent(part, n)),
             Law::Dpp => self.finish(self.process(part, m)?),
@@ -161,13 +160,12 @@ impl Draw<'_> {
     /// The first `n` points of a sample of the process; they come in exchangeable order.
     fn process(&self, part: u64, n: usize) -> Result<Vec<Origin>, DesignError> {
         let stream = Stream::new(self.seed, self.replica, part);
-        let source = Continuous { space: self.space, stream };
-        let sample = sample(&source, Blocks::of(self.space.len(), self.par))?;
+        let sample = self.from.sample(stream, Blocks::of(self.from.functions(), self.par))?;
         Ok(sample.accepted.into_iter().take(n).map(|t| Origin { part, t, in_process: true }).collect())
     }
 
     fn repetitions(&self, part: u64, n: usize) -> Result<Vec<Origin>, DesignError> {
-        let m = self.space.len();
+        let m = self.from.functions();
         let mut origins = Vec::with_capacity(n);
         for (r, first) in (0..n).step_by(m).enumerate() {
             origins.extend(self.process(part + r as u64, m.min(n - first))?);
@@ -175,21 +173,17 @@ impl Draw<'_> {
         Ok(origins)
     }
 
-    /// W^{1/2} Φ, the points `[n, d]` and the weights.
+    /// W^{1/2} Φ, the coordinates of the points and the weights.
     fn rows(&self, origins: &[Origin]) -> (Mat<f64>, Vec<f64>, Vec<f64>) {
-        let (n, d, m) = (origins.len(), self.space.dimension(), self.space.len());
-        let mut points = vec![0.0; n * d];
-        for (x, origin) in points.chunks_mut(d).zip(origins) {
-            let stream = Stream::new(self.seed, self.replica, origin.part);
-            let plain = self.recipe.measure == Measure::Mixture && !origin.in_process && stream.coin(origin.t) < 0.5;
-            if plain {
-                self.space.draw_reference(&stream, origin.t, x);
-            } else {
-                self.space.draw(&stream, origin.t, x);
-            }
-        }
+        let (n, m) = (origins.len(), self.from.functions());
+        let pick = |origin: &Origin| {
+            let (stream, t) = (Stream::new(self.seed, self.replica, origin.part), origin.t);
+            let plain = self.recipe.measure == Measure::Mixture && !origin.in_process && stream.coin(t) < 0.5;
+            Pick { stream, t, plain }
+        };
+        let picks: Vec<Pick> = origins.iter().map(pick).collect();
         let mut rows = Mat::zeros(n, m);
-        self.space.features(&points, rows.as_mut());
+        let points = self.from.rows(&picks, rows.as_mut());
         // Rows of length 1, then of length √(w ‖φ‖²).
         let squares = normalise(rows.as_mut());
         let m = m as f64;

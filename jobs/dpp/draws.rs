@@ -3,8 +3,12 @@
 //! A row of the state is one replica: a design, or one replicate of an experiment. Rows are functions of (seed, replica)
 //! and go to the ranks round robin; every rank holds the whole table.
 
+use std::path::PathBuf;
+
 use convoke_cluster::workload::{Inputs, Resources};
 use convoke_cluster::{BadValue, Ctx, Fields, Plan, Progress, Region, Result, Results};
+use convoke_data::DataError;
+use convoke_data::store::Reader;
 use faer::{Mat, Par};
 use rayon::prelude::*;
 
@@ -12,9 +16,12 @@ use super::campaign::earlier::{Designs, weighted_features};
 use super::campaign::values::Values;
 use super::design::{self, Recipe};
 use super::error::DesignError;
+use super::plan::Sizes;
+use super::pool::{self, Atoms, Pool};
 use super::space::Space;
+use super::space::indices::MAX_FUNCTIONS;
 use super::spec::variable::Variable;
-use super::spec::{DesignSpec, ExperimentSpec, SpaceSpec, Spec};
+use super::spec::{DesignSpec, ExperimentSpec, PoolSpec, SpaceSpec, Spec};
 use super::target::{EXACT, Kind, Target};
 use super::{experiment, output, plan, workload};
 
@@ -25,8 +32,8 @@ const THREADED: usize = 512;
 #[derive(Debug)]
 pub struct Draws {
     pub(super) spec: Spec,
-    pub(super) space: Space,
-    pub(super) variables: Vec<Variable>,
+    pub(super) from: From,
+    pub(super) sizes: Sizes,
     /// The design; or all of an experiment's, `[law, ratio]`.
     pub(super) recipes: Vec<Recipe>,
     /// W^{1/2} Φ of the points that stay, where a design comes after others.
@@ -39,54 +46,60 @@ pub struct Draws {
     pub(super) rows: Vec<f64>,
 }
 
+/// What is drawn from.
+#[derive(Debug)]
+pub(super) enum From {
+    /// A space of functions of these variables.
+    Space(Space, Vec<Variable>),
+    /// A pool, and where its file is.
+    Pool(Pool, PathBuf),
+}
+
 impl Draws {
     pub(super) fn plan(spec: &Spec, inputs: &Inputs, resources: &Resources) -> Result<Plan> {
-        let Prepared { space, recipes, stay, note, .. } = prepare(spec, inputs)?;
-        let mut plan = plan::plan(spec, &space, &recipes, stay, resources);
+        let Prepared { sizes, recipes, note, .. } = prepare(spec, inputs)?;
+        let mut plan = plan::plan(spec, sizes, &recipes, resources);
         plan.notes.extend(note);
         Ok(plan)
     }
 
     pub(super) fn new(spec: &Spec, ctx: &Ctx) -> Result<Self> {
-        let Prepared { space, variables, recipes, earlier, .. } = prepare(spec, &ctx.inputs)?;
-        let known = |e: &ExperimentSpec| known(space_of(spec)?, e, &space, ctx.seed);
-        let target = spec.experiment.as_ref().map(known).transpose()?;
-        let earlier = earlier.map(|(points, weights)| weighted_features(&space, &points, &weights));
-        let columns = plan::columns(spec, &space, &recipes);
+        let Prepared { space, sizes, recipes, earlier, .. } = prepare(spec, &ctx.inputs)?;
+        let columns = plan::columns(spec, sizes, &recipes);
         let rows = vec![0.0; plan::replicas(spec) as usize * columns];
-        Ok(Self { spec: spec.clone(), space, variables, recipes, earlier, target, next: 0, rows })
+        let mut made = Self {
+            spec: spec.clone(),
+            from: read(spec, space, sizes, ctx)?,
+            sizes,
+            recipes,
+            earlier: None,
+            target: None,
+            next: 0,
+            rows,
+        };
+        if let From::Space(space, _) = &made.from {
+            let known = |e: &ExperimentSpec| known(space_of(spec)?, e, space, ctx.seed);
+            made.target = spec.experiment.as_ref().map(known).transpose()?;
+            made.earlier = earlier.map(|(points, weights)| weighted_features(space, &points, &weights));
+        }
+        Ok(made)
     }
 
     pub(super) fn step(&mut self, ctx: &Ctx) -> Result<Progress> {
         let replicas = plan::replicas(&self.spec);
         let last = (self.next + plan::batch(&self.spec)).min(replicas);
-        let ranks = ctx.comm.size() as u64;
-        let owner = |replica: u64| replica % ranks;
-        let mine: Vec<u64> = (self.next..last).filter(|r| owner(*r) == ctx.comm.rank() as u64).collect();
-        // One design alone uses all threads for its products, several share them out.
-        let (seed, threads) = (ctx.seed, ctx.resources.threads);
-        let wide = threads > 1 && mine.len() == 1 && self.space.len() >= THREADED;
-        let par = if wide { Par::rayon(threads) } else { Par::Seq };
-        let row = |replica: &u64| self.row(*replica, seed, par);
-        let made: Result<Vec<Vec<f64>>, DesignError> = if threads > 1 && mine.len() > 1 {
-            mine.par_iter().map(row).collect()
-        } else {
-            mine.iter().map(row).collect()
+        let made = match &self.from {
+            From::Space(space, _) => self.apart(space, last, ctx)?,
+            From::Pool(pool, _) => self.together(pool, last, ctx)?,
         };
-        let made = ctx.comm.agree(made.map_err(workload))?.concat();
-        let all = ctx.comm.all_gather(&made)?;
-        let columns = self.rows.len() / replicas as usize;
-        let mut queues: Vec<_> = all.iter().map(|rows| rows.chunks(columns)).collect();
-        for replica in self.next..last {
-            let row = queues[owner(replica) as usize].next().expect("every rank sends its rows");
-            self.rows[replica as usize * columns..][..columns].copy_from_slice(row);
-        }
+        let first = self.next as usize * self.columns();
+        self.rows[first..first + made.len()].copy_from_slice(&made);
         let batch = (last - self.next) as f64;
         self.next = last;
         Ok(Progress {
             done: last == replicas,
             fraction: last as f64 / replicas as f64,
-            work: batch * plan::flops(&self.space, &self.recipes),
+            work: batch * plan::flops(self.sizes.functions, &self.recipes),
             metrics: vec![("lambda_min", self.smallest_eigenvalue(last as usize - 1))],
         })
     }
@@ -105,40 +118,71 @@ impl Draws {
         }
     }
 
-    /// The row of a replica.
-    fn row(&self, replica: u64, seed: u64, par: Par) -> Result<Vec<f64>, DesignError> {
-        match &self.target {
-            Some(target) => experiment::replicate(&self.space, target, &self.recipes, seed, replica),
+    fn columns(&self) -> usize {
+        self.rows.len() / plan::replicas(&self.spec) as usize
+    }
+
+    /// The rows up to replica `last`, each made by one rank. Collective.
+    fn apart(&self, space: &Space, last: u64, ctx: &Ctx) -> Result<Vec<f64>> {
+        let ranks = ctx.comm.size() as u64;
+        let owner = |replica: u64| replica % ranks;
+        let mine: Vec<u64> = (self.next..last).filter(|r| owner(*r) == ctx.comm.rank() as u64).collect();
+        // One design alone uses all threads for its products, several share them out.
+        let (seed, threads) = (ctx.seed, ctx.resources.threads);
+        let wide = threads > 1 && mine.len() == 1 && space.len() >= THREADED;
+        let par = if wide { Par::rayon(threads) } else { Par::Seq };
+        let (target, recipes, earlier) = (&self.target, &self.recipes, self.earlier.as_ref());
+        let row = |replica: &u64| match target {
+            Some(target) => experiment::replicate(space, target, recipes, seed, *replica),
             None => {
-                let design = design::draw(
-                    &self.space,
-                    &self.recipes[0],
-                    self.earlier.as_ref().map(Mat::as_ref),
-                    (seed, replica),
-                    par,
-                )?;
+                let design = design::draw(space, &recipes[0], earlier.map(Mat::as_ref), (seed, *replica), par)?;
                 Ok(output::row(&design))
             }
+        };
+        let made: Result<Vec<Vec<f64>>, DesignError> = if threads > 1 && mine.len() > 1 {
+            mine.par_iter().map(row).collect()
+        } else {
+            mine.iter().map(row).collect()
+        };
+        let made = ctx.comm.agree(made.map_err(workload))?.concat();
+        let all = ctx.comm.all_gather(&made)?;
+        let mut queues: Vec<_> = all.iter().map(|rows| rows.chunks(self.columns())).collect();
+        let next = |replica: u64| queues[owner(replica) as usize].next().expect("every rank sends its rows");
+        Ok((self.next..last).map(next).collect::<Vec<_>>().concat())
+    }
+
+    /// The rows up to replica `last` of a pool, which all ranks draw together. Collective.
+    fn together(&self, pool: &Pool, last: u64, ctx: &Ctx) -> Result<Vec<f64>> {
+        let threads = ctx.resources.threads;
+        let par = if threads > 1 && self.sizes.functions >= THREADED { Par::rayon(threads) } else { Par::Seq };
+        let atoms = Atoms::new(pool, &ctx.comm);
+        let mut rows = Vec::new();
+        for replica in self.next..last {
+            let design = design::draw(&atoms, &self.recipes[0], None, (ctx.seed, replica), par);
+            if let Some(failure) = atoms.failure() {
+                return Err(failure);
+            }
+            rows.extend(output::row(&ctx.comm.agree(design.map_err(workload))?));
         }
+        Ok(rows)
     }
 
     /// λ_min(G) of the first recipe's design in a row.
     fn smallest_eigenvalue(&self, row: usize) -> f64 {
-        let columns = self.rows.len() / plan::replicas(&self.spec) as usize;
+        let columns = self.columns();
         let row = &self.rows[row * columns..(row + 1) * columns];
         if self.target.is_some() { row[experiment::FIGURES - 1] } else { row[output::LAMBDA_MIN] }
     }
 }
 
-/// What a job draws for.
+/// What a job draws, before anything of size is read.
 struct Prepared {
-    space: Space,
-    variables: Vec<Variable>,
+    /// Absent for a pool.
+    space: Option<(Space, Vec<Variable>)>,
+    sizes: Sizes,
     recipes: Vec<Recipe>,
     /// Points that stay, `[n, d]`, and their weights.
     earlier: Option<(Vec<f64>, Vec<f64>)>,
-    /// How many these are.
-    stay: usize,
     note: Option<String>,
 }
 
@@ -147,18 +191,73 @@ fn space_of(spec: &Spec) -> Result<&SpaceSpec, BadValue> {
 }
 
 fn prepare(spec: &Spec, inputs: &Inputs) -> Result<Prepared> {
-    let of = space_of(spec)?;
     spec.design.as_ref().map_or(Ok(()), DesignSpec::check)?;
+    if let (Some(pool), Some(design)) = (&spec.pool, &spec.design) {
+        let (atoms, functions) = shape_of(pool, inputs)?;
+        let sizes = Sizes { functions, dimension: 1, atoms: Some(atoms), stay: 0 };
+        let recipe = design.recipe(functions, 0)?;
+        return Ok(Prepared { space: None, sizes, recipes: vec![recipe], earlier: None, note: None });
+    }
+    let of = space_of(spec)?;
     let (space, variables) = (of.build(inputs)?, of.variables()?);
     let earlier = spec.design.as_ref().map(|design| earlier(design, of, inputs)).transpose()?.flatten();
     let stay = earlier.as_ref().map_or(0, |e| e.points.1.len());
+    let sizes = Sizes { functions: space.len(), dimension: space.dimension(), atoms: None, stay };
     let recipes = match (&spec.experiment, &spec.design) {
         (Some(experiment), _) => experiment.recipes(space.len())?,
         (None, Some(design)) => vec![design.recipe(space.len(), stay)?],
         (None, None) => Vec::new(),
     };
     let note = earlier.as_ref().map(|e| e.note.clone());
-    Ok(Prepared { space, variables, recipes, earlier: earlier.map(|e| e.points), stay, note })
+    Ok(Prepared { space: Some((space, variables)), sizes, recipes, earlier: earlier.map(|e| e.points), note })
+}
+
+/// Atoms and functions of a pool's file.
+fn shape_of(pool: &PoolSpec, inputs: &Inputs) -> Result<(usize, usize)> {
+    let path = inputs.resolve(&pool.file);
+    let reader = Reader::open(&path)?;
+    let place = |name: &str, shape: &[usize]| format!("{name} of {}, of shape {shape:?}", path.display());
+    let shape = reader.shape(pool.features())?;
+    let &[atoms, functions] = shape.as_slice() else {
+        let found = place(pool.features(), &shape);
+        return Err(BadValue::new("problem.pool.features", found, "an array [atom, function]").into());
+    };
+    if functions == 0 || functions > MAX_FUNCTIONS || atoms < functions {
+        let found = place(pool.features(), &shape);
+        let expected = format!("at least as many atoms as functions, and 1 to {MAX_FUNCTIONS} of these");
+        return Err(BadValue::new("problem.pool.features", found, expected).into());
+    }
+    if let Some(points) = &pool.points {
+        let shape = reader.shape(points)?;
+        if !matches!(shape.as_slice(), [n, d] if *n == atoms && *d > 0) {
+            let expected = format!("an array [{atoms}, variables], a row for each atom");
+            return Err(BadValue::new("problem.pool.points", place(points, &shape), expected).into());
+        }
+    }
+    Ok((atoms, functions))
+}
+
+/// The space, or the pool from its file. Collective.
+fn read(spec: &Spec, space: Option<(Space, Vec<Variable>)>, sizes: Sizes, ctx: &Ctx) -> Result<From> {
+    let Some(pool) = &spec.pool else {
+        let (space, variables) =
+            space.ok_or_else(|| BadValue::wrong("problem.task", "the table [problem.space] is missing"))?;
+        return Ok(From::Space(space, variables));
+    };
+    let path = ctx.inputs.resolve(&pool.file);
+    let reader = Reader::open(&path)?;
+    let (atoms, m) = (sizes.atoms.unwrap_or(0), sizes.functions);
+    let part = |range: std::ops::Range<usize>| {
+        let values: Vec<f64> = reader.read_slab(pool.features(), &[range.start, 0], &[range.len(), m])?;
+        if let Some(i) = values.iter().position(|v| !v.is_finite()) {
+            let (name, first) = (pool.features().to_owned(), vec![range.start + i / m, i % m]);
+            let count = values.iter().filter(|v| !v.is_finite()).count();
+            return Err(DataError::NonFinite { path: path.clone(), name, count, first }.into());
+        }
+        Ok(Mat::from_fn(range.len(), m, |i, j| values[i * m + j]))
+    };
+    let pool = Pool::new(&ctx.comm, pool::rows(atoms, ctx.comm.size()), m, part)?;
+    Ok(From::Pool(pool, path))
 }
 
 /// Points of earlier designs.

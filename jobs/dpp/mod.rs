@@ -11,6 +11,7 @@ pub mod fit;
 mod greedy;
 mod output;
 mod plan;
+pub mod pool;
 mod qr;
 pub mod sampler;
 pub mod source;
@@ -18,6 +19,7 @@ pub mod space;
 pub mod spec;
 pub mod stream;
 pub mod target;
+pub mod tsqr;
 
 use convoke_cluster::workload::{Inputs, Resources};
 use convoke_cluster::{Ctx, Error, Fields, Plan, Progress, Result, Results, Workload};
@@ -45,7 +47,9 @@ impl Workload for Dpp {
     const JOBS: &'static [(&'static str, &'static str)] = &[
         ("design-td10", include_str!("design-td10.toml")),
         ("experiment-1d", include_str!("experiment-1d.toml")),
+        ("experiment-2d", include_str!("experiment-2d.toml")),
         ("experiment-6d", include_str!("experiment-6d.toml")),
+        ("experiment-10d", include_str!("experiment-10d.toml")),
         ("fit", include_str!("fit.toml")),
     ];
     type Spec = Spec;

@@ -1,14 +1,19 @@
 //! Rows of the table and what of them is written to the result.
 
+use std::path::Path;
+
 use convoke_cluster::results::{Axis, Meaning};
 use convoke_cluster::sweep::{INPUTS, VARIABLES};
 use convoke_cluster::{Ctx, Region, Result, Results};
+use convoke_data::store::Reader;
 
 use super::campaign::earlier::DEGREES;
 use super::design::Design;
-use super::draws::Draws;
+use super::draws::{Draws, From};
 use super::experiment::{FIGURES, UNSTABLE, quantile};
+use super::space::Space;
 use super::spec::ExperimentSpec;
+use super::spec::variable::Variable;
 
 /// Column of λ_min(G) in the row of a design.
 pub(super) const LAMBDA_MIN: usize = 0;
@@ -53,11 +58,31 @@ fn write(out: &mut Results, name: &str, shape: &[usize], data: &[f64], meaning: 
     out.array(name, shape, (Region::whole(shape), root), data, meaning)
 }
 
+/// Points of designs for a space, in both systems of units, and its functions.
+fn write_points(
+    space: &Space,
+    variables: &[Variable],
+    (copies, n): (usize, usize),
+    points: &[f64],
+    out: &mut Results,
+) -> Result<()> {
+    let (d, m) = (variables.len(), space.len());
+    let axes = ["copy", "point", "variable"];
+    write(out, "points", &[copies, n, d], points, &meaning("points of evaluation, as the families have them", &axes))?;
+    let inputs: Vec<f64> = points.iter().enumerate().map(|(i, x)| variables[i % d].value(*x)).collect();
+    write(out, INPUTS, &[copies, n, d], &inputs, &meaning("points of evaluation in the units of the user", &axes))?;
+    let degrees: Vec<f64> = (0..m).flat_map(|i| space.indices.dense(i)).map(|k| k as f64).collect();
+    let what = meaning("degree of each variable in each function", &["function", "variable"]);
+    write(out, DEGREES, &[m, d], &degrees, &what)?;
+    let names: Vec<&str> = variables.iter().map(|v| v.name.as_str()).collect();
+    out.text(VARIABLES, &names.join(","))
+}
+
 impl Draws {
     /// Points, weights and provenance of all copies.
     pub(super) fn write_designs(&self, ctx: &Ctx, out: &mut Results) -> Result<()> {
         let Some(recipe) = self.recipes.first() else { return Ok(()) };
-        let (n, d) = (recipe.n, self.space.dimension());
+        let (n, d) = (recipe.n, self.sizes.dimension);
         let width = columns(n, d);
         let copies = self.rows.len() / width;
         let part = |first: usize, len: usize| -> Vec<f64> {
@@ -67,18 +92,11 @@ impl Draws {
             out.series(name, &part(i, 1), "1", long_name)?;
         }
         let points = FRONT.len();
-        let what = meaning("points of evaluation, as the families have them", &["copy", "point", "variable"]);
-        let reference = part(points, n * d);
-        write(out, "points", &[copies, n, d], &reference, &what)?;
-        let inputs: Vec<f64> = reference.iter().enumerate().map(|(i, x)| self.variables[i % d].value(*x)).collect();
-        let what = meaning("points of evaluation in the units of the user", &["copy", "point", "variable"]);
-        write(out, INPUTS, &[copies, n, d], &inputs, &what)?;
-        let m = self.space.len();
-        let degrees: Vec<f64> = (0..m).flat_map(|i| self.space.indices.dense(i)).map(|k| k as f64).collect();
-        let what = meaning("degree of each variable in each function", &["function", "variable"]);
-        write(out, DEGREES, &[m, d], &degrees, &what)?;
-        let names: Vec<&str> = self.variables.iter().map(|v| v.name.as_str()).collect();
-        out.text(VARIABLES, &names.join(","))?;
+        let coordinates = part(points, n * d);
+        match &self.from {
+            From::Space(space, variables) => write_points(space, variables, (copies, n), &coordinates, out)?,
+            From::Pool(pool, file) => self.write_atoms(file, pool.atoms(), (copies, n), &coordinates, out)?,
+        }
         for (i, (name, long_name)) in [
             ("weights", "weights of least squares"),
             ("part", "part of the replica's random numbers that a point is from"),
@@ -90,12 +108,37 @@ impl Draws {
             let first = points + n * (d + i);
             write(out, name, &[copies, n], &part(first, n), &meaning(long_name, &["copy", "point"]))?;
         }
-        let (holds, given_up) = recipe.guarantees(self.space.len());
-        out.figure("functions", self.space.len() as f64)?;
+        let (holds, given_up) = recipe.guarantees(self.sizes.functions);
+        out.figure("functions", self.sizes.functions as f64)?;
         out.text("law", &format!("{:?}", recipe.law).to_lowercase())?;
         out.text("seed", &ctx.seed.to_string())?;
         out.text("holds", &holds)?;
         out.text("given_up", if given_up.is_empty() { "nothing" } else { &given_up })
+    }
+
+    /// The atoms of a pool's designs, and what these are.
+    fn write_atoms(
+        &self,
+        file: &Path,
+        atoms: usize,
+        (copies, n): (usize, usize),
+        chosen: &[f64],
+        out: &mut Results,
+    ) -> Result<()> {
+        write(out, "atoms", &[copies, n], chosen, &meaning("numbers of the atoms in the pool", &["copy", "point"]))?;
+        out.figure("atoms_of_the_pool", atoms as f64)?;
+        let Some(points) = self.spec.pool.as_ref().and_then(|pool| pool.points.as_ref()) else { return Ok(()) };
+        let read = || -> Result<(usize, Vec<f64>)> {
+            let reader = Reader::open(file)?;
+            Ok((reader.shape(points)?[1], reader.read(points)?))
+        };
+        // Every rank knows the shape, the first one the values.
+        let (d, all) = read()?;
+        let inputs: Vec<f64> = chosen.iter().flat_map(|atom| &all[*atom as usize * d..][..d]).copied().collect();
+        let what = meaning("the atoms", &["copy", "point", "variable"]);
+        write(out, INPUTS, &[copies, n, d], &inputs, &what)?;
+        let names: Vec<String> = (1..=d).map(|i| format!("x{i}")).collect();
+        out.text(VARIABLES, &names.join(","))
     }
 
     /// Errors of all replicates and what they amount to.
@@ -139,7 +182,7 @@ impl Draws {
         out.chart("median", "points_per_function", &experiment.law_names(), Some(("quantile_05", "quantile_95")))?;
         out.chart("mean", "points_per_function", &experiment.law_names(), None)?;
         out.text("laws", &experiment.law_names())?;
-        out.figure("functions", self.space.len() as f64)?;
+        out.figure("functions", self.sizes.functions as f64)?;
         if let Some(target) = &self.target {
             out.figure("best_relative_error", (target.residual2 / target.norm2).sqrt())?;
         }

@@ -6,13 +6,25 @@ use convoke_cluster::workload::Resources;
 use super::design::{Law, Recipe};
 use super::experiment::FIGURES;
 use super::output;
-use super::space::Space;
 use super::spec::Spec;
 
 /// The program itself with its libraries and buffers: measured, rounded up.
 pub(super) const PROGRAM: u64 = 96 << 20;
 /// Steps of a job with many replicas.
 const STEPS: u64 = 20;
+
+/// What a job draws from, as far as its price goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sizes {
+    /// m.
+    pub functions: usize,
+    /// Coordinates of a point.
+    pub dimension: usize,
+    /// N of a pool.
+    pub atoms: Option<usize>,
+    /// Points of earlier designs.
+    pub stay: usize,
+}
 
 /// Rows of the table.
 pub(super) fn replicas(spec: &Spec) -> u64 {
@@ -26,10 +38,10 @@ pub(super) fn batch(spec: &Spec) -> u64 {
 }
 
 /// Columns of the table.
-pub(super) fn columns(spec: &Spec, space: &Space, recipes: &[Recipe]) -> usize {
+pub(super) fn columns(spec: &Spec, sizes: Sizes, recipes: &[Recipe]) -> usize {
     match spec.experiment {
         Some(_) => recipes.len() * FIGURES,
-        None => recipes.iter().map(|r| output::columns(r.n, space.dimension())).sum(),
+        None => recipes.iter().map(|r| output::columns(r.n, sizes.dimension)).sum(),
     }
 }
 
@@ -47,10 +59,10 @@ fn effort(recipe: &Recipe, m: usize) -> (f64, f64) {
 
 /// Flops of one replica: 4 m³ for each sample of the process, 4 N m² for the decomposition of each N points, and a pass over
 /// the points for each one that a greedy choice deletes. Redraws are not foreseen.
-pub(super) fn flops(space: &Space, recipes: &[Recipe]) -> f64 {
-    let m = space.len() as f64;
+pub(super) fn flops(functions: usize, recipes: &[Recipe]) -> f64 {
+    let m = functions as f64;
     let one = |recipe: &Recipe| {
-        let (samples, points) = effort(recipe, space.len());
+        let (samples, points) = effort(recipe, functions);
         let deleted = if matches!(recipe.law, Law::Greedy { .. }) { points - recipe.n as f64 } else { 0.0 };
         4.0 * samples * m.powi(3) + 4.0 * points * m * m + 4.0 * deleted * points * m
     };
@@ -58,18 +70,18 @@ pub(super) fn flops(space: &Space, recipes: &[Recipe]) -> f64 {
 }
 
 /// The bill; `stay` points of earlier designs are there already.
-pub(super) fn plan(spec: &Spec, space: &Space, recipes: &[Recipe], stay: usize, resources: &Resources) -> Plan {
-    let (m, ranks) = (space.len() as u64, resources.ranks as u64);
+pub(super) fn plan(spec: &Spec, sizes: Sizes, recipes: &[Recipe], resources: &Resources) -> Plan {
+    let (m, ranks) = (sizes.functions as u64, resources.ranks as u64);
     let (replicas, batch) = (replicas(spec), batch(spec));
-    let table = replicas * columns(spec, space, recipes) as u64 * 8;
+    let table = replicas * columns(spec, sizes, recipes) as u64 * 8;
     let steps = replicas.div_ceil(batch);
-    let most = recipes.iter().map(|r| effort(r, space.len()).1.max(r.n as f64) as u64).max().unwrap_or(0);
+    let most = recipes.iter().map(|r| effort(r, sizes.functions).1.max(r.n as f64) as u64).max().unwrap_or(0);
     // Features of the points, of a decomposition and of its factor Q.
-    let (sampler, points) = (3 * 8 * m * m, 4 * 8 * (most.min(1 << 40) + stay as u64) * m);
+    let (sampler, points) = (3 * 8 * m * m, 4 * 8 * (most.min(1 << 40) + sizes.stay as u64) * m);
     let at_once = if batch > 1 { resources.threads as u64 } else { 1 };
     let mut plan = Plan {
         steps,
-        work: replicas as f64 * flops(space, recipes),
+        work: replicas as f64 * flops(sizes.functions, recipes),
         work_unit: "flop",
         // The busiest rank's rows of every step to all others, the flags of each step, and the results' headers.
         bytes_sent_per_rank: (steps * (batch.div_ceil(ranks) * (table / replicas) + 1024) + (1 << 16))
@@ -82,13 +94,33 @@ pub(super) fn plan(spec: &Spec, space: &Space, recipes: &[Recipe], stay: usize, 
     plan.holds(format!("bases of a sampler for {m} functions"), at_once * sampler);
     plan.holds("features of designs", at_once * points);
     plan.holds("table of all replicas", 3 * table);
-    plan.notes.push(format!("{m} functions of {} variables", space.dimension()));
+    match sizes.atoms {
+        None => plan.notes.push(format!("{m} functions of {} variables", sizes.dimension)),
+        Some(atoms) => pool(&mut plan, atoms as u64, m, recipes, replicas, ranks),
+    }
     if let (None, [recipe]) = (&spec.experiment, recipes) {
-        let (holds, given_up) = recipe.guarantees(space.len());
+        let (holds, given_up) = recipe.guarantees(sizes.functions);
         plan.notes.push(format!("holds: {holds}"));
         if !given_up.is_empty() {
             plan.notes.push(format!("given up: {given_up}"));
         }
     }
     plan
+}
+
+/// What a pool adds to the bill: all ranks draw every design together.
+fn pool(plan: &mut Plan, atoms: u64, m: u64, recipes: &[Recipe], replicas: u64, ranks: u64) {
+    let all = 8 * atoms * m;
+    plan.holds("features of this rank's atoms", 3 * all.div_ceil(ranks) + 8 * m * m);
+    plan.work += 8.0 * atoms as f64 * (m as f64).powi(2);
+    // A sample looks at m H_m candidates on average, and at m (10 + 20 ln m) + 1000 with a chance of 1e-8.
+    let looked = |recipe: &Recipe| {
+        let (samples, points) = effort(recipe, m as usize);
+        let candidates = m as f64 * (10.0 + 20.0 * (m as f64).ln()) + 6000.0;
+        (samples * candidates + 2.0 * points) as u64
+    };
+    let rows: u64 = recipes.iter().map(looked).sum::<u64>() * replicas;
+    let factors = 2 * 8 * m * m * (64 + ranks);
+    plan.bytes_sent_per_rank += (rows * 8 * (m + 2) + factors + 64 * rows + 8 * atoms) * (ranks - 1).max(1);
+    plan.notes.push(format!("{m} functions on {atoms} atoms"));
 }

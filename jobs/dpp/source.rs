@@ -1,15 +1,13 @@
-//! Where candidates come from: a space of functions, or a pool of atoms with given features.
+//! Where candidates come from.
 
-use faer::{Mat, MatMut, MatRef, Par};
+use faer::{MatMut, Par};
 use rayon::prelude::*;
 
 use super::error::DesignError;
-use super::sampler::Candidates;
+use super::sampler::{Blocks, Candidates, Sample, sample};
 use super::space::Space;
 use super::stream::Stream;
 
-/// Relative size of a pivot of R below which a pool's features do not span the space.
-const RANK_TOLERANCE: f64 = 1e-12;
 /// Candidates that a thread evaluates at once.
 const CHUNK: usize = 32;
 
@@ -63,77 +61,46 @@ pub fn normalise(mut f: MatMut<'_, f64>) -> Vec<f64> {
     squares
 }
 
-/// N atoms with features that are orthonormal in the sum over atoms: VᵀV = I.
-#[derive(Debug, Clone)]
-pub struct Pool {
-    /// Vᵀ, m × N: the features of an atom lie side by side.
-    pub features: Mat<f64>,
-    /// Σ_{j' ≤ j} ‖V_j'‖², up to m.
-    cumulative: Vec<f64>,
+/// A point of a design before it is one: where in which stream it comes from.
+#[derive(Debug, Clone, Copy)]
+pub struct Pick {
+    /// The stream of its part.
+    pub stream: Stream,
+    /// Its number in it.
+    pub t: u64,
+    /// Whether it is drawn from μ itself instead of the Christoffel measure.
+    pub plain: bool,
 }
 
-impl Pool {
-    /// A pool of any features of full rank (N × m), orthonormalised by Householder QR.
+/// What designs are drawn from: a space of functions, or a pool of atoms.
+pub trait Universe {
+    /// m.
+    fn functions(&self) -> usize;
+    /// A sample of the process from a stream.
     ///
     /// # Errors
-    /// [`DesignError::RankDeficient`].
-    pub fn new(features: MatRef<'_, f64>) -> Result<Self, DesignError> {
-        let functions = features.ncols();
-        let qr = features.col_piv_qr();
-        let r = qr.thin_R();
-        let pivot = |i: usize| r[(i, i)].abs();
-        let rank = (0..features.nrows().min(functions)).filter(|i| pivot(*i) > RANK_TOLERANCE * pivot(0)).count();
-        if rank < functions {
-            return Err(DesignError::RankDeficient { rank, functions });
-        }
-        Ok(Self::orthonormal(qr.compute_thin_Q().transpose().to_owned()))
-    }
-
-    /// A pool of features (m × N) that are orthonormal already.
-    pub fn orthonormal(features: Mat<f64>) -> Self {
-        let mut sum = 0.0;
-        let mut add = |leverage: f64| {
-            sum += leverage;
-            sum
-        };
-        let cumulative = features.col_iter().map(|v| add(v.squared_norm_l2())).collect();
-        Self { features, cumulative }
-    }
-
-    /// The atom where the distribution function of the leverages is `u`.
-    fn atom(&self, u: f64) -> usize {
-        let total = self.cumulative.last().copied().unwrap_or(0.0);
-        self.cumulative.partition_point(|sum| *sum <= u * total).min(self.cumulative.len() - 1)
-    }
+    /// As [`sample`].
+    fn sample(&self, stream: Stream, blocks: Blocks) -> Result<Sample, DesignError>;
+    /// Coordinates of the points, one row for each, and their φ, orthonormal in L²(μ), into `out` (n × m).
+    fn rows(&self, picks: &[Pick], out: MatMut<'_, f64>) -> Vec<f64>;
 }
 
-/// Candidates of a pool: atom j with probability ‖V_j‖²/m.
-#[derive(Debug, Clone, Copy)]
-pub struct Discrete<'a> {
-    /// The pool.
-    pub pool: &'a Pool,
-    /// Its random numbers.
-    pub stream: Stream,
-}
-
-impl Candidates for Discrete<'_> {
+impl Universe for Space {
     fn functions(&self) -> usize {
-        self.pool.features.nrows()
+        self.len()
     }
 
-    fn unit_features(&self, first: u64, mut out: MatMut<'_, f64>, _par: Par) {
-        for b in 0..out.nrows() {
-            let atom = self.pool.atom(self.stream.choices(first + b as u64).1);
-            out.as_mut().row_mut(b).transpose_mut().copy_from(self.pool.features.col(atom));
+    fn sample(&self, stream: Stream, blocks: Blocks) -> Result<Sample, DesignError> {
+        sample(&Continuous { space: self, stream }, blocks)
+    }
+
+    fn rows(&self, picks: &[Pick], out: MatMut<'_, f64>) -> Vec<f64> {
+        let d = self.dimension();
+        let mut points = vec![0.0; picks.len() * d];
+        for (x, pick) in points.chunks_mut(d).zip(picks) {
+            if pick.plain { self.draw_reference(&pick.stream, pick.t, x) } else { self.draw(&pick.stream, pick.t, x) }
         }
-        normalise(out);
-    }
-
-    fn uniform(&self, t: u64) -> f64 {
-        self.stream.choices(t).0
-    }
-
-    fn atom(&self, t: u64) -> Option<usize> {
-        Some(self.pool.atom(self.stream.choices(t).1))
+        self.features(&points, out);
+        points
     }
 }

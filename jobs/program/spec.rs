@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use convoke_cluster::BadValue;
+use convoke_cluster::job::nearest;
 use convoke_cluster::workload::Inputs;
 use serde::{Deserialize, Serialize};
 
@@ -64,7 +65,18 @@ impl Spec {
                 let expected = "letters, digits and '_' that start with a letter, and not \"job\"";
                 return Err(BadValue::wrong(key, format!("expected a name of {expected}")));
             }
-            text(value).ok_or_else(|| BadValue::new(key, value, "a finite number, a text or a truth value"))?;
+            text(value).ok_or_else(|| BadValue::new(&key, value, "a finite number, a text or a truth value"))?;
+            // A sweep over an input that goes nowhere would be in vain.
+            let asked = self.asked();
+            if !asked.contains(&name.as_str()) {
+                let open: Vec<&str> =
+                    asked.into_iter().filter(|n| !self.inputs.contains_key(*n) && *n != JOB).collect();
+                let help = match nearest(name, &open) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("write {{{name}}} where the program takes it"),
+                };
+                return Err(BadValue::wrong(key, format!("no `{name}` in problem.command")).help(help));
+            }
         }
         match self.timeout.as_deref().map(humantime::parse_duration) {
             Some(Ok(time)) if time < Duration::from_secs(1) => {
@@ -75,6 +87,17 @@ impl Spec {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The names that the command has in braces.
+    fn asked(&self) -> Vec<&str> {
+        let of = |part: &'_ str| -> Vec<(usize, usize)> {
+            let open = part.match_indices('{').map(|(at, _)| at + 1);
+            open.filter_map(|at| part[at..].find('}').map(|n| (at, at + n)))
+                .filter(|(a, b)| is_name(&part[*a..*b]))
+                .collect()
+        };
+        self.command.iter().flat_map(|part| of(part).into_iter().map(|(a, b)| &part[a..b])).collect()
     }
 
     /// The longest that the program may take.
@@ -180,6 +203,10 @@ mod tests {
                 "problem.inputs.x = nan: expected a finite number",
             ),
             ("command = [\"a\"]\noutputs = [\"y\"]\n[inputs]\njob = 1", "problem.inputs.job: expected a name"),
+            (
+                "command = [\"{ab}\"]\noutputs = [\"y\"]\n[inputs]\nabc = 1",
+                "problem.inputs.abc: no `abc` in problem.command",
+            ),
             ("command = [\"a\"]\noutputs = [\"y\"]\ntimeout = \"5\"", "problem.timeout: "),
             ("command = [\"a\"]\noutputs = [\"y\"]\ntimeout = \"5ms\"", "problem.timeout = 5ms: expected at least"),
         ] {

@@ -1,9 +1,6 @@
 //! Task `fit`: weighted least squares on the values of a campaign, with all that an orthonormal basis tells.
 //!
-//! Rows go to the ranks in blocks that the problem fixes; factors R of the blocks are merged along a binary tree over them, so
-//! that the result does not depend on the ranks at all (TSQR; Demmel, Grigori, Hoemmen and Langou 2012).
-
-use std::collections::BTreeMap;
+//! Rows go to the ranks in blocks that the problem fixes, so that the result does not depend on the ranks (`tsqr`).
 
 use convoke_cluster::workload::{Inputs, Resources};
 use convoke_cluster::{BadValue, Comm, Error, Plan, Result};
@@ -22,6 +19,7 @@ use crate::dpp::space::indices::Rule;
 use crate::dpp::spec::fit::Missing;
 use crate::dpp::spec::variable::Variable;
 use crate::dpp::spec::{FitSpec, SpaceSpec, Spec};
+use crate::dpp::tsqr::{Rows, merge};
 use crate::dpp::{NAME, plan};
 
 /// Rows of a block.
@@ -185,13 +183,12 @@ impl Regression {
     /// Points that do not determine the coefficients; where another rank is gone.
     pub fn solve(&mut self, comm: &Comm) -> Result<()> {
         let (m, outputs) = (self.space.len(), self.fit.outputs.len());
-        let blocks = self.n().div_ceil(BLOCK);
-        let owner = |block: usize| owner(block, blocks, comm.size());
-        let mine: Vec<usize> = (0..blocks).filter(|b| owner(*b) == comm.rank()).collect();
+        let rows = Rows { n: self.n(), block: BLOCK, ranks: comm.size() };
+        let mine = rows.of(comm.rank());
         let parts: Vec<(Mat<f64>, Mat<f64>)> = mine.iter().map(|block| self.block(*block)).collect();
         let factors =
             mine.par_iter().zip(&parts).map(|(block, (a, b))| (*block, Factor::of(a.as_ref(), b.as_ref()))).collect();
-        let factor = merge(comm, blocks, &owner, factors, (m, outputs))?;
+        let factor = merge(comm, rows, factors, (m, outputs))?;
         let spectrum = Spectrum::of_factor(factor.r(), self.n());
         let spectrum = comm.agree(spectrum.map_err(|e| Error::workload(NAME, e)))?;
         if spectrum.min <= 0.0 || spectrum.condition() > SINGULAR {
@@ -310,49 +307,6 @@ fn law(designs: &Designs) -> (String, String) {
     }
     let holds = "the error bound by lambda_min of all points together".to_owned();
     (holds, "the laws of the single designs: points were added to them".to_owned())
-}
-
-/// The rank that works on a block: blocks rise with the ranks.
-fn owner(block: usize, blocks: usize, ranks: usize) -> usize {
-    block * ranks / blocks.max(ranks).max(1)
-}
-
-/// The factor of all blocks, on every rank. Pairs at a distance of 1, 2, 4, … merge on the owner of the first.
-fn merge(
-    comm: &Comm,
-    blocks: usize,
-    owner: &dyn Fn(usize) -> usize,
-    mut factors: BTreeMap<usize, Factor>,
-    (m, outputs): (usize, usize),
-) -> Result<Factor> {
-    let size = (m + outputs) * (m + outputs);
-    let mut stride = 1;
-    while stride < blocks {
-        for left in (0..blocks - stride).step_by(2 * stride) {
-            let (to, from) = (owner(left), owner(left + stride));
-            if comm.rank() == from && from != to {
-                let Some(factor) = factors.remove(&(left + stride)) else { continue };
-                comm.send(to, &factor.numbers())?;
-            }
-            if comm.rank() == to {
-                let other = if from == to {
-                    factors.remove(&(left + stride))
-                } else {
-                    let mut numbers = vec![0.0; size];
-                    comm.recv_into(from, &mut numbers)?;
-                    Some(Factor::from_numbers(&numbers, m, outputs))
-                };
-                if let (Some(other), Some(mine)) = (other, factors.get_mut(&left)) {
-                    *mine = mine.merged(&other);
-                }
-            }
-        }
-        stride *= 2;
-    }
-    let numbers = factors.get(&0).filter(|_| comm.is_root()).map(Factor::numbers).unwrap_or_default();
-    let bytes = comm.broadcast(0, bytemuck::cast_slice(&numbers))?;
-    let numbers: Vec<f64> = bytemuck::pod_collect_to_vec(&bytes);
-    Ok(Factor::from_numbers(&numbers, m, outputs))
 }
 
 /// Where the user wants the fit, as the families have it.

@@ -1,3 +1,4 @@
+use crate::dpp::space::Space;
 use faer::MatRef;
 
 use super::*;

@@ -1,7 +1,9 @@
+use convoke_cluster::Comm;
 use faer::Mat;
 
 use super::*;
-use crate::dpp::source::{Continuous, Discrete, Pool};
+use crate::dpp::pool::{Atoms, Pool};
+use crate::dpp::source::{Continuous, Pick, Universe};
 use crate::dpp::space::Space;
 use crate::dpp::space::family::{Family, gauss};
 use crate::dpp::space::indices::Rule;
@@ -22,7 +24,7 @@ fn usual(space: &Space) -> Blocks {
 fn pool(atoms: usize, functions: usize, seed: u64) -> Pool {
     let stream = Stream::new(seed, 0, 0);
     let features = Mat::from_fn(atoms, functions, |i, j| stream.normal((i * functions + j) as u64) + 0.3);
-    Pool::new(features.as_ref()).unwrap()
+    Pool::of(features.as_ref()).unwrap()
 }
 
 /// All subsets of `size` of the numbers below `n`.
@@ -36,14 +38,18 @@ fn chi_square(pool: &Pool, seed: u64, blocks: Blocks, retest: bool) -> f64 {
     let draws = 15_000;
     let sets = subsets(7, 4);
     let mut counts = vec![0.0; sets.len()];
+    let (comm, features) = (Comm::solo(), pool.features().map(|(_, v)| v).collect::<Vec<_>>());
+    let universe = Atoms::new(pool, &comm);
     for replica in 0..draws {
-        let source = Discrete { pool, stream: Stream::new(seed, replica, 0) };
-        let sample = run(&source, blocks, retest).unwrap();
-        let mut atoms: Vec<usize> = sample.accepted.iter().map(|t| source.atom(*t).unwrap()).collect();
+        let stream = Stream::new(seed, replica, 0);
+        let sample = run(&universe.candidates(stream), blocks, retest).unwrap();
+        let picks: Vec<Pick> = sample.accepted.iter().map(|t| Pick { stream, t: *t, plain: false }).collect();
+        let atoms = universe.rows(&picks, Mat::zeros(4, 4).as_mut());
+        let mut atoms: Vec<usize> = atoms.iter().map(|atom| *atom as usize).collect();
         atoms.sort_unstable();
         counts[sets.iter().position(|set| *set == atoms).unwrap()] += 1.0;
     }
-    let probability = |set: &Vec<usize>| Mat::from_fn(4, 4, |i, j| pool.features[(i, set[j])]).determinant().powi(2);
+    let probability = |set: &Vec<usize>| Mat::from_fn(4, 4, |i, j| features[set[j]][i]).determinant().powi(2);
     let total: f64 = sets.iter().map(probability).sum();
     assert!((total - 1.0).abs() < 1e-12, "Cauchy-Binet: {total}");
     let expected = sets.iter().map(|set| draws as f64 * probability(set));
@@ -88,8 +94,9 @@ fn the_accepted_candidates_do_not_depend_on_blocks_or_threads() {
         assert_eq!(sample(&source, threaded).unwrap().accepted, one.accepted);
     }
     let pool = pool(400, 60, 5);
-    let source = Discrete { pool: &pool, stream: Stream::new(2, 0, 0) };
-    let accepted = |n: usize| sample(&source, target(n)).unwrap().accepted;
+    let comm = Comm::solo();
+    let universe = Atoms::new(&pool, &comm);
+    let accepted = |n: usize| universe.sample(Stream::new(2, 0, 0), target(n)).unwrap().accepted;
     assert_eq!(accepted(1), accepted(64));
 }
 
@@ -190,5 +197,6 @@ fn products_and_sums_over_the_points_have_their_exact_moments() {
 #[test]
 fn features_that_are_no_basis_are_refused() {
     let repeated = Mat::from_fn(20, 3, |i, j| if j == 2 { 2.0 * i as f64 } else { (i as f64).powi(j as i32) });
-    assert_eq!(Pool::new(repeated.as_ref()).unwrap_err(), DesignError::RankDeficient { rank: 2, functions: 3 });
+    let error = Pool::of(repeated.as_ref()).unwrap_err().to_string();
+    assert!(error.contains("rank 2, and 3 functions need as many"), "{error}");
 }

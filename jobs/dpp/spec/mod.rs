@@ -3,6 +3,7 @@
 pub mod design;
 pub mod experiment;
 pub mod fit;
+pub mod pool;
 pub mod space;
 pub mod variable;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use design::DesignSpec;
 pub use experiment::ExperimentSpec;
 pub use fit::FitSpec;
+pub use pool::PoolSpec;
 pub use space::SpaceSpec;
 
 use experiment::TargetKind;
@@ -26,6 +28,9 @@ pub struct Spec {
     /// The space of functions; a fit without it takes that of its last design.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub space: Option<SpaceSpec>,
+    /// Atoms with features, instead of a space (task `design`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<PoolSpec>,
     /// The design of task `design`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub design: Option<DesignSpec>,
@@ -83,9 +88,19 @@ impl Spec {
         if let Some((table, ..)) = tables.iter().find(|(_, task, there)| *task != self.task && *there) {
             return Err(BadValue::foreign(format!("problem.{table}"), format!("task = {}", word(self.task))));
         }
+        if self.pool.is_some() && self.task != Task::Design {
+            return Err(BadValue::foreign("problem.pool", format!("task = {}", word(self.task))));
+        }
+        if self.pool.is_some() && self.space.is_some() {
+            let help = "the features of the pool span the space";
+            return Err(BadValue::wrong("problem.space", "there is a [problem.pool] as well").help(help));
+        }
+        if self.pool.is_some() && self.design.as_ref().is_some_and(|d| d.after.is_some()) {
+            return Err(BadValue::foreign("problem.design.after", "a design for a pool"));
+        }
         let Some(space) = &self.space else {
             let missing = BadValue::wrong("problem.task", "the table [problem.space] is missing");
-            return if self.task == Task::Fit { Ok(()) } else { Err(missing) };
+            return if self.task == Task::Fit || self.pool.is_some() { Ok(()) } else { Err(missing) };
         };
         let Some(experiment) = &self.experiment else { return Ok(()) };
         let suits = match experiment.target {
