@@ -239,12 +239,12 @@ const DPP_JOBS: &[(&str, &str, &str)] = &[
     (
         "\"volume\"",
         "\"volumes\"",
-        "job.toml:12:7: unknown variant `volumes`, expected one of `iid`, `dpp`, `volume`, `repeated`, `greedy`, `boosted`\n  help: did you mean `volume`?",
+        "job.toml:12:7: unknown variant `volumes`, expected one of `iid`, `dpp`, `volume`, `repeated`, `greedy`, `bss`, `boosted`\n  help: did you mean `volume`?",
     ),
     (
         "\"legendre\"",
         "\"legendary\"",
-        "job.toml:7:13: unknown variant `legendary`, expected one of `legendre`, `hermite`, `jacobi`, `laguerre`, `fourier`, `haar`\n  help: did you mean `legendre`?",
+        "job.toml:7:13: unknown variant `legendary`, expected one of `legendre`, `hermite`, `jacobi`, `laguerre`, `fourier`, `complex-fourier`, `haar`\n  help: did you mean `legendre`?",
     ),
     (
         "\"total-degree\"",
@@ -289,6 +289,11 @@ const DPP_JOBS: &[(&str, &str, &str)] = &[
         "\"volume\"\nn = 15",
         "\"greedy\"\nn = 60",
         "job.toml:11:1: problem.design.pool = 5: expected at least 6, so that 60 points can be chosen",
+    ),
+    (
+        "\"volume\"\nn = 15",
+        "\"bss\"\nn = 10",
+        "job.toml:13:5: problem.design.n: n = 10 for 10 functions: expected more points than functions, and at most 512 functions\n  help: law = \"greedy\" has neither limit; \"bss\" decomposes a matrix for each point",
     ),
     ("n = 15", "n = 15\ndelta = 1.5", "job.toml:14:9: problem.design.delta = 1.5: expected 0.01 to 0.999999"),
     ("\"design\"", "\"experiment\"", "job.toml:5:8: problem.task: the table [problem.experiment] is missing"),

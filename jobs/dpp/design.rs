@@ -2,6 +2,7 @@
 
 use faer::{Mat, MatRef, Par};
 
+use super::bss;
 use super::error::DesignError;
 use super::fit::Spectrum;
 use super::greedy;
@@ -27,6 +28,11 @@ pub enum Law {
     Repeated,
     /// Backward greedy A-optimal choice from `pool` repetitions.
     Greedy {
+        /// Repetitions to choose from.
+        pool: usize,
+    },
+    /// Weighted choice from `pool` repetitions by moving barriers.
+    Bss {
         /// Repetitions to choose from.
         pool: usize,
     },
@@ -140,6 +146,14 @@ impl Draw<'_> {
                 let kept = greedy::thin(rows.as_ref(), stay + n, stay);
                 self.finish(kept.into_iter().skip(stay).map(|i| origins[i - stay]).collect())
             }
+            Law::Bss { pool } => {
+                let origins = self.repetitions(part, pool * m)?;
+                let order = Stream::new(self.seed, self.replica, part + pool as u64);
+                let chosen = bss::subsample(self.rows(&origins).0.as_ref(), n, &order)?;
+                let mut design = self.finish(chosen.rows.iter().map(|i| origins[*i]).collect())?;
+                design.reweigh(&chosen.factors, self.par)?;
+                Ok(design)
+            }
             Law::Boosted { tries } => {
                 let mut best = self.finish(self.independent(part, n))?;
                 for j in 1..tries as u64 {
@@ -219,6 +233,27 @@ impl Draw<'_> {
     }
 }
 
+impl Design {
+    /// Multiplies the weights by factors, and all of them by what makes the mean eigenvalue of G one.
+    fn reweigh(&mut self, factors: &[f64], par: Par) -> Result<(), DesignError> {
+        let mut scale = |factor: &dyn Fn(usize) -> f64| {
+            self.weights.iter_mut().enumerate().for_each(|(i, w)| *w *= factor(i));
+            for column in self.rows.col_iter_mut() {
+                column.iter_mut().enumerate().for_each(|(i, v)| *v *= factor(i).sqrt());
+            }
+        };
+        scale(&|i| factors[i]);
+        let mean = self.rows.squared_norm_l2() / self.rows.nrows() as f64 / self.rows.ncols() as f64;
+        let mut scale = |factor: f64| {
+            self.weights.iter_mut().for_each(|w| *w *= factor);
+            self.rows *= faer::Scale(factor.sqrt());
+        };
+        scale(1.0 / mean);
+        self.spectrum = Spectrum::of(self.rows.as_ref(), par)?;
+        Ok(())
+    }
+}
+
 impl Recipe {
     /// What holds for the designs of this recipe, and what was given up for it.
     pub fn guarantees(&self, functions: usize) -> (String, String) {
@@ -242,6 +277,15 @@ impl Recipe {
             Law::Greedy { .. } => {
                 holds.push("the error bound by lambda_min of this design".into());
                 given_up.push("unbiasedness and the law of the points: they were selected".into());
+            }
+            Law::Bss { .. } => {
+                let bound = bss::bound(self.n, m);
+                holds.push(format!(
+                    "the error bound by lambda_min; lambda_max/lambda_min at most {bound:.3} times that of the points chosen from"
+                ));
+                given_up.push(
+                    "unbiasedness and the law of the points: they were selected, with weights of their own".into(),
+                );
             }
             Law::Boosted { .. } => {
                 holds.push("the error bound by lambda_min of this design".into());

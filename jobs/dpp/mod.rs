@@ -2,6 +2,7 @@
 //!
 //! Tasks `design` and `experiment` draw (`draws`), `fit` fits (`campaign`). See `README.md` beside this file.
 
+mod bss;
 pub mod campaign;
 pub mod design;
 mod draws;

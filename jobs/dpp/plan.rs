@@ -52,7 +52,7 @@ fn effort(recipe: &Recipe, m: usize) -> (f64, f64) {
         Law::Iid => (0.0, n),
         Law::Dpp | Law::Volume => (1.0, n),
         Law::Repeated => (recipe.n.div_ceil(m) as f64, n),
-        Law::Greedy { pool } => (pool as f64, (pool * m) as f64),
+        Law::Greedy { pool } | Law::Bss { pool } => (pool as f64, (pool * m) as f64),
         Law::Boosted { tries } => (0.0, n * tries as f64),
     }
 }
@@ -64,7 +64,10 @@ pub(super) fn flops(functions: usize, recipes: &[Recipe]) -> f64 {
     let one = |recipe: &Recipe| {
         let (samples, points) = effort(recipe, functions);
         let deleted = if matches!(recipe.law, Law::Greedy { .. }) { points - recipe.n as f64 } else { 0.0 };
-        4.0 * samples * m.powi(3) + 4.0 * points * m * m + 4.0 * deleted * points * m
+        // A decomposition and a few hundred candidates for each point.
+        let barriers =
+            if matches!(recipe.law, Law::Bss { .. }) { recipe.n as f64 * (9.0 * m + 400.0) * m * m } else { 0.0 };
+        barriers + 4.0 * samples * m.powi(3) + 4.0 * points * m * m + 4.0 * deleted * points * m
     };
     recipes.iter().map(one).sum()
 }

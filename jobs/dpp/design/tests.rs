@@ -215,3 +215,25 @@ fn a_boosted_design_is_the_most_stable_of_its_tries() {
     assert!(distance(Law::Boosted { tries: 40 }) < distance(Law::Boosted { tries: 2 }));
     assert_eq!(distance(Law::Boosted { tries: 1 }), distance(Law::Iid));
 }
+
+/// The bound of the theorem, relative to the points that were chosen from, which are those of so many repetitions; G has the mean
+/// eigenvalue 1.
+#[test]
+fn barriers_keep_the_eigenvalues_together() {
+    let space = legendre(19);
+    for n in [25, 40] {
+        let chosen = draw(&space, &recipe(Law::Bss { pool: 6 }, n), None, (7, 0), Par::Seq).unwrap();
+        let all = draw(&space, &recipe(Law::Repeated, 120), None, (7, 0), Par::Seq).unwrap();
+        let ratio = |design: &Design| design.spectrum.max / design.spectrum.min;
+        let most = crate::dpp::bss::bound(n, 20) * ratio(&all);
+        assert!(ratio(&chosen) <= most * (1.0 + 1e-9), "{} of {most}", ratio(&chosen));
+        let trace = chosen.rows.squared_norm_l2() / n as f64;
+        assert!((trace / 20.0 - 1.0).abs() < 1e-12, "{trace}");
+        // Weights are what the rows say they are.
+        let i = n / 2;
+        let mut features = Mat::zeros(1, 20);
+        space.features(&chosen.points[i..=i], features.as_mut());
+        let row = chosen.rows.row(i).squared_norm_l2();
+        assert!((chosen.weights[i] * features.squared_norm_l2() / row - 1.0).abs() < 1e-12);
+    }
+}

@@ -30,6 +30,8 @@ pub enum Rule {
     },
     /// These, `[m, d]`.
     List(Vec<Vec<usize>>),
+    /// A rule for wave numbers |k| along the axes where this says so: 1 for the places 1 and 2, 2 for 3 and 4, …
+    OfWaves(Box<Rule>, Vec<bool>),
 }
 
 /// A factor of a basis function: the axis and its degree, at least 1.
@@ -169,6 +171,10 @@ impl Rule {
                 cost <= budget * (1.0 + 1e-12)
             }
             Self::List(_) => false,
+            Self::OfWaves(rule, waves) => {
+                let count = |(axis, degree): &Factor| (*axis, if waves[*axis] { degree.div_ceil(2) } else { *degree });
+                rule.allows(&factors.iter().map(count).collect::<Vec<_>>())
+            }
         }
     }
 }

@@ -152,6 +152,22 @@ mod tests {
         }
     }
 
+    /// Cosines and sines of the waves |k_1| + |k_2| ≤ 3 have the kernel Σ e^{2πi k·(x − y)} of the exponentials, so the same process.
+    #[test]
+    fn products_of_waves_span_the_complex_exponentials() {
+        let rule = Rule::OfWaves(Box::new(Rule::TotalDegree(3)), vec![true; 2]);
+        let space = Space::new(&[Family::Fourier; 2], &rule).unwrap();
+        let (x, y) = ([0.17, 0.71], [0.43, 0.08]);
+        let mut f = Mat::zeros(2, space.len());
+        space.features(&[x, y].concat(), f.as_mut());
+        let kernel: f64 = (0..space.len()).map(|j| f[(0, j)] * f[(1, j)]).sum();
+        let waves = (-3i32..=3).flat_map(|k| (-3i32..=3).map(move |l| (k, l))).filter(|(k, l)| k.abs() + l.abs() <= 3);
+        let phase = |(k, l): (i32, i32)| f64::from(k) * (x[0] - y[0]) + f64::from(l) * (x[1] - y[1]);
+        let (sum, count) = waves.fold((0.0, 0), |(s, n), k| (s + (std::f64::consts::TAU * phase(k)).cos(), n + 1));
+        assert_eq!(space.len(), count);
+        assert!((kernel - sum).abs() < 1e-11, "{kernel} {sum}");
+    }
+
     /// Against central differences, to 1e-6 of the largest; zero where Haar functions are flat.
     #[test]
     fn derivatives_are_slopes() {

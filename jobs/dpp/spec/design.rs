@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::{refuse_foreign, within, word};
 use crate::dpp::design::{Law, Measure, Recipe};
 
+/// Functions that `bss` takes, at most: it decomposes a matrix of this size for each point.
+const BSS_FUNCTIONS: usize = 512;
+
 /// A law with what it needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -17,7 +20,7 @@ pub struct DesignSpec {
     /// Points; absent: as many as functions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub n: Option<usize>,
-    /// Repetitions that `greedy` chooses from; absent: 5.
+    /// Repetitions that `greedy` and `bss` choose from; absent: 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<usize>,
     /// Designs that `boosted` chooses from; absent: 100.
@@ -54,6 +57,8 @@ pub enum LawKind {
     Repeated,
     /// Greedy choice from repetitions.
     Greedy,
+    /// Weighted choice from repetitions by moving barriers.
+    Bss,
     /// The most stable of independent designs.
     Boosted,
 }
@@ -84,7 +89,7 @@ impl DesignSpec {
             "design",
             &format!("law = {}", word(law)),
             &[
-                ("pool", self.pool.is_some() && law != LawKind::Greedy),
+                ("pool", self.pool.is_some() && !matches!(law, LawKind::Greedy | LawKind::Bss)),
                 ("tries", self.tries.is_some() && law != LawKind::Boosted),
                 ("after", self.after.is_some() && law != LawKind::Greedy),
                 ("values", self.values.is_some() && law != LawKind::Greedy),
@@ -126,7 +131,14 @@ impl DesignSpec {
         within("problem.design.copies", self.copies as f64, 1.0, 1e6)?;
         let pool = self.pool.unwrap_or(5);
         within("problem.design.pool", pool as f64, 1.0, 1e3)?;
-        if law == LawKind::Greedy && pool * m < n {
+        if law == LawKind::Bss && (n <= m || m > BSS_FUNCTIONS) {
+            let message = format!(
+                "n = {n} for {m} functions: expected more points than functions, and at most {BSS_FUNCTIONS} functions"
+            );
+            return Err(BadValue::wrong("problem.design.n", message)
+                .help("law = \"greedy\" has neither limit; \"bss\" decomposes a matrix for each point"));
+        }
+        if matches!(law, LawKind::Greedy | LawKind::Bss) && pool * m < n {
             let expected = format!("at least {}, so that {n} points can be chosen", n.div_ceil(m));
             return Err(BadValue::new("problem.design.pool", pool, expected));
         }
@@ -151,6 +163,7 @@ impl LawKind {
             Self::Volume => Law::Volume,
             Self::Repeated => Law::Repeated,
             Self::Greedy => Law::Greedy { pool },
+            Self::Bss => Law::Bss { pool },
             Self::Boosted => Law::Boosted { tries },
         }
     }

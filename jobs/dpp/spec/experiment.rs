@@ -57,6 +57,10 @@ impl ExperimentSpec {
             return Err(BadValue::wrong("problem.experiment.laws", message)
                 .help("\"volume\" and \"repeated\" are the same law at n = m"));
         }
+        if self.laws.contains(&LawKind::Bss) && self.ratios.iter().any(|r| (*r * m as f64).round() as usize <= m) {
+            let message = "\"bss\" has more points than functions, and ratios has 1";
+            return Err(BadValue::wrong("problem.experiment.laws", message));
+        }
         let mut recipes = Vec::new();
         for law in &self.laws {
             for ratio in &self.ratios {

@@ -61,8 +61,10 @@ pub enum FamilyKind {
     Jacobi,
     /// Gamma on [0, ∞).
     Laguerre,
-    /// Waves on [0, 1].
+    /// Waves on [0, 1], cosine and sine of a wave one after the other.
     Fourier,
+    /// e^{2πikx} on [0, 1]; sets count |k|, and have the cosine and the sine of a wave or neither.
+    ComplexFourier,
     /// Wavelets on [0, 1].
     Haar,
 }
@@ -86,6 +88,11 @@ pub enum IndexKind {
 }
 
 impl SpaceSpec {
+    /// The family of a variable.
+    fn kind(&self, axis: usize) -> FamilyKind {
+        self.families[axis % self.families.len()]
+    }
+
     /// One family for each variable.
     ///
     /// # Errors
@@ -120,10 +127,10 @@ impl SpaceSpec {
             FamilyKind::Hermite => Family::Hermite,
             FamilyKind::Jacobi => Family::Jacobi { a, b },
             FamilyKind::Laguerre => Family::Laguerre { alpha },
-            FamilyKind::Fourier => Family::Fourier,
+            FamilyKind::Fourier | FamilyKind::ComplexFourier => Family::Fourier,
             FamilyKind::Haar => Family::Haar,
         };
-        Ok((0..d).map(|axis| family(&self.families[axis % given])).collect())
+        Ok((0..d).map(|axis| family(&self.kind(axis))).collect())
     }
 
     /// The variables in the user's units.
@@ -216,7 +223,11 @@ impl SpaceSpec {
     pub fn build(&self, inputs: &Inputs) -> Result<Space, Error> {
         let families = self.families()?;
         self.variables()?;
-        let rule = self.rule(inputs)?;
+        let waves: Vec<bool> = (0..families.len()).map(|axis| self.kind(axis) == FamilyKind::ComplexFourier).collect();
+        let mut rule = self.rule(inputs)?;
+        if waves.contains(&true) && !matches!(rule, Rule::List(_)) {
+            rule = Rule::OfWaves(Box::new(rule), waves);
+        }
         let key = match self.index_set {
             IndexKind::Box => "problem.space.degrees",
             IndexKind::List => "problem.space.indices",
