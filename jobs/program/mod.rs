@@ -96,6 +96,7 @@ impl Workload for Program {
         for (name, value) in self.spec.outputs.iter().zip(&self.values) {
             out.figure(name, *value)?;
         }
+        out.series("outputs", &self.values, "1", "what the program said, in the order of problem.outputs")?;
         out.text("command", &self.line.join(" "))
     }
 }
