@@ -225,7 +225,7 @@ fn barriers_keep_the_eigenvalues_together() {
         let chosen = draw(&space, &recipe(Law::Bss { pool: 6 }, n), None, (7, 0), Par::Seq).unwrap();
         let all = draw(&space, &recipe(Law::Repeated, 120), None, (7, 0), Par::Seq).unwrap();
         let ratio = |design: &Design| design.spectrum.max / design.spectrum.min;
-        let most = crate::dpp::bss::bound(n, 20) * ratio(&all);
+        let most = bss::bound(n, 20) * ratio(&all);
         assert!(ratio(&chosen) <= most * (1.0 + 1e-9), "{} of {most}", ratio(&chosen));
         let trace = chosen.rows.squared_norm_l2() / n as f64;
         assert!((trace / 20.0 - 1.0).abs() < 1e-12, "{trace}");
