@@ -5,7 +5,7 @@
 //! With a pool: `/features` of an HDF5 file is orthonormalised and drawn from, nothing else.
 //!
 //! Least CPU-seconds of several samples with different numbers, drawing and evaluation of candidates included; flops are
-//! those that the sampler counts. Beside them a product of m × m matrices on one thread.
+//! those that the sampler counts. Beside them a product of m × m matrices.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 use std::error::Error;
@@ -80,11 +80,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         pool_of(features.as_ref(), &mut say)?;
     }
     let (a, mut c) = (Mat::from_fn(1000, 1000, |i, j| (i + 2 * j) as f64), Mat::zeros(1000, 1000));
-    let product = |_| {
-        matmul(c.as_mut(), Accum::Replace, &a, &a, 1.0, Par::Seq);
-        Ok::<f64, Box<dyn Error>>(2e9)
-    };
-    say(time("product of matrices".to_owned(), 1000, product)?);
+    for threads in [1, 2] {
+        let par = if threads == 1 { Par::Seq } else { Par::rayon(threads) };
+        let product = |_| {
+            matmul(c.as_mut(), Accum::Replace, &a, &a, 1.0, par);
+            Ok::<f64, Box<dyn Error>>(2e9)
+        };
+        say(time(format!("product of matrices, {threads} thread(s)"), 1000, product)?);
+    }
     if json {
         println!("{}", serde_json::json!({"load": load.trim(), "cases": all}));
     } else {

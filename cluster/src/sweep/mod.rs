@@ -3,7 +3,7 @@
 //! ```text
 //! runs/resolution-…/     (0700)
 //! ├── sweep.toml         the sweep file, base.toml the job file, sweep.lock.json who they are
-//! ├── points.csv         the points: ask. Grows by [`SweepDir::add`], never changes otherwise
+//! ├── points.csv         the points: ask. Grows by [`SweepDir::extended`], never changes otherwise
 //! ├── points/00012/      an ordinary run directory for each run that was begun; 00012-003 is a replicate
 //! ├── outcomes/00012.json  how a run ended: tell
 //! ├── arrays/a0001.json  the runs of a job array of the batch system, and its number
@@ -256,7 +256,7 @@ impl SweepDir {
         self.bounded(file)
     }
 
-    /// Keeps what [`SweepDir::add`] brought.
+    /// Keeps what [`SweepDir::extended`] brought.
     ///
     /// # Errors
     /// The disk.
