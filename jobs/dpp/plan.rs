@@ -12,6 +12,8 @@ use super::spec::Spec;
 pub(super) const PROGRAM: u64 = 96 << 20;
 /// Steps of a job with many replicas.
 const STEPS: u64 = 20;
+/// Replicas of a step where there are so many: work for as many ranks or threads.
+const TOGETHER: u64 = 8;
 
 /// What a job draws from, as far as its price goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +36,7 @@ pub(super) fn replicas(spec: &Spec) -> u64 {
 
 /// Rows of one step: fixed by the job, so that steps do not depend on the ranks.
 pub(super) fn batch(spec: &Spec) -> u64 {
-    replicas(spec).div_ceil(STEPS)
+    replicas(spec).div_ceil(STEPS).max(TOGETHER).min(replicas(spec))
 }
 
 /// Columns of the table.
