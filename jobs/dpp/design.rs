@@ -236,19 +236,13 @@ impl Draw<'_> {
 impl Design {
     /// Multiplies the weights by factors, and all of them by what makes the mean eigenvalue of G one.
     fn reweigh(&mut self, factors: &[f64], par: Par) -> Result<(), DesignError> {
-        let mut scale = |factor: &dyn Fn(usize) -> f64| {
-            self.weights.iter_mut().enumerate().for_each(|(i, w)| *w *= factor(i));
-            for column in self.rows.col_iter_mut() {
-                column.iter_mut().enumerate().for_each(|(i, v)| *v *= factor(i).sqrt());
-            }
-        };
-        scale(&|i| factors[i]);
-        let mean = self.rows.squared_norm_l2() / self.rows.nrows() as f64 / self.rows.ncols() as f64;
-        let mut scale = |factor: f64| {
-            self.weights.iter_mut().for_each(|w| *w *= factor);
-            self.rows *= faer::Scale(factor.sqrt());
-        };
-        scale(1.0 / mean);
+        let rows = self.rows.row_iter().zip(factors);
+        let trace: f64 = rows.map(|(row, factor)| factor * row.squared_norm_l2()).sum();
+        let mean = trace / (self.rows.nrows() * self.rows.ncols()) as f64;
+        for (i, factor) in factors.iter().map(|f| f / mean).enumerate() {
+            self.weights[i] *= factor;
+            self.rows.row_mut(i).iter_mut().for_each(|v| *v *= factor.sqrt());
+        }
         self.spectrum = Spectrum::of(self.rows.as_ref(), par)?;
         Ok(())
     }

@@ -164,7 +164,11 @@ fn of_table(path: &Path, variables: &[Variable], outputs: &[String]) -> Result<V
             Ok(value.ok_or_else(|| table.wrong(format!("line {line}, column {name}: {text:?} is no finite number")))?)
         };
         let point = points.iter().map(number).collect::<Result<_>>()?;
-        let empty = values.iter().any(|column| cells[*column].is_empty());
+        // Where no outputs are named, all that is there are its values.
+        let empty = match values.is_empty() {
+            true => cells.iter().any(String::is_empty),
+            false => values.iter().any(|column| cells[*column].is_empty()),
+        };
         let values = if empty {
             Err("its cell is empty".to_owned())
         } else {
@@ -195,6 +199,11 @@ mod tests {
         assert_eq!(values.of[2], Ok(vec![3.0, 30.0]));
         assert_eq!(values.known(), [0, 2]);
         assert_eq!(values.missing().unwrap(), "1 of 3 points have no value (1: its cell is empty)");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("v.csv");
+        std::fs::write(&path, "x1,x2,y\n0.125,0.5,1\n0.125,-0.5,\n").unwrap();
+        let unnamed = Values::read(&path, &[0.125, 0.5, 0.125, -0.5], &plain(2), &[]).unwrap();
+        assert_eq!(unnamed.known(), [0], "an empty cell is no value, whatever its column is called");
         let partial = read("x1,x2,y,z\n0.125,0.5,1,2\n").unwrap();
         assert_eq!(partial.missing().unwrap(), "2 of 3 points have no value (2: nothing was told of it)");
     }
