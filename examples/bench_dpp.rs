@@ -1,4 +1,4 @@
-//! Speed of the sampler of determinantal point processes on one thread, then two: `bench_dpp [--json] [--pool FILE | --only WORDS]`.
+//! Speed of the sampler of determinantal point processes on one rank, then on two (threads) together: `bench_dpp [--json] [--pool FILE | --only WORDS]`.
 //!
 //! `cargo run --release --example bench_dpp`
 //!
@@ -19,6 +19,7 @@ use convoke::dpp::space::Space;
 use convoke::dpp::space::family::Family;
 use convoke::dpp::space::indices::Rule;
 use convoke::dpp::stream::Stream;
+use convoke_cluster::comm::run_threads;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
 
@@ -61,17 +62,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let only = option("--only");
     let wanted = |name: &str| only.as_ref().is_none_or(|words| name.contains(words.as_str()));
-    for threads in [1, 2] {
-        let par = if threads == 1 { Par::Seq } else { Par::rayon(threads) };
+    for together in [1, 2] {
         for (name, space) in spaces()? {
-            if !wanted(&name) || (threads == 2 && space.len() < 1000) {
+            if !wanted(&name) || (together == 2 && space.len() < 1000) {
                 continue;
             }
             let draw = |r| {
-                let source = Continuous { space: &space, stream: Stream::new(1, r, 0) };
-                sample(&source, Blocks::of(space.len(), par)).map(|s| s.flops)
+                let blocks = Blocks::of(space.len(), Par::Seq);
+                let all = run_threads(together, |comm| {
+                    let source = Continuous { comm, ..Continuous::new(&space, Stream::new(1, r, 0)) };
+                    sample(&source, blocks).map_err(|e| convoke_cluster::Error::workload("dpp", e))
+                });
+                all.into_iter().map(|s| s.map(|s| s.flops)).next().unwrap_or(Ok(0.0))
             };
-            say(time(format!("{name}, {threads} thread(s)"), space.len(), draw)?);
+            say(time(format!("{name}, {together} rank(s)"), space.len(), draw)?);
         }
     }
     for (atoms, m) in [(100_000, 500), (1_000_000, 200)].into_iter().filter(|_| wanted("pool")) {

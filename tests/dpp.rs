@@ -4,7 +4,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{doubles, figure, run_on_threads, scratch};
+use common::{below, doubles, figure, has_mpirun, job, run_on_threads, scratch, told};
 use convoke::registry;
 use convoke_cluster::JobText;
 use convoke_data::store::{Attribute, Reader};
@@ -53,6 +53,31 @@ fn designs_have_the_same_bits_on_any_number_of_ranks_and_say_what_holds() {
     run(&text.replace("copies = 3", "copies = 3\ndelta = 0.99"), 2, &dir);
     assert!(doubles(&dir, "lambda_min").iter().all(|l| *l >= 0.01));
     assert!(word(&dir, "given_up").contains("unbiasedness"));
+}
+
+/// A design larger than a step is left in the middle of its second sample and taken up by two ranks, then by two threads.
+#[test]
+fn designs_that_are_left_in_the_middle_of_a_sample_end_as_if_they_had_not_been() {
+    let scratch = scratch();
+    let text = shipped("design-td10")
+        .replace("n = 358", "n = 132")
+        .replace("degree = 3", "degree = 2")
+        .replace("copies = 3", "copies = 2\nstep_flops = 1e6")
+        .replace("law = \"volume\"", "law = \"repeated\"");
+    let whole = scratch.path().join("whole");
+    run(&text.replace("step_flops = 1e6", ""), 1, &whole);
+    let (spec, dir) = (job(scratch.path(), "job.toml", &text), below(scratch.path(), "run"));
+    let first = told(&common::run(&["run", &spec, "--dir", &dir, "-n", "1", "--threads", "1", "--stop-after", "2", "-q"]));
+    assert_eq!(first.0, 75, "{}", first.2);
+    if has_mpirun() {
+        let second = told(&common::run(&["resume", &dir, "-n", "2", "--threads", "1", "--stop-after", "1", "-q"]));
+        assert_eq!(second.0, 75, "{}", second.2);
+    }
+    let last = told(&common::run(&["resume", &dir, "-n", "1", "--threads", "2", "-q"]));
+    assert_eq!(last.0, 0, "{}", last.2);
+    for name in ["points", "weights", "part", "index", "lambda_min"] {
+        assert_eq!(doubles(&whole, name), doubles(Path::new(&dir), name), "{name}");
+    }
 }
 
 /// In six variables the laws come in the order that the page promises: mean errors of greedy choices lie below those of

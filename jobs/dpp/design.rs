@@ -7,7 +7,7 @@ use super::error::DesignError;
 use super::fit::Spectrum;
 use super::greedy;
 use super::sampler::Blocks;
-use super::source::{Pick, Universe, normalise};
+use super::source::{Pick, Universe, scale_rows, squared_lengths};
 use super::stream::Stream;
 
 /// Redraws of a conditioned design, at most.
@@ -141,7 +141,7 @@ impl Draw<'_> {
             Law::Repeated => self.finish(self.repetitions(part, n)?),
             Law::Greedy { pool } => {
                 let origins = self.repetitions(part, pool * m)?;
-                let rows = self.beside(self.rows(&origins).0);
+                let rows = self.beside(self.rows(&origins)?.0);
                 let stay = rows.nrows() - origins.len();
                 let kept = greedy::thin(rows.as_ref(), stay + n, stay);
                 self.finish(kept.into_iter().skip(stay).map(|i| origins[i - stay]).collect())
@@ -149,7 +149,7 @@ impl Draw<'_> {
             Law::Bss { pool } => {
                 let origins = self.repetitions(part, pool * m)?;
                 let order = Stream::new(self.seed, self.replica, part + pool as u64);
-                let chosen = bss::subsample(self.rows(&origins).0.as_ref(), n, &order)?;
+                let chosen = bss::subsample(self.rows(&origins)?.0.as_ref(), n, &order)?;
                 let mut design = self.finish(chosen.rows.iter().map(|i| origins[*i]).collect())?;
                 design.reweigh(&chosen.factors, self.par)?;
                 Ok(design)
@@ -188,7 +188,7 @@ impl Draw<'_> {
     }
 
     /// W^{1/2} Φ, the coordinates of the points and the weights.
-    fn rows(&self, origins: &[Origin]) -> (Mat<f64>, Vec<f64>, Vec<f64>) {
+    fn rows(&self, origins: &[Origin]) -> Result<(Mat<f64>, Vec<f64>, Vec<f64>), DesignError> {
         let (n, m) = (origins.len(), self.from.functions());
         let pick = |origin: &Origin| {
             let (stream, t) = (Stream::new(self.seed, self.replica, origin.part), origin.t);
@@ -197,9 +197,10 @@ impl Draw<'_> {
         };
         let picks: Vec<Pick> = origins.iter().map(pick).collect();
         let mut rows = Mat::zeros(n, m);
-        let points = self.from.rows(&picks, rows.as_mut());
+        let points = self.from.rows(&picks, rows.as_mut())?;
         // Rows of length 1, then of length √(w ‖φ‖²).
-        let squares = normalise(rows.as_mut());
+        let squares = squared_lengths(rows.as_ref());
+        scale_rows(rows.as_mut(), &squares);
         let m = m as f64;
         let weight = |square: f64| match self.recipe.measure {
             Measure::Christoffel => m / square,
@@ -210,7 +211,7 @@ impl Draw<'_> {
             let scales = weights.iter().zip(&squares);
             column.iter_mut().zip(scales).for_each(|(v, (w, s))| *v *= (w * s).sqrt());
         }
-        (rows, points, weights)
+        Ok((rows, points, weights))
     }
 
     /// The rows below those of the points that stay.
@@ -225,7 +226,7 @@ impl Draw<'_> {
     }
 
     fn finish(&self, origins: Vec<Origin>) -> Result<Design, DesignError> {
-        let (rows, points, weights) = self.rows(&origins);
+        let (rows, points, weights) = self.rows(&origins)?;
         let rows = self.beside(rows);
         let spectrum = Spectrum::of(rows.as_ref(), self.par)?;
         let (parts, indices) = origins.iter().map(|o| (o.part, o.t)).unzip();

@@ -3,6 +3,7 @@
 //! A row of the state is one replica: a design, or one replicate of an experiment. Rows are functions of (seed, replica)
 //! and go to the ranks round robin; every rank holds the whole table.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use convoke_cluster::workload::{Inputs, Resources};
@@ -23,10 +24,8 @@ use super::space::indices::MAX_FUNCTIONS;
 use super::spec::variable::Variable;
 use super::spec::{DesignSpec, ExperimentSpec, PoolSpec, SpaceSpec, Spec};
 use super::target::{EXACT, Kind, Target};
+use super::team::{Journal, Team};
 use super::{experiment, output, plan, workload};
-
-/// Functions from which the products of one design are worth several threads.
-const THREADED: usize = 512;
 
 /// Designs being drawn.
 #[derive(Debug)]
@@ -42,6 +41,8 @@ pub struct Draws {
     pub(super) target: Option<Target>,
     /// Replicas that are done.
     next: u64,
+    /// Samples of the replica that is being drawn.
+    journal: Journal,
     /// `[replica, column]`, zero where nothing is done.
     pub(super) rows: Vec<f64>,
 }
@@ -75,6 +76,7 @@ impl Draws {
             earlier: None,
             target: None,
             next: 0,
+            journal: Journal::default(),
             rows,
         };
         if let From::Space(space, _) = &made.from {
@@ -86,26 +88,40 @@ impl Draws {
     }
 
     pub(super) fn step(&mut self, ctx: &Ctx) -> Result<Progress> {
-        let replicas = plan::replicas(&self.spec);
-        let last = (self.next + plan::batch(&self.spec)).min(replicas);
+        let (m, replicas) = (self.sizes.functions, plan::replicas(&self.spec));
+        let last = (self.next + plan::batch(&self.spec, m, &self.recipes)).min(replicas);
+        let budget = plan::slices(&self.spec, m, &self.recipes).and(self.spec.design.as_ref()).map(|d| d.step_flops);
+        let together = budget.is_some() || plan::together(&self.spec, m, &self.recipes, &ctx.resources);
         let made = match &self.from {
-            From::Space(space, _) => self.apart(space, last, ctx)?,
-            From::Pool(pool, _) => self.together(pool, last, ctx)?,
+            From::Space(space, _) if together => {
+                let draw = Draw { space, recipe: &self.recipes[0], earlier: self.earlier.as_ref() };
+                draw.rows(self.next..last, budget.unwrap_or(f64::INFINITY), &mut self.journal, ctx)?
+            }
+            From::Space(space, _) => Some(self.apart(space, last, ctx)?),
+            From::Pool(pool, _) => Some(self.together(pool, last, ctx)?),
+        };
+        let work = (last - self.next) as f64 * plan::flops(m, &self.recipes);
+        let work = budget.map_or(work, |most| most.min(work));
+        let Some(made) = made else {
+            let part = self.journal.accepted() as f64 / plan::drawn(&self.recipes[0], m);
+            let fraction = (self.next as f64 + part) / replicas as f64;
+            let metrics = vec![("lambda_min", self.smallest_eigenvalue((last as usize - 1).saturating_sub(1)))];
+            return Ok(Progress { done: false, fraction, work, metrics });
         };
         let first = self.next as usize * self.columns();
         self.rows[first..first + made.len()].copy_from_slice(&made);
-        let batch = (last - self.next) as f64;
         self.next = last;
         Ok(Progress {
             done: last == replicas,
             fraction: last as f64 / replicas as f64,
-            work: batch * plan::flops(self.sizes.functions, &self.recipes),
+            work,
             metrics: vec![("lambda_min", self.smallest_eigenvalue(last as usize - 1))],
         })
     }
 
     pub(super) fn fields<'a>(&'a mut self, fields: &mut Fields<'a>) {
         fields.counter("next", &mut self.next);
+        fields.history("samples", &mut self.journal.numbers);
         let replicas = plan::replicas(&self.spec) as usize;
         let shape = [replicas, self.rows.len() / replicas];
         fields.array("rows", &shape, Region::whole(&shape), &mut self.rows[..]);
@@ -127,15 +143,12 @@ impl Draws {
         let ranks = ctx.comm.size() as u64;
         let owner = |replica: u64| replica % ranks;
         let mine: Vec<u64> = (self.next..last).filter(|r| owner(*r) == ctx.comm.rank() as u64).collect();
-        // One design alone uses all threads for its products, several share them out.
         let (seed, threads) = (ctx.seed, ctx.resources.threads);
-        let wide = threads > 1 && mine.len() == 1 && space.len() >= THREADED;
-        let par = if wide { Par::rayon(threads) } else { Par::Seq };
         let (target, recipes, earlier) = (&self.target, &self.recipes, self.earlier.as_ref());
         let row = |replica: &u64| match target {
             Some(target) => experiment::replicate(space, target, recipes, seed, *replica),
             None => {
-                let design = design::draw(space, &recipes[0], earlier.map(Mat::as_ref), (seed, *replica), par)?;
+                let design = design::draw(space, &recipes[0], earlier.map(Mat::as_ref), (seed, *replica), Par::Seq)?;
                 Ok(output::row(&design))
             }
         };
@@ -154,14 +167,11 @@ impl Draws {
     /// The rows up to replica `last` of a pool, which all ranks draw together. Collective.
     fn together(&self, pool: &Pool, last: u64, ctx: &Ctx) -> Result<Vec<f64>> {
         let threads = ctx.resources.threads;
-        let par = if threads > 1 && self.sizes.functions >= THREADED { Par::rayon(threads) } else { Par::Seq };
+        let par = parallel(threads, self.sizes.functions);
         let atoms = Atoms::new(pool, &ctx.comm);
         let mut rows = Vec::new();
         for replica in self.next..last {
             let design = design::draw(&atoms, &self.recipes[0], None, (ctx.seed, replica), par);
-            if let Some(failure) = atoms.failure() {
-                return Err(failure);
-            }
             rows.extend(output::row(&ctx.comm.agree(design.map_err(workload))?));
         }
         Ok(rows)
@@ -172,6 +182,37 @@ impl Draws {
         let columns = self.columns();
         let row = &self.rows[row * columns..(row + 1) * columns];
         if self.target.is_some() { row[experiment::FIGURES - 1] } else { row[output::LAMBDA_MIN] }
+    }
+}
+
+/// Threads for the products of one design, where it is large enough for them.
+fn parallel(threads: usize, functions: usize) -> Par {
+    if threads > 1 && functions >= plan::TOGETHER_FROM { Par::rayon(threads) } else { Par::Seq }
+}
+
+/// Designs that all ranks and threads draw together.
+struct Draw<'a> {
+    space: &'a Space,
+    recipe: &'a Recipe,
+    earlier: Option<&'a Mat<f64>>,
+}
+
+impl Draw<'_> {
+    /// Their rows; nothing where the first one takes more than `budget` flops: the journal knows how far it is. Collective.
+    fn rows(&self, replicas: Range<u64>, budget: f64, journal: &mut Journal, ctx: &Ctx) -> Result<Option<Vec<f64>>> {
+        let (threads, mut rows) = (ctx.resources.threads, Vec::new());
+        for replica in replicas {
+            let team = Team::new(self.space, &ctx.comm, threads, journal, budget);
+            let earlier = self.earlier.map(Mat::as_ref);
+            let made = match design::draw(&team, self.recipe, earlier, (ctx.seed, replica), parallel(threads, self.space.len())) {
+                Err(DesignError::Unfinished) => Ok(None),
+                made => made.map(Some),
+            };
+            let Some(design) = ctx.comm.agree(made.map_err(workload))? else { return Ok(None) };
+            rows.extend(output::row(&design));
+            journal.clear();
+        }
+        Ok(Some(rows))
     }
 }
 
@@ -247,7 +288,7 @@ fn read(spec: &Spec, space: Option<(Space, Vec<Variable>)>, sizes: Sizes, ctx: &
     let path = ctx.inputs.resolve(&pool.file);
     let reader = Reader::open(&path)?;
     let (atoms, m) = (sizes.atoms.unwrap_or(0), sizes.functions);
-    let part = |range: std::ops::Range<usize>| {
+    let part = |range: Range<usize>| {
         let values: Vec<f64> = reader.read_slab(pool.features(), &[range.start, 0], &[range.len(), m])?;
         if let Some(i) = values.iter().position(|v| !v.is_finite()) {
             let (name, first) = (pool.features().to_owned(), vec![range.start + i / m, i % m]);

@@ -1,13 +1,21 @@
 //! What the mathematics of a design can refuse.
 
+use convoke_cluster::comm::CommError;
+
 use super::space::SpaceError;
 
 /// A design or a fit that cannot be had.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum DesignError {
     /// The space cannot be built.
     #[error(transparent)]
     Space(#[from] SpaceError),
+    /// Another rank is gone.
+    #[error(transparent)]
+    Comm(#[from] CommError),
+    /// The design was left and can be taken up.
+    #[error("the design is not finished")]
+    Unfinished,
     /// The stream of candidates gave too few points.
     #[error(
         "only {found} of {functions} points were accepted among {candidates} candidates: the basis is not orthonormal for \

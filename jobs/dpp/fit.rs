@@ -4,6 +4,7 @@ use faer::linalg::triangular_solve::{solve_lower_triangular_in_place, solve_uppe
 use faer::{Mat, MatRef, Par};
 
 use super::error::DesignError;
+use super::extremes::extremes;
 use super::qr::triangular;
 use super::space::indices::IndexSet;
 
@@ -32,15 +33,10 @@ impl Spectrum {
     /// # Errors
     /// [`DesignError::SingularValues`].
     pub fn of_factor(r: MatRef<'_, f64>, n: usize) -> Result<Self, DesignError> {
-        let n = n as f64;
-        let values = r.singular_values().map_err(|_| DesignError::SingularValues)?;
-        let eigenvalues = values.iter().map(|s| s * s / n);
-        let start = Self { min: f64::INFINITY, max: 0.0, ln_det: 0.0 };
-        Ok(eigenvalues.fold(start, |all, l| Self {
-            min: all.min.min(l),
-            max: all.max.max(l),
-            ln_det: all.ln_det + l.max(f64::MIN_POSITIVE).ln(),
-        }))
+        let rows = n as f64;
+        let [min, max] = extremes(r)?.map(|value| value / rows);
+        let ln_det = (0..r.ncols()).map(|j| (r[(j, j)].powi(2) / rows).max(f64::MIN_POSITIVE).ln()).sum();
+        Ok(Self { min, max, ln_det })
     }
 
     /// ‖G − I‖.

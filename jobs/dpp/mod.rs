@@ -8,6 +8,7 @@ pub mod design;
 mod draws;
 pub mod error;
 pub mod experiment;
+mod extremes;
 pub mod fit;
 mod greedy;
 mod output;
@@ -20,6 +21,7 @@ pub mod space;
 pub mod spec;
 pub mod stream;
 pub mod target;
+pub mod team;
 pub mod tsqr;
 
 use convoke_cluster::workload::{Inputs, Resources};
@@ -99,5 +101,8 @@ impl Workload for Dpp {
 }
 
 fn workload(error: DesignError) -> Error {
-    Error::workload(NAME, error)
+    match error {
+        DesignError::Comm(error) => error.into(),
+        error => Error::workload(NAME, error),
+    }
 }

@@ -15,6 +15,9 @@ const STEPS: u64 = 20;
 /// Replicas of a step where there are so many: work for as many ranks or threads.
 const TOGETHER: u64 = 8;
 
+/// Functions from which a sample is worth several ranks or threads.
+pub(super) const TOGETHER_FROM: usize = 512;
+
 /// What a job draws from, as far as its price goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sizes {
@@ -34,9 +37,26 @@ pub(super) fn replicas(spec: &Spec) -> u64 {
     spec.experiment.as_ref().map_or(copies, |e| e.replicates)
 }
 
+/// Steps of one design that is too large for a step.
+pub(super) fn slices(spec: &Spec, m: usize, recipes: &[Recipe]) -> Option<u64> {
+    let design = spec.design.as_ref().filter(|_| spec.pool.is_none())?;
+    let slices = (flops(m, recipes) / design.step_flops).ceil() as u64;
+    (slices > 1).then_some(slices)
+}
+
 /// Rows of one step: fixed by the job, so that steps do not depend on the ranks.
-pub(super) fn batch(spec: &Spec) -> u64 {
+pub(super) fn batch(spec: &Spec, m: usize, recipes: &[Recipe]) -> u64 {
+    if slices(spec, m, recipes).is_some() {
+        return 1;
+    }
     replicas(spec).div_ceil(STEPS).max(TOGETHER).min(replicas(spec))
+}
+
+/// Whether all ranks and threads draw each sample of a space together, instead of a design each.
+pub(super) fn together(spec: &Spec, m: usize, recipes: &[Recipe], resources: &Resources) -> bool {
+    let lanes = (resources.ranks * resources.threads) as u64;
+    let few = slices(spec, m, recipes).is_some() || 2 * batch(spec, m, recipes) <= lanes;
+    spec.design.is_some() && spec.pool.is_none() && m >= TOGETHER_FROM && lanes > 1 && few
 }
 
 /// Columns of the table.
@@ -59,6 +79,11 @@ fn effort(recipe: &Recipe, m: usize) -> (f64, f64) {
     }
 }
 
+/// Points of all samples that a design takes.
+pub(super) fn drawn(recipe: &Recipe, m: usize) -> f64 {
+    (effort(recipe, m).0 * m as f64).max(1.0)
+}
+
 /// Flops of one replica: 4 m³ for each sample of the process, 4 N m² for the decomposition of each N points, and a pass over
 /// the points for each one that a greedy choice deletes. Redraws are not foreseen.
 pub(super) fn flops(functions: usize, recipes: &[Recipe]) -> f64 {
@@ -77,13 +102,16 @@ pub(super) fn flops(functions: usize, recipes: &[Recipe]) -> f64 {
 /// The bill; `stay` points of earlier designs are there already.
 pub(super) fn plan(spec: &Spec, sizes: Sizes, recipes: &[Recipe], resources: &Resources) -> Plan {
     let (m, ranks) = (sizes.functions as u64, resources.ranks as u64);
-    let (replicas, batch) = (replicas(spec), batch(spec));
+    let (replicas, batch) = (replicas(spec), batch(spec, sizes.functions, recipes));
     let table = replicas * columns(spec, sizes, recipes) as u64 * 8;
-    let steps = replicas.div_ceil(batch);
+    let slices = slices(spec, sizes.functions, recipes);
+    let steps = replicas.div_ceil(batch) * slices.unwrap_or(1);
     let most = recipes.iter().map(|r| effort(r, sizes.functions).1.max(r.n as f64) as u64).max().unwrap_or(0);
     // Features of the points, of a decomposition and of its factor Q.
     let (sampler, points) = (3 * 8 * m * m, 4 * 8 * (most.min(1 << 40) + sizes.stay as u64) * m);
-    let at_once = if batch > 1 { resources.threads as u64 } else { 1 };
+    let threads = resources.threads as u64;
+    let together = together(spec, sizes.functions, recipes, resources);
+    let at_once = if batch > 1 && !together { threads } else { 1 };
     let mut plan = Plan {
         steps,
         work: replicas as f64 * flops(sizes.functions, recipes),
@@ -91,12 +119,18 @@ pub(super) fn plan(spec: &Spec, sizes: Sizes, recipes: &[Recipe], resources: &Re
         // The busiest rank's rows of every step to all others, the flags of each step, and the results' headers.
         bytes_sent_per_rank: (steps * (batch.div_ceil(ranks) * (table / replicas) + 1024) + (1 << 16))
             * (ranks - 1).max(1),
-        checkpoint_bytes: table + (1 << 16),
+        checkpoint_bytes: table + if slices.is_some() { 8 * (most + m) } else { 0 } + (1 << 16),
         result_bytes: 3 * table + (1 << 20),
         ..Plan::default()
     };
     plan.holds("program and libraries", PROGRAM);
     plan.holds(format!("bases of a sampler for {m} functions"), at_once * sampler);
+    if together {
+        plan.holds("turning the bases", threads * 8 * m * m);
+        let samples: f64 = recipes.iter().map(|recipe| effort(recipe, sizes.functions).0).sum();
+        plan.bytes_sent_per_rank += (samples * replicas as f64 * sent(m as f64, sizes.dimension as f64)) as u64;
+        plan.notes.push("all ranks and threads draw each sample together".to_owned());
+    }
     plan.holds("features of designs", at_once * points);
     plan.holds("table of all replicas", 3 * table);
     match sizes.atoms {
@@ -111,6 +145,13 @@ pub(super) fn plan(spec: &Spec, sizes: Sizes, recipes: &[Recipe], resources: &Re
         }
     }
     plan
+}
+
+/// Bytes that a rank sends for one sample, more than which has a chance of 1e-8: coordinates of m H_m candidates in bases of up to m/2
+/// columns (2.4 m² numbers on average, a third of that for the turn to the complement), candidates and their lengths.
+fn sent(m: f64, dimension: f64) -> f64 {
+    let candidates = m * (10.0 + 20.0 * m.ln()) + 6000.0;
+    8.0 * (5.0 * m * m + 8192.0 * (0.5 * m + 64.0) + candidates * (dimension + 4.0))
 }
 
 /// What a pool adds to the bill: all ranks draw every design together.

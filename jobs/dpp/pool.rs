@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Range;
 
+use convoke_cluster::comm::CommError;
 use convoke_cluster::{Comm, Error, Result};
 use faer::{Mat, MatMut, MatRef, Par};
 
@@ -15,7 +16,7 @@ use super::NAME;
 use super::error::DesignError;
 use super::fit::Factor;
 use super::sampler::{Blocks, Candidates, Sample, sample};
-use super::source::{Pick, Universe, normalise};
+use super::source::{Pick, Universe};
 use super::stream::Stream;
 use super::tsqr::{Rows, merge};
 
@@ -113,7 +114,14 @@ impl Pool {
     }
 
     /// The atoms that `chosen` means and their rows of V (n × m): by leverage, or each with the same chance. Collective.
-    fn fetch(&self, comm: &Comm, chosen: &[Chosen], mut out: MatMut<'_, f64>) -> Result<Vec<usize>> {
+    /// Of the rows, the entries `part`.
+    fn fetch(
+        &self,
+        comm: &Comm,
+        chosen: &[Chosen],
+        part: Range<usize>,
+        mut out: MatMut<'_, f64>,
+    ) -> std::result::Result<Vec<usize>, CommError> {
         let m = self.functions;
         let mut own: Vec<f64> = Vec::new();
         for (slot, chosen) in chosen.iter().enumerate() {
@@ -136,11 +144,11 @@ impl Pool {
             own.extend(block.features.col(i).iter());
         }
         let mut atoms = vec![0; chosen.len()];
-        for part in comm.all_gather(&own)? {
-            for row in part.chunks_exact(m + 2) {
+        for rows in comm.all_gather(&own)? {
+            for row in rows.chunks_exact(m + 2) {
                 let slot = row[0] as usize;
                 atoms[slot] = row[1] as usize;
-                out.as_mut().row_mut(slot).iter_mut().zip(&row[2..]).for_each(|(to, v)| *to = *v);
+                out.as_mut().row_mut(slot).iter_mut().zip(&row[2..][part.clone()]).for_each(|(to, v)| *to = *v);
             }
         }
         Ok(atoms)
@@ -179,34 +187,16 @@ fn full_rank(r: MatRef<'_, f64>, functions: usize) -> std::result::Result<(), De
 }
 
 /// A pool as a place to draw from, by all ranks together: each draws the same.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Atoms<'a> {
     pool: &'a Pool,
     comm: &'a Comm,
-    failure: RefCell<Option<Error>>,
 }
 
 impl<'a> Atoms<'a> {
     /// Of a pool whose blocks lie on the ranks of `comm`.
     pub fn new(pool: &'a Pool, comm: &'a Comm) -> Self {
-        Self { pool, comm, failure: RefCell::new(None) }
-    }
-
-    /// The failure of another rank, which no draw can tell of.
-    pub fn failure(&self) -> Option<Error> {
-        self.failure.borrow_mut().take()
-    }
-
-    /// Rows of V into `out`; zeros, which nobody accepts, after a failure.
-    fn fetch(&self, chosen: &[Chosen], mut out: MatMut<'_, f64>) -> Vec<usize> {
-        if self.failure.borrow().is_none() {
-            match self.pool.fetch(self.comm, chosen, out.as_mut()) {
-                Ok(atoms) => return atoms,
-                Err(error) => *self.failure.borrow_mut() = Some(error),
-            }
-        }
-        out.fill(0.0);
-        vec![0; chosen.len()]
+        Self { pool, comm }
     }
 
     /// Its candidates in the order of a stream.
@@ -224,17 +214,17 @@ impl Universe for Atoms<'_> {
         sample(&self.candidates(stream), blocks)
     }
 
-    fn rows(&self, picks: &[Pick], mut out: MatMut<'_, f64>) -> Vec<f64> {
+    fn rows(&self, picks: &[Pick], mut out: MatMut<'_, f64>) -> std::result::Result<Vec<f64>, DesignError> {
         let chosen = |pick: &Pick| {
             let u = pick.stream.choices(pick.t).1;
             if pick.plain { Chosen::Evenly(u) } else { Chosen::ByLeverage(u) }
         };
         let chosen: Vec<Chosen> = picks.iter().map(chosen).collect();
-        let atoms = self.fetch(&chosen, out.as_mut());
+        let atoms = self.pool.fetch(self.comm, &chosen, 0..self.pool.functions, out.as_mut())?;
         // Orthonormal in the mean over atoms.
         let scale = (self.pool.rows.n as f64).sqrt();
         out.col_iter_mut().for_each(|column| column.iter_mut().for_each(|v| *v *= scale));
-        atoms.into_iter().map(|atom| atom as f64).collect()
+        Ok(atoms.into_iter().map(|atom| atom as f64).collect())
     }
 }
 
@@ -252,12 +242,21 @@ impl Candidates for Discrete<'_> {
         self.atoms.pool.functions
     }
 
-    fn unit_features(&self, first: u64, mut out: MatMut<'_, f64>, _par: Par) {
-        let all = first..first + out.nrows() as u64;
-        let chosen: Vec<Chosen> = all.clone().map(|t| Chosen::ByLeverage(self.stream.choices(t).1)).collect();
-        let atoms = self.atoms.fetch(&chosen, out.as_mut());
-        *self.seen.borrow_mut() = all.zip(atoms).collect();
-        normalise(out);
+    fn comm(&self) -> &Comm {
+        self.atoms.comm
+    }
+
+    fn features(
+        &self,
+        candidates: &[u64],
+        part: Range<usize>,
+        out: MatMut<'_, f64>,
+        _par: Par,
+    ) -> std::result::Result<(), DesignError> {
+        let chosen: Vec<Chosen> = candidates.iter().map(|t| Chosen::ByLeverage(self.stream.choices(*t).1)).collect();
+        let atoms = self.atoms.pool.fetch(self.atoms.comm, &chosen, part, out)?;
+        *self.seen.borrow_mut() = candidates.iter().copied().zip(atoms).collect();
+        Ok(())
     }
 
     fn uniform(&self, t: u64) -> f64 {

@@ -1,6 +1,9 @@
 //! Where candidates come from.
 
-use faer::{MatMut, Par};
+use std::ops::Range;
+
+use convoke_cluster::Comm;
+use faer::{MatMut, MatRef, Par};
 use rayon::prelude::*;
 
 use super::error::DesignError;
@@ -8,16 +11,39 @@ use super::sampler::{Blocks, Candidates, Sample, sample};
 use super::space::Space;
 use super::stream::Stream;
 
-/// Candidates that a thread evaluates at once.
+/// Candidates that are evaluated at once: their values stay in cache.
 const CHUNK: usize = 32;
 
 /// Candidates of a space's Christoffel measure.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Continuous<'a> {
     /// The space.
     pub space: &'a Space,
     /// Its random numbers.
     pub stream: Stream,
+    /// Who draws.
+    pub comm: Comm,
+}
+
+impl<'a> Continuous<'a> {
+    /// For one rank alone.
+    pub fn new(space: &'a Space, stream: Stream) -> Self {
+        Self { space, stream, comm: Comm::solo() }
+    }
+
+    /// Coordinates of candidates, `[n, d]`; each rank draws some of them.
+    fn points(&self, candidates: &[u64], par: Par) -> Result<Vec<f64>, DesignError> {
+        let (space, stream, d) = (self.space, self.stream, self.space.dimension());
+        let own = &candidates[self.comm.block(candidates.len())];
+        let mut points = vec![0.0; own.len() * d];
+        let draw = |(t, x): (&u64, &mut [f64])| space.draw(&stream, *t, x);
+        if par.degree() > 1 {
+            own.par_iter().zip(points.par_chunks_mut(d)).for_each(draw);
+        } else {
+            own.iter().zip(points.chunks_mut(d)).for_each(draw);
+        }
+        Ok(if self.comm.size() == 1 { points } else { self.comm.all_gather(&points)?.concat() })
+    }
 }
 
 impl Candidates for Continuous<'_> {
@@ -25,22 +51,29 @@ impl Candidates for Continuous<'_> {
         self.space.len()
     }
 
-    fn unit_features(&self, first: u64, out: MatMut<'_, f64>, par: Par) {
-        let d = self.space.dimension();
-        let mut points = vec![0.0; out.nrows() * d];
-        let fill = |first: u64, points: &mut [f64], mut out: MatMut<'_, f64>| {
-            for (b, x) in points.chunks_mut(d).enumerate() {
-                self.space.draw(&self.stream, first + b as u64, x);
-            }
-            self.space.features(points, out.as_mut());
-            normalise(out);
-        };
+    fn comm(&self) -> &Comm {
+        &self.comm
+    }
+
+    fn features(
+        &self,
+        candidates: &[u64],
+        part: Range<usize>,
+        mut out: MatMut<'_, f64>,
+        par: Par,
+    ) -> Result<(), DesignError> {
+        let (space, d) = (self.space, self.space.dimension());
+        let points = self.points(candidates, par)?;
         if par.degree() > 1 {
-            let chunks = out.par_row_chunks_mut(CHUNK).zip(points.par_chunks_mut(CHUNK * d)).enumerate();
-            chunks.for_each(|(c, (out, points))| fill(first + (c * CHUNK) as u64, points, out));
+            let chunks = out.par_row_chunks_mut(CHUNK).zip(points.par_chunks(CHUNK * d));
+            chunks.for_each(|(out, points)| space.features_of(part.clone(), points, out));
         } else {
-            fill(first, &mut points, out);
+            for (c, points) in points.chunks(CHUNK * d).enumerate() {
+                let rows = out.as_mut().subrows_mut(c * CHUNK, points.len() / d);
+                space.features_of(part.clone(), points, rows);
+            }
         }
+        Ok(())
     }
 
     fn uniform(&self, t: u64) -> f64 {
@@ -48,17 +81,21 @@ impl Candidates for Continuous<'_> {
     }
 }
 
-/// Scales the rows of an n × m matrix to length 1; returns the squared lengths they had.
-pub fn normalise(mut f: MatMut<'_, f64>) -> Vec<f64> {
+/// Squared lengths of the rows of an n × m matrix.
+pub fn squared_lengths(f: MatRef<'_, f64>) -> Vec<f64> {
     let mut squares = vec![0.0; f.nrows()];
-    for column in f.as_ref().col_iter() {
+    for column in f.col_iter() {
         squares.iter_mut().zip(column.iter()).for_each(|(s, v)| *s += v * v);
     }
+    squares
+}
+
+/// Divides rows by the roots of `squares`.
+pub fn scale_rows(f: MatMut<'_, f64>, squares: &[f64]) {
     let scales: Vec<f64> = squares.iter().map(|s| 1.0 / s.sqrt()).collect();
-    for column in f.as_mut().col_iter_mut() {
+    for column in f.col_iter_mut() {
         column.iter_mut().zip(&scales).for_each(|(v, scale)| *v *= scale);
     }
-    squares
 }
 
 /// A point of a design before it is one: where in which stream it comes from.
@@ -82,7 +119,10 @@ pub trait Universe {
     /// As [`sample`].
     fn sample(&self, stream: Stream, blocks: Blocks) -> Result<Sample, DesignError>;
     /// Coordinates of the points, one row for each, and their φ, orthonormal in L²(μ), into `out` (n × m).
-    fn rows(&self, picks: &[Pick], out: MatMut<'_, f64>) -> Vec<f64>;
+    ///
+    /// # Errors
+    /// Where another rank is gone.
+    fn rows(&self, picks: &[Pick], out: MatMut<'_, f64>) -> Result<Vec<f64>, DesignError>;
 }
 
 impl Universe for Space {
@@ -91,16 +131,16 @@ impl Universe for Space {
     }
 
     fn sample(&self, stream: Stream, blocks: Blocks) -> Result<Sample, DesignError> {
-        sample(&Continuous { space: self, stream }, blocks)
+        sample(&Continuous::new(self, stream), blocks)
     }
 
-    fn rows(&self, picks: &[Pick], out: MatMut<'_, f64>) -> Vec<f64> {
+    fn rows(&self, picks: &[Pick], out: MatMut<'_, f64>) -> Result<Vec<f64>, DesignError> {
         let d = self.dimension();
         let mut points = vec![0.0; picks.len() * d];
         for (x, pick) in points.chunks_mut(d).zip(picks) {
             if pick.plain { self.draw_reference(&pick.stream, pick.t, x) } else { self.draw(&pick.stream, pick.t, x) }
         }
         self.features(&points, out);
-        points
+        Ok(points)
     }
 }

@@ -1,4 +1,5 @@
 use convoke_cluster::Comm;
+use convoke_cluster::comm::run_threads;
 use faer::Mat;
 
 use super::*;
@@ -42,9 +43,15 @@ fn chi_square(pool: &Pool, seed: u64, blocks: Blocks, retest: bool) -> f64 {
     let universe = Atoms::new(pool, &comm);
     for replica in 0..draws {
         let stream = Stream::new(seed, replica, 0);
-        let sample = run(&universe.candidates(stream), blocks, retest).unwrap();
+        let candidates = universe.candidates(stream);
+        let mut sampler = Sampler::new(&candidates, blocks);
+        sampler.retest = retest;
+        while !sampler.is_done() {
+            sampler.advance(&candidates).unwrap();
+        }
+        let sample = sampler.sample();
         let picks: Vec<Pick> = sample.accepted.iter().map(|t| Pick { stream, t: *t, plain: false }).collect();
-        let atoms = universe.rows(&picks, Mat::zeros(4, 4).as_mut());
+        let atoms = universe.rows(&picks, Mat::zeros(4, 4).as_mut()).unwrap();
         let mut atoms: Vec<usize> = atoms.iter().map(|atom| *atom as usize).collect();
         atoms.sort_unstable();
         counts[sets.iter().position(|set| *set == atoms).unwrap()] += 1.0;
@@ -72,7 +79,7 @@ fn subsets_have_the_probabilities_of_the_determinants() {
 }
 
 fn continuous(space: &Space, replica: u64) -> Continuous<'_> {
-    Continuous { space, stream: Stream::new(11, replica, 0) }
+    Continuous::new(space, Stream::new(11, replica, 0))
 }
 
 fn total_degree(d: usize, p: usize) -> Space {
@@ -98,6 +105,47 @@ fn the_accepted_candidates_do_not_depend_on_blocks_or_threads() {
     let universe = Atoms::new(&pool, &comm);
     let accepted = |n: usize| universe.sample(Stream::new(2, 0, 0), target(n)).unwrap().accepted;
     assert_eq!(accepted(1), accepted(64));
+}
+
+/// Ranks that draw one sample together, more of them than a small space has functions for, accept what one rank accepts.
+#[test]
+fn the_accepted_candidates_do_not_depend_on_who_draws_together() {
+    for space in [total_degree(2, 18), total_degree(1, 4)] {
+        let one = sample(&continuous(&space, 3), usual(&space)).unwrap();
+        for ranks in [2, 3, 7] {
+            let all = run_threads(ranks, |comm| {
+                let source = Continuous { comm, ..continuous(&space, 3) };
+                Ok(sample(&source, usual(&space)).unwrap())
+            });
+            for other in all.into_iter().map(Result::unwrap) {
+                assert_eq!((&other.accepted, other.proposals), (&one.accepted, one.proposals), "{ranks} ranks");
+                assert!((other.flops - one.flops).abs() < 1e-9 * one.flops);
+            }
+        }
+    }
+}
+
+/// A sample that is left after any number of blocks and taken up by other ranks ends as if it had not been left.
+#[test]
+fn samples_that_were_left_are_taken_up() {
+    let space = total_degree(2, 14);
+    let one = sample(&continuous(&space, 5), target(8)).unwrap();
+    for (blocks, ranks) in [(1, 1), (6, 2), (13, 3), (17, 1)] {
+        let mut first = Sampler::new(&continuous(&space, 5), target(8));
+        (0..blocks).for_each(|_| first.advance(&continuous(&space, 5)).unwrap());
+        assert!(!first.is_done() && first.accepted().len() > 4, "{} points", first.accepted().len());
+        let all = run_threads(ranks, |comm| {
+            let source = Continuous { comm, ..continuous(&space, 5) };
+            let mut second = Sampler::resumed(&source, target(16), first.next(), first.accepted()).unwrap();
+            while !second.is_done() {
+                second.advance(&source).unwrap();
+            }
+            Ok(second.sample())
+        });
+        for second in all.into_iter().map(Result::unwrap) {
+            assert_eq!((&second.accepted, second.proposals), (&one.accepted, one.proposals), "{blocks} {ranks}");
+        }
+    }
 }
 
 /// The step of point i takes a geometric number of candidates of mean m/(m − i): m H_m in all, variance Σ m i/(m − i)².

@@ -6,6 +6,8 @@ pub mod indices;
 pub mod induced;
 mod trie;
 
+use std::ops::Range;
+
 use faer::MatMut;
 
 use super::stream::Stream;
@@ -119,7 +121,12 @@ impl Space {
 
     /// φ at `n` points: `points` is `[n, d]`, `out` is n × m.
     pub fn features(&self, points: &[f64], out: MatMut<'_, f64>) {
-        trie::evaluate(&self.indices, &self.axes, points, out);
+        self.features_of(0..self.len(), points, out);
+    }
+
+    /// The functions `part` of φ at `n` points, n × part.
+    pub fn features_of(&self, part: Range<usize>, points: &[f64], out: MatMut<'_, f64>) {
+        trie::evaluate(&self.indices, &self.axes, part, points, out);
     }
 
     /// ∂φ/∂x_axis at `n` points, as [`Space::features`].
@@ -149,6 +156,12 @@ mod tests {
                 let exact: f64 = factors.map(|(a, k)| space.axes[*a].line.value(*k, points[3 * i + a])).product();
                 assert!((f[(i, j)] - exact).abs() < 1e-12 * exact.abs().max(1.0), "{i} {j}");
             }
+        }
+        // Parts of the functions have the same bits.
+        for part in [0..1, 3..17, 20..56, 55..56] {
+            let mut some = Mat::zeros(37, part.len());
+            space.features_of(part.clone(), &points, some.as_mut());
+            assert_eq!(some.as_ref(), f.as_ref().subcols(part.start, part.len()), "{part:?}");
         }
     }
 

@@ -35,6 +35,9 @@ pub struct DesignSpec {
     /// Independent designs.
     #[serde(default = "one")]
     pub copies: u64,
+    /// Operations after which a large design may be checkpointed, in its middle too.
+    #[serde(default = "large")]
+    pub step_flops: f64,
     /// Designs that were evaluated before (`greedy`): their points stay, `n` are added where they lower the variance most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Vec<PathBuf>>,
@@ -75,6 +78,11 @@ pub enum MeasureKind {
 
 fn one() -> u64 {
     1
+}
+
+/// Half a minute of one core.
+fn large() -> f64 {
+    1e12
 }
 
 impl DesignSpec {
@@ -129,6 +137,7 @@ impl DesignSpec {
         }
         within("problem.design.n", n as f64, 1.0, 1e7)?;
         within("problem.design.copies", self.copies as f64, 1.0, 1e6)?;
+        within("problem.design.step_flops", self.step_flops, 1e6, 1e18)?;
         let pool = self.pool.unwrap_or(5);
         within("problem.design.pool", pool as f64, 1.0, 1e3)?;
         if law == LawKind::Bss && (n <= m || m > BSS_FUNCTIONS) {
