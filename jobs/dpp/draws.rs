@@ -341,6 +341,7 @@ fn known(spec: &SpaceSpec, experiment: &ExperimentSpec, space: &Space, seed: u64
             let degree = spec.degree.unwrap_or(0.0) as usize;
             Target::random_polynomial(&families, degree, space, seed)
         }
+        Kind::Sobolev => Ok(Target::sobolev(space)),
         kind => Target::of_one_variable(kind, families[0], space),
     };
     let target = target.map_err(|error| workload(error.into()))?;

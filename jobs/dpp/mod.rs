@@ -53,6 +53,7 @@ impl Workload for Dpp {
         ("experiment-2d", include_str!("experiment-2d.toml")),
         ("experiment-6d", include_str!("experiment-6d.toml")),
         ("experiment-10d", include_str!("experiment-10d.toml")),
+        ("experiment-rkhs", include_str!("experiment-rkhs.toml")),
         ("fit", include_str!("fit.toml")),
     ];
     type Spec = Spec;

@@ -34,6 +34,8 @@ pub enum TargetKind {
     Bell,
     /// A random polynomial of two degrees more, `total-degree`.
     RandomPolynomial,
+    /// A section of the kernel of a periodic Sobolev space, Fourier.
+    Sobolev,
 }
 
 impl ExperimentSpec {
@@ -79,6 +81,7 @@ impl ExperimentSpec {
             TargetKind::Kink => Kind::Kink,
             TargetKind::Bell => Kind::Bell,
             TargetKind::RandomPolynomial => Kind::RandomPolynomial,
+            TargetKind::Sobolev => Kind::Sobolev,
         }
     }
 

@@ -112,6 +112,10 @@ impl Spec {
                 space.dimension == 1 && space.families == [FamilyKind::Hermite],
                 "families = [\"hermite\"] and dimension = 1",
             ),
+            TargetKind::Sobolev => (
+                space.families.iter().all(|f| matches!(f, FamilyKind::Fourier | FamilyKind::ComplexFourier)),
+                "families = [\"fourier\"] or [\"complex-fourier\"]",
+            ),
             TargetKind::RandomPolynomial => (space.index_set == IndexKind::TotalDegree, "index_set = \"total-degree\""),
         };
         match suits {
