@@ -6,8 +6,12 @@ use std::path::Path;
 
 use common::{below, doubles, figure, has_mpirun, job, run_on_threads, scratch, told};
 use convoke::registry;
-use convoke_cluster::JobText;
+use convoke_cluster::driver::{Options, Source};
+use convoke_cluster::progress::Verbosity;
+use convoke_cluster::{Comm, JobText};
 use convoke_data::store::{Attribute, Reader};
+use convoke_kernels::Device;
+use convoke_kernels::gpu::emulation::compile_emulation;
 
 fn shipped(name: &str) -> String {
     let entry = registry::find("dpp").expect("the workload is registered");
@@ -67,7 +71,8 @@ fn designs_that_are_left_in_the_middle_of_a_sample_end_as_if_they_had_not_been()
     let whole = scratch.path().join("whole");
     run(&text.replace("step_flops = 1e6", ""), 1, &whole);
     let (spec, dir) = (job(scratch.path(), "job.toml", &text), below(scratch.path(), "run"));
-    let first = told(&common::run(&["run", &spec, "--dir", &dir, "-n", "1", "--threads", "1", "--stop-after", "2", "-q"]));
+    let first =
+        told(&common::run(&["run", &spec, "--dir", &dir, "-n", "1", "--threads", "1", "--stop-after", "2", "-q"]));
     assert_eq!(first.0, 75, "{}", first.2);
     if has_mpirun() {
         let second = told(&common::run(&["resume", &dir, "-n", "2", "--threads", "1", "--stop-after", "1", "-q"]));
@@ -77,6 +82,31 @@ fn designs_that_are_left_in_the_middle_of_a_sample_end_as_if_they_had_not_been()
     assert_eq!(last.0, 0, "{}", last.2);
     for name in ["points", "weights", "part", "index", "lambda_min"] {
         assert_eq!(doubles(&whole, name), doubles(Path::new(&dir), name), "{name}");
+    }
+}
+
+/// Small samples by the batch and larger ones by products of matrices, through the launches that a GPU gets.
+#[test]
+fn designs_and_experiments_are_the_cpus_on_an_emulated_gpu() {
+    let scratch = scratch();
+    let made = compile_emulation(scratch.path()).and_then(|library| Device::emulated(&library));
+    let Ok(device) = made else { return eprintln!("skipped: {made:?}") };
+    let design = shipped("design-td10").replace("n = 358", "n = 20").replace("degree = 3", "degree = 1");
+    let large = design.replace("copies = 3", "copies = 1\nstep_flops = 1e6").replace("degree = 1", "degree = 2");
+    let experiment = shipped("experiment-1d").replace("replicates = 60", "replicates = 5");
+    for (text, name) in [(&design, "index"), (&large.replace("n = 20", "n = 70"), "index"), (&experiment, "ratio2")] {
+        let found = [Device::cpu(), device.clone()].map(|device| {
+            let dir = scratch.path().join(if device.is_gpu() { "gpu" } else { "cpu" });
+            let _ = std::fs::remove_dir_all(&dir);
+            let job = JobText { path: "job.toml".into(), text: text.clone() };
+            let source = Source::New { text: job, dir: dir.clone() };
+            let options =
+                Options { verbosity: Verbosity::Quiet, threads: 1, device: Some(device), ..Options::default() };
+            let run = registry::find("dpp").expect("the workload is registered").run;
+            run(&Comm::solo(), &source, &options).expect("it runs");
+            doubles(&dir, name)
+        });
+        assert!(!found[0].is_empty() && found[0] == found[1], "{name}");
     }
 }
 

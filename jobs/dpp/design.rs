@@ -116,6 +116,16 @@ pub fn draw(
     Err(DesignError::NeverStable { attempts: MAX_ATTEMPTS, bound, best })
 }
 
+/// What there is to know of points.
+struct Rows {
+    /// W^{1/2} Φ.
+    rows: Mat<f64>,
+    /// Coordinates, `[n, d]`.
+    points: Vec<f64>,
+    /// w, `[n]`.
+    weights: Vec<f64>,
+}
+
 #[derive(Clone, Copy)]
 struct Draw<'a> {
     from: &'a dyn Universe,
@@ -141,7 +151,7 @@ impl Draw<'_> {
             Law::Repeated => self.finish(self.repetitions(part, n)?),
             Law::Greedy { pool } => {
                 let origins = self.repetitions(part, pool * m)?;
-                let rows = self.beside(self.rows(&origins)?.0);
+                let rows = self.beside(self.rows(&origins)?.rows);
                 let stay = rows.nrows() - origins.len();
                 let kept = greedy::thin(rows.as_ref(), stay + n, stay);
                 self.finish(kept.into_iter().skip(stay).map(|i| origins[i - stay]).collect())
@@ -149,7 +159,7 @@ impl Draw<'_> {
             Law::Bss { pool } => {
                 let origins = self.repetitions(part, pool * m)?;
                 let order = Stream::new(self.seed, self.replica, part + pool as u64);
-                let chosen = bss::subsample(self.rows(&origins)?.0.as_ref(), n, &order)?;
+                let chosen = bss::subsample(self.rows(&origins)?.rows.as_ref(), n, &order)?;
                 let mut design = self.finish(chosen.rows.iter().map(|i| origins[*i]).collect())?;
                 design.reweigh(&chosen.factors, self.par)?;
                 Ok(design)
@@ -187,8 +197,7 @@ impl Draw<'_> {
         Ok(origins)
     }
 
-    /// W^{1/2} Φ, the coordinates of the points and the weights.
-    fn rows(&self, origins: &[Origin]) -> Result<(Mat<f64>, Vec<f64>, Vec<f64>), DesignError> {
+    fn rows(&self, origins: &[Origin]) -> Result<Rows, DesignError> {
         let (n, m) = (origins.len(), self.from.functions());
         let pick = |origin: &Origin| {
             let (stream, t) = (Stream::new(self.seed, self.replica, origin.part), origin.t);
@@ -211,7 +220,7 @@ impl Draw<'_> {
             let scales = weights.iter().zip(&squares);
             column.iter_mut().zip(scales).for_each(|(v, (w, s))| *v *= (w * s).sqrt());
         }
-        Ok((rows, points, weights))
+        Ok(Rows { rows, points, weights })
     }
 
     /// The rows below those of the points that stay.
@@ -226,7 +235,7 @@ impl Draw<'_> {
     }
 
     fn finish(&self, origins: Vec<Origin>) -> Result<Design, DesignError> {
-        let (rows, points, weights) = self.rows(&origins)?;
+        let Rows { rows, points, weights } = self.rows(&origins)?;
         let rows = self.beside(rows);
         let spectrum = Spectrum::of(rows.as_ref(), self.par)?;
         let (parts, indices) = origins.iter().map(|o| (o.part, o.t)).unzip();

@@ -7,25 +7,28 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use convoke_cluster::workload::{Inputs, Resources};
-use convoke_cluster::{BadValue, Ctx, Fields, Plan, Progress, Region, Result, Results};
+use convoke_cluster::{BadValue, Comm, Ctx, Error, Fields, Plan, Progress, Region, Result, Results};
 use convoke_data::DataError;
 use convoke_data::store::Reader;
 use faer::{Mat, Par};
 use rayon::prelude::*;
 
+use super::batch::Batch;
 use super::campaign::earlier::{Designs, weighted_features};
 use super::campaign::values::Values;
 use super::design::{self, Recipe};
 use super::error::DesignError;
 use super::plan::Sizes;
 use super::pool::{self, Atoms, Pool};
+use super::source::Universe;
 use super::space::Space;
 use super::space::indices::MAX_FUNCTIONS;
 use super::spec::variable::Variable;
 use super::spec::{DesignSpec, ExperimentSpec, PoolSpec, SpaceSpec, Spec};
+use super::stream::Stream;
 use super::target::{EXACT, Kind, Target};
 use super::team::{Journal, Team};
-use super::{experiment, output, plan, workload};
+use super::{experiment, output, plan};
 
 /// Designs being drawn.
 #[derive(Debug)]
@@ -145,19 +148,31 @@ impl Draws {
         let mine: Vec<u64> = (self.next..last).filter(|r| owner(*r) == ctx.comm.rank() as u64).collect();
         let (seed, threads) = (ctx.seed, ctx.resources.threads);
         let (target, recipes, earlier) = (&self.target, &self.recipes, self.earlier.as_ref());
-        let row = |replica: &u64| match target {
-            Some(target) => experiment::replicate(space, target, recipes, seed, *replica),
+        let row = |from: &dyn Universe, replica: u64| match target {
+            Some(target) => experiment::replicate(from, target, recipes, seed, replica),
             None => {
-                let design = design::draw(space, &recipes[0], earlier.map(Mat::as_ref), (seed, *replica), Par::Seq)?;
+                let design = design::draw(from, &recipes[0], earlier.map(Mat::as_ref), (seed, replica), Par::Seq)?;
                 Ok(output::row(&design))
             }
         };
-        let made: Result<Vec<Vec<f64>>, DesignError> = if threads > 1 && mine.len() > 1 {
-            mine.par_iter().map(row).collect()
+        let made: Result<Vec<Vec<f64>>, DesignError> = if Batch::suits(space, &ctx.device) {
+            let samples = recipes.iter().map(|recipe| plan::samples(recipe, space.len())).max().unwrap_or(0);
+            let parts = |replica: &u64| (0..samples).map(|part| Stream::new(seed, *replica, part)).collect::<Vec<_>>();
+            let streams: Vec<Stream> = mine.iter().flat_map(parts).collect();
+            let batch = Batch::draw(space, &ctx.device, &streams).map_err(DesignError::from);
+            batch.and_then(|batch| mine.par_iter().map(|replica| row(&batch, *replica)).collect())
+        } else if ctx.device.is_gpu() {
+            let on_device = |replica: &u64| {
+                let (solo, mut journal) = (Comm::solo(), Journal::default());
+                row(&Team::alone(space, &solo, &ctx.device, &mut journal), *replica)
+            };
+            mine.iter().map(on_device).collect()
+        } else if threads > 1 && mine.len() > 1 {
+            mine.par_iter().map(|replica| row(space, *replica)).collect()
         } else {
-            mine.iter().map(row).collect()
+            mine.iter().map(|replica| row(space, *replica)).collect()
         };
-        let made = ctx.comm.agree(made.map_err(workload))?.concat();
+        let made = ctx.comm.agree(made.map_err(Error::from))?.concat();
         let all = ctx.comm.all_gather(&made)?;
         let mut queues: Vec<_> = all.iter().map(|rows| rows.chunks(self.columns())).collect();
         let next = |replica: u64| queues[owner(replica) as usize].next().expect("every rank sends its rows");
@@ -172,7 +187,7 @@ impl Draws {
         let mut rows = Vec::new();
         for replica in self.next..last {
             let design = design::draw(&atoms, &self.recipes[0], None, (ctx.seed, replica), par);
-            rows.extend(output::row(&ctx.comm.agree(design.map_err(workload))?));
+            rows.extend(output::row(&ctx.comm.agree(design.map_err(Error::from))?));
         }
         Ok(rows)
     }
@@ -202,13 +217,19 @@ impl Draw<'_> {
     fn rows(&self, replicas: Range<u64>, budget: f64, journal: &mut Journal, ctx: &Ctx) -> Result<Option<Vec<f64>>> {
         let (threads, mut rows) = (ctx.resources.threads, Vec::new());
         for replica in replicas {
-            let team = Team::new(self.space, &ctx.comm, threads, journal, budget);
+            let team = Team::new(self.space, ctx, journal, budget);
             let earlier = self.earlier.map(Mat::as_ref);
-            let made = match design::draw(&team, self.recipe, earlier, (ctx.seed, replica), parallel(threads, self.space.len())) {
+            let made = match design::draw(
+                &team,
+                self.recipe,
+                earlier,
+                (ctx.seed, replica),
+                parallel(threads, self.space.len()),
+            ) {
                 Err(DesignError::Unfinished) => Ok(None),
                 made => made.map(Some),
             };
-            let Some(design) = ctx.comm.agree(made.map_err(workload))? else { return Ok(None) };
+            let Some(design) = ctx.comm.agree(made.map_err(Error::from))? else { return Ok(None) };
             rows.extend(output::row(&design));
             journal.clear();
         }
@@ -344,7 +365,7 @@ fn known(spec: &SpaceSpec, experiment: &ExperimentSpec, space: &Space, seed: u64
         Kind::Sobolev => Ok(Target::sobolev(space)),
         kind => Target::of_one_variable(kind, families[0], space),
     };
-    let target = target.map_err(|error| workload(error.into()))?;
+    let target = target.map_err(DesignError::from)?;
     if target.residual2 <= EXACT * target.norm2 {
         let message = "the space holds the function to rounding, so errors have nothing to be compared with";
         return Err(BadValue::wrong("problem.experiment.target", message).help("lower problem.space.degree").into());

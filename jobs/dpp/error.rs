@@ -1,7 +1,10 @@
 //! What the mathematics of a design can refuse.
 
+use convoke_cluster::Error;
 use convoke_cluster::comm::CommError;
+use convoke_kernels::KernelError;
 
+use super::NAME;
 use super::space::SpaceError;
 
 /// A design or a fit that cannot be had.
@@ -13,6 +16,9 @@ pub enum DesignError {
     /// Another rank is gone.
     #[error(transparent)]
     Comm(#[from] CommError),
+    /// A device gave up.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
     /// The design was left and can be taken up.
     #[error("the design is not finished")]
     Unfinished,
@@ -66,4 +72,14 @@ pub enum DesignError {
     /// Singular values did not converge.
     #[error("the singular values of a design did not converge")]
     SingularValues,
+}
+
+impl From<DesignError> for Error {
+    fn from(error: DesignError) -> Self {
+        match error {
+            DesignError::Comm(error) => error.into(),
+            DesignError::Kernel(error) => error.into(),
+            error => Self::workload(NAME, error),
+        }
+    }
 }

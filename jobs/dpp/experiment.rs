@@ -5,7 +5,7 @@ use faer::Par;
 use super::design::{Recipe, draw};
 use super::error::DesignError;
 use super::fit::fit;
-use super::space::Space;
+use super::source::Universe;
 use super::target::Target;
 
 /// Figures of one design: ratio², ‖G − I‖, λ_min(G).
@@ -22,7 +22,7 @@ pub const UNSTABLE: f64 = 0.9;
 /// # Errors
 /// Of the designs.
 pub fn replicate(
-    space: &Space,
+    from: &dyn Universe,
     target: &Target,
     recipes: &[Recipe],
     seed: u64,
@@ -30,7 +30,7 @@ pub fn replicate(
 ) -> Result<Vec<f64>, DesignError> {
     let mut row = Vec::with_capacity(recipes.len() * FIGURES);
     for recipe in recipes {
-        let design = draw(space, recipe, None, (seed, number), Par::Seq)?;
+        let design = draw(from, recipe, None, (seed, number), Par::Seq)?;
         let values = target.values(&design.points, recipe.n);
         let ratio2 = match fit(design.rows.as_ref(), &design.weights, values.as_ref()) {
             Ok(fit) => {

@@ -2,6 +2,7 @@
 //!
 //! Tasks `design` and `experiment` draw (`draws`), `fit` fits (`campaign`). See `README.md` beside this file.
 
+pub mod batch;
 mod bss;
 pub mod campaign;
 pub mod design;
@@ -25,11 +26,10 @@ pub mod team;
 pub mod tsqr;
 
 use convoke_cluster::workload::{Inputs, Resources};
-use convoke_cluster::{Ctx, Error, Fields, Plan, Progress, Result, Results, Workload};
+use convoke_cluster::{Ctx, Fields, Plan, Progress, Result, Results, Workload};
 
 use campaign::regression::Regression;
 use draws::Draws;
-use error::DesignError;
 use spec::{Spec, Task};
 
 /// Registry name.
@@ -98,12 +98,5 @@ impl Workload for Dpp {
             Self::Draw(draws) => draws.finish(ctx, out),
             Self::Fit(regression) => regression.write(ctx, out),
         }
-    }
-}
-
-fn workload(error: DesignError) -> Error {
-    match error {
-        DesignError::Comm(error) => error.into(),
-        error => Error::workload(NAME, error),
     }
 }

@@ -79,6 +79,11 @@ fn effort(recipe: &Recipe, m: usize) -> (f64, f64) {
     }
 }
 
+/// Samples of the process that a design takes; they are of its first parts.
+pub(super) fn samples(recipe: &Recipe, m: usize) -> u64 {
+    effort(recipe, m).0 as u64
+}
+
 /// Points of all samples that a design takes.
 pub(super) fn drawn(recipe: &Recipe, m: usize) -> f64 {
     (effort(recipe, m).0 * m as f64).max(1.0)

@@ -12,7 +12,6 @@ use convoke_cluster::comm::CommError;
 use convoke_cluster::{Comm, Error, Result};
 use faer::{Mat, MatMut, MatRef, Par};
 
-use super::NAME;
 use super::error::DesignError;
 use super::fit::Factor;
 use super::sampler::{Blocks, Candidates, Sample, sample};
@@ -69,7 +68,7 @@ impl Pool {
             merge(comm, rows, own.iter().zip(blocks).map(of).collect(), (functions, 0))
         };
         let first = factor(&blocks)?;
-        comm.agree(full_rank(first.r(), functions).map_err(|e| Error::workload(NAME, e)))?;
+        comm.agree(full_rank(first.r(), functions).map_err(Error::from))?;
         let white = |r: &Factor, a: &Mat<f64>| r.whitened(a.as_ref()).transpose().to_owned();
         let blocks: Vec<Mat<f64>> = blocks.iter().map(|a| white(&first, a)).collect();
         let second = factor(&blocks)?;

@@ -13,16 +13,19 @@
 //! One sample may be drawn by several ranks or threads together: each has the rows of Q and Z, and the entries of all features, of
 //! its own functions. What they send each other is coordinates in the basis, O(m²) numbers in all.
 
+mod device;
 mod span;
 
 use std::ops::Range;
 
 use convoke_cluster::Comm;
+use convoke_kernels::Device;
 use faer::{Mat, MatMut, MatRef, Par};
 
 use super::error::DesignError;
 use super::source::{scale_rows, squared_lengths};
-use span::{Span, eliminate, rows_of};
+use device::OnDevice;
+use span::{Span, Tested, eliminate, rows_of};
 
 /// Accepted points that a block is made for, at most and at least; between them a twelfth of the functions, so that work within
 /// blocks stays small beside the rest.
@@ -85,6 +88,24 @@ impl Blocks {
     }
 }
 
+/// A basis of the accepted features or of what they leave, somewhere.
+trait Bases: Send + std::fmt::Debug {
+    /// m.
+    fn functions(&self) -> usize;
+    /// The functions whose rows this rank has.
+    fn mine(&self) -> Range<usize>;
+    /// Multiplications and additions so far, of all ranks.
+    fn flops(&self) -> f64;
+    /// s of every row of `f` (n × own functions) against its uniform number; residuals' Gram matrix for those that pass. Collective.
+    fn test(&mut self, f: MatRef<'_, f64>, uniform: &dyn Fn(usize) -> f64, comm: &Comm) -> Result<Tested, DesignError>;
+    /// Adds features, own functions × k, with `c` as coordinates in the basis, columns of it × k. Collective.
+    fn add(&mut self, features: Mat<f64>, c: Mat<f64>, comm: &Comm) -> Result<(), DesignError>;
+    /// Adds the rows of `f` (n × own functions). Collective.
+    fn extend(&mut self, f: MatRef<'_, f64>, comm: &Comm) -> Result<(), DesignError>;
+    /// Turns to a basis of the complement once that is the shorter one. Collective.
+    fn shorten(&mut self, comm: &Comm) -> Result<(), DesignError>;
+}
+
 /// Draws one sample of m points. Collective.
 ///
 /// # Errors
@@ -101,7 +122,7 @@ pub fn sample(candidates: &impl Candidates, blocks: Blocks) -> Result<Sample, De
 #[derive(Debug)]
 pub struct Sampler {
     blocks: Blocks,
-    span: Span,
+    span: Box<dyn Bases>,
     /// Accepted candidates, rising.
     accepted: Vec<u64>,
     atoms: Vec<usize>,
@@ -115,9 +136,22 @@ pub struct Sampler {
 impl Sampler {
     /// At the start of the stream.
     pub fn new(candidates: &impl Candidates, blocks: Blocks) -> Self {
+        let span = Span::new(candidates.functions(), candidates.comm(), blocks.par);
+        Self::with(candidates, blocks, Box::new(span))
+    }
+
+    /// At the start of the stream, with products of matrices on a GPU. For one rank alone.
+    ///
+    /// # Errors
+    /// Where the device has no room.
+    pub fn on_device(candidates: &impl Candidates, blocks: Blocks, device: &Device) -> Result<Self, DesignError> {
+        Ok(Self::with(candidates, blocks, Box::new(OnDevice::new(candidates.functions(), device)?)))
+    }
+
+    fn with(candidates: &impl Candidates, blocks: Blocks, span: Box<dyn Bases>) -> Self {
         Self {
             blocks,
-            span: Span::new(candidates.functions(), candidates.comm(), blocks.par),
+            span,
             accepted: Vec::with_capacity(candidates.functions()),
             atoms: Vec::new(),
             next: 0,
@@ -126,27 +160,21 @@ impl Sampler {
         }
     }
 
-    /// Where another sampler of the same candidates stood. Collective.
+    /// Goes to where another sampler of the same candidates stood, from the start. Collective.
     ///
     /// # Errors
     /// Where another rank is gone.
-    pub fn resumed(
-        candidates: &impl Candidates,
-        blocks: Blocks,
-        next: u64,
-        accepted: &[u64],
-    ) -> Result<Self, DesignError> {
-        let mut sampler = Self::new(candidates, blocks);
-        for chunk in accepted.chunks(blocks.target.max(1)) {
-            sampler.span.shorten(candidates.comm())?;
+    pub fn resume(&mut self, candidates: &impl Candidates, next: u64, accepted: &[u64]) -> Result<(), DesignError> {
+        for chunk in accepted.chunks(self.blocks.target.max(1)) {
+            self.span.shorten(candidates.comm())?;
             let mut buffer = Vec::new();
-            let f = sampler.unit_features(candidates, chunk, &mut buffer)?;
-            sampler.span.extend(f, candidates.comm())?;
-            sampler.atoms.extend(chunk.iter().filter_map(|t| candidates.atom(*t)));
+            let f = self.unit_features(candidates, chunk, &mut buffer)?;
+            self.span.extend(f, candidates.comm())?;
+            self.atoms.extend(chunk.iter().filter_map(|t| candidates.atom(*t)));
         }
-        sampler.accepted.extend(accepted);
-        sampler.next = next;
-        Ok(sampler)
+        self.accepted.extend(accepted);
+        self.next = next;
+        Ok(())
     }
 
     /// Whether all points are found.
@@ -166,13 +194,13 @@ impl Sampler {
 
     /// Multiplications and additions so far, of all ranks.
     pub fn flops(&self) -> f64 {
-        self.span.flops
+        self.span.flops()
     }
 
     /// What was drawn.
     pub fn sample(self) -> Sample {
         let proposals = self.accepted.last().map_or(0, |t| t + 1);
-        Sample { proposals, flops: self.span.flops, accepted: self.accepted }
+        Sample { proposals, flops: self.span.flops(), accepted: self.accepted }
     }
 
     /// φ/‖φ‖ of candidates, n × own functions.
@@ -210,7 +238,7 @@ impl Sampler {
         let numbers: Vec<u64> = (self.next..self.next + n).collect();
         let mut buffer = std::mem::take(&mut self.buffer);
         let f = self.unit_features(candidates, &numbers, &mut buffer)?;
-        let tested = self.span.test(f, |b| candidates.uniform(numbers[b]), comm)?;
+        let tested = self.span.test(f, &|b| candidates.uniform(numbers[b]), comm)?;
         // The second test, in the order of the stream: Gaussian elimination of the Gram matrix by accepted candidates.
         let mut gram = tested.gram;
         let mut taken: Vec<u32> = Vec::new();
@@ -224,7 +252,7 @@ impl Sampler {
             self.atoms.extend(atom);
             taken.push(row as u32);
             if self.retest {
-                self.span.flops += eliminate(gram.as_mut(), row);
+                eliminate(gram.as_mut(), row);
             }
         }
         // One rank decides, should others round differently.

@@ -8,7 +8,7 @@ const REPLICAS: u64 = 0x6470_7020_7265_706c; // "dpp repl"
 const STRIDE: u64 = 64;
 
 /// Random numbers of one part of a replica's design.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Stream(Philox);
 
 impl Stream {

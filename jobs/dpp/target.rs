@@ -180,8 +180,7 @@ mod tests {
         let space = Space::new(&families, &Rule::HyperbolicCross(6)).unwrap();
         let target = Target::sobolev(&space);
         let n = 64;
-        let points: Vec<f64> =
-            (0..n * n).flat_map(|i| [i / n, i % n].map(|k| (k as f64 + 0.5) / n as f64)).collect();
+        let points: Vec<f64> = (0..n * n).flat_map(|i| [i / n, i % n].map(|k| (k as f64 + 0.5) / n as f64)).collect();
         let mut features = Mat::zeros(n * n, space.len());
         space.features(&points, features.as_mut());
         let values = target.values(&points, n * n);

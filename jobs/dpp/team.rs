@@ -4,7 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::sync::{Mutex, PoisonError};
 
 use convoke_cluster::comm::{CommError, run_threads};
-use convoke_cluster::{Comm, Error};
+use convoke_cluster::{Comm, Ctx, Error};
+use convoke_kernels::Device;
 use faer::{MatMut, Par};
 
 use super::error::DesignError;
@@ -66,6 +67,7 @@ pub struct Team<'a> {
     space: &'a Space,
     comm: &'a Comm,
     threads: usize,
+    device: &'a Device,
     journal: RefCell<&'a mut Journal>,
     /// Samples that the design has asked for.
     asked: Cell<usize>,
@@ -74,30 +76,45 @@ pub struct Team<'a> {
 }
 
 impl<'a> Team<'a> {
-    /// The ranks of `comm` with `threads` threads each. A design that takes more than `budget` flops is left with
+    /// The ranks of `ctx` with their threads, or a rank alone with its GPU. A design that takes more than `budget` flops is left with
     /// [`DesignError::Unfinished`]; another call goes on where `journal` ends.
-    pub fn new(space: &'a Space, comm: &'a Comm, threads: usize, journal: &'a mut Journal, budget: f64) -> Self {
+    pub fn new(space: &'a Space, ctx: &'a Ctx, journal: &'a mut Journal, budget: f64) -> Self {
+        let device = if ctx.comm.size() == 1 { &ctx.device } else { &Device::Cpu };
+        Self { device, ..Self::of(space, &ctx.comm, ctx.resources.threads, journal, budget) }
+    }
+
+    /// The same without a GPU.
+    fn of(space: &'a Space, comm: &'a Comm, threads: usize, journal: &'a mut Journal, budget: f64) -> Self {
         Self {
             space,
             comm,
             threads,
+            device: &Device::Cpu,
             journal: RefCell::new(journal),
             asked: Cell::new(0),
             budget: Cell::new(budget),
         }
     }
 
+    /// A rank alone with its device.
+    pub fn alone(space: &'a Space, comm: &'a Comm, device: &'a Device, journal: &'a mut Journal) -> Self {
+        Self { device, ..Self::of(space, comm, 1, journal, f64::INFINITY) }
+    }
+
     /// The samplers of this rank, one for each thread that takes part, complete or at the end of the budget.
     fn advance(&self, stream: Stream, entry: Option<&Entry>, live: Vec<Sampler>) -> Result<Vec<Sampler>, DesignError> {
-        let (space, budget) = (self.space, self.budget.get());
+        let (space, device, budget) = (self.space, self.device, self.budget.get());
         let go = |comm: Comm, live: Option<Sampler>, par: Par| {
             let candidates = Continuous { comm, ..Continuous::new(space, stream) };
             let blocks = Blocks::of(space.len(), par);
-            let mut sampler = match (live, entry) {
-                (Some(sampler), _) => sampler,
-                (None, Some(entry)) => Sampler::resumed(&candidates, blocks, entry.next, &entry.accepted)?,
-                (None, None) => Sampler::new(&candidates, blocks),
+            let mut sampler = match live {
+                Some(sampler) => sampler,
+                None if device.is_gpu() => Sampler::on_device(&candidates, blocks, device)?,
+                None => Sampler::new(&candidates, blocks),
             };
+            if let (true, Some(entry)) = (sampler.next() == 0, entry) {
+                sampler.resume(&candidates, entry.next, &entry.accepted)?;
+            }
             let before = sampler.flops();
             while !sampler.is_done() && sampler.flops() - before < budget {
                 sampler.advance(&candidates)?;
@@ -109,7 +126,7 @@ impl<'a> Team<'a> {
             return Ok(vec![go(self.comm.clone(), live.into_iter().next(), par)?]);
         }
         let mut live: Vec<_> = live.into_iter().map(|sampler| Mutex::new(Some(sampler))).collect();
-        live.resize_with(self.threads.max(1), || Mutex::new(None));
+        live.resize_with(if device.is_gpu() { 1 } else { self.threads.max(1) }, || Mutex::new(None));
         let own = |comm: Comm| {
             let mine = live[comm.rank()].lock().unwrap_or_else(PoisonError::into_inner).take();
             Ok(go(comm, mine, Par::Seq))
@@ -176,7 +193,8 @@ mod tests {
             let (ranks, threads) = [(1, 1), (1, 2), (2, 1), (3, 1)][times % 4];
             let made = run_threads(ranks, |comm| {
                 let mut journal = Journal { numbers: numbers.clone(), live: Vec::new() };
-                let made = draw(&Team::new(&space, &comm, threads, &mut journal, budget), &recipe, None, (3, 1), Par::Seq);
+                let made =
+                    draw(&Team::of(&space, &comm, threads, &mut journal, budget), &recipe, None, (3, 1), Par::Seq);
                 Ok((journal.numbers, made))
             });
             times += 1;
@@ -200,7 +218,7 @@ mod tests {
         let (comm, mut journal, mut left) = (Comm::solo(), Journal::default(), 0);
         let design = loop {
             let budget = (space.len() as f64).powi(3);
-            match draw(&Team::new(&space, &comm, 2, &mut journal, budget), &recipe, None, (4, 0), Par::Seq) {
+            match draw(&Team::of(&space, &comm, 2, &mut journal, budget), &recipe, None, (4, 0), Par::Seq) {
                 Err(DesignError::Unfinished) => left += 1,
                 made => break made.unwrap(),
             }

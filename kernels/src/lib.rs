@@ -8,6 +8,7 @@
 //! they were built for. Results do not depend on the number of threads, nor on how slices are grouped.
 
 pub mod buffer;
+pub mod determinantal;
 pub mod device;
 mod error;
 pub mod gpu;

@@ -5,7 +5,7 @@
 use std::f64::consts::{LN_2, PI, TAU};
 
 /// A generator. `seed` is the run's, `stream` names the use (noise, start volume, step 17, …).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Philox {
     seed: u64,
     stream: u64,

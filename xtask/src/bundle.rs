@@ -19,11 +19,13 @@ use crate::say;
 /// Largest archive, MiB.
 const LIMIT_MIB: u64 = 60;
 /// Jobs that are run on the GPU and on the CPU, and how far the results may lie apart.
-const JOBS: [(&str, &str); 2] = [
+const JOBS: [(&str, &str); 3] = [
     // Both devices compute in f32 and sum in another order.
     ("jobs/tomography/shepp-logan.toml", "--rtol 1e-3 --atol 1e-4"),
     // f64, on the emulation 5e-15 apart. The histories of residuals end at rounding, so the absolute part decides.
     ("jobs/gp_pde/allen-cahn-3d.toml", "--rtol 1e-9 --atol 1e-9"),
+    // The same candidates are accepted.
+    ("jobs/dpp/experiment-2d.toml", "--rtol 1e-9 --atol 1e-12"),
 ];
 /// Name of the folder in the archive.
 const NAME: &str = "convoke-gpu";

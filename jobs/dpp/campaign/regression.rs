@@ -14,13 +14,13 @@ use super::margin::{bulk, explained, reduced_margin};
 use super::values::Values;
 use crate::dpp::error::DesignError;
 use crate::dpp::fit::{Factor, Fit, Spectrum};
+use crate::dpp::plan;
 use crate::dpp::space::Space;
 use crate::dpp::space::indices::Rule;
 use crate::dpp::spec::fit::Missing;
 use crate::dpp::spec::variable::Variable;
 use crate::dpp::spec::{FitSpec, SpaceSpec, Spec};
 use crate::dpp::tsqr::{Rows, merge};
-use crate::dpp::{NAME, plan};
 
 /// Rows of a block.
 const BLOCK: usize = 2048;
@@ -190,14 +190,14 @@ impl Regression {
             mine.par_iter().zip(&parts).map(|(block, (a, b))| (*block, Factor::of(a.as_ref(), b.as_ref()))).collect();
         let factor = merge(comm, rows, factors, (m, outputs))?;
         let spectrum = Spectrum::of_factor(factor.r(), self.n());
-        let spectrum = comm.agree(spectrum.map_err(|e| Error::workload(NAME, e)))?;
+        let spectrum = comm.agree(spectrum.map_err(Error::from))?;
         if spectrum.min <= 0.0 || spectrum.condition() > SINGULAR {
             let rank = DesignError::Singular { condition: spectrum.condition(), points: self.n(), functions: m };
-            return comm.agree(Err(Error::workload(NAME, rank)));
+            return comm.agree(Err(rank.into()));
         }
         // Residuals and leverages of this rank's rows, then of all.
         let local = parts.iter().map(|(a, b)| Fit::of(&factor, a.as_ref(), b.as_ref())).collect::<Result<Vec<_>, _>>();
-        let local = comm.agree(local.map_err(|e| Error::workload(NAME, e)))?;
+        let local = comm.agree(local.map_err(Error::from))?;
         let mut numbers: Vec<f64> = Vec::new();
         for fit in &local {
             for i in 0..fit.leverages.len() {
@@ -209,7 +209,7 @@ impl Regression {
         let all = comm.all_gather(&numbers)?.concat();
         let rows: Vec<&[f64]> = all.chunks(1 + outputs).collect();
         let all = Fit {
-            coefficients: factor.coefficients().map_err(|e| Error::workload(NAME, e))?,
+            coefficients: factor.coefficients().map_err(Error::from)?,
             leverages: rows.iter().map(|row| row[0]).collect(),
             residuals: Mat::from_fn(rows.len(), outputs, |i, j| rows[i][1 + j]),
         };

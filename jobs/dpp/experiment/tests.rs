@@ -1,5 +1,6 @@
 use super::*;
 use crate::dpp::design::{Law, Measure};
+use crate::dpp::space::Space;
 use crate::dpp::space::family::Family;
 use crate::dpp::space::indices::Rule;
 use crate::dpp::target::Kind;

@@ -17,7 +17,8 @@ use faer::linalg::triangular_solve::{
 };
 use faer::{Accum, Conj, Mat, MatMut, MatRef, Par};
 
-use super::TARGETS;
+use super::{Bases, TARGETS};
+use crate::dpp::error::DesignError;
 use crate::dpp::qr::factorise;
 
 /// Columns that are eliminated one by one.
@@ -36,7 +37,7 @@ pub(super) struct Span {
     first: usize,
     par: Par,
     /// Multiplications and additions, of all ranks.
-    pub(super) flops: f64,
+    flops: f64,
 }
 
 /// Candidates of a block that pass the first test; the same on all ranks.
@@ -57,16 +58,6 @@ impl Span {
         Self { m, mine, q, count: 0, z: None, first: 0, par, flops: 0.0 }
     }
 
-    /// m.
-    pub(super) fn functions(&self) -> usize {
-        self.m
-    }
-
-    /// The functions whose rows this rank has.
-    pub(super) fn mine(&self) -> Range<usize> {
-        self.mine.clone()
-    }
-
     fn basis(&self) -> MatRef<'_, f64> {
         match &self.z {
             Some(z) => z.as_ref().subcols(self.first, z.ncols() - self.first),
@@ -84,13 +75,30 @@ impl Span {
         Ok(c)
     }
 
-    /// s of every row of `f` against its uniform number; residuals' Gram matrix for those that pass. Collective.
-    pub(super) fn test(
-        &mut self,
-        f: MatRef<'_, f64>,
-        uniform: impl Fn(usize) -> f64,
-        comm: &Comm,
-    ) -> Result<Tested, CommError> {
+    /// An orthonormal basis of what `q` (m × k, of orthonormal columns, k > m/2) leaves, and the flops that it takes.
+    pub(super) fn complement(q: MatRef<'_, f64>, par: Par) -> Result<(Mat<f64>, f64), DesignError> {
+        let (m, count) = (q.nrows(), q.ncols());
+        let values = q.col_iter().flat_map(|column| column.iter().copied().collect::<Vec<_>>()).collect();
+        let mut span = Self { m, mine: 0..m, q: values, count, z: None, first: 0, par, flops: 0.0 };
+        span.shorten(&Comm::solo())?;
+        Ok((span.z.unwrap_or_else(Mat::new), span.flops))
+    }
+}
+
+impl Bases for Span {
+    fn functions(&self) -> usize {
+        self.m
+    }
+
+    fn mine(&self) -> Range<usize> {
+        self.mine.clone()
+    }
+
+    fn flops(&self) -> f64 {
+        self.flops
+    }
+
+    fn test(&mut self, f: MatRef<'_, f64>, uniform: &dyn Fn(usize) -> f64, comm: &Comm) -> Result<Tested, DesignError> {
         let n = f.nrows();
         let c = self.coordinates(f, comm)?;
         let mut s = vec![0.0; n];
@@ -105,7 +113,8 @@ impl Span {
         let (count, k) = (survivors.len(), coordinates.nrows());
         let mut inner = Mat::zeros(count, count);
         matmul(inner.as_mut(), Accum::Replace, coordinates.transpose(), &coordinates, 1.0, self.par);
-        self.flops += 2.0 * (n * k + count * count * k) as f64;
+        // The second test eliminates no more than each survivor.
+        self.flops += 2.0 * (n * k + count * count * k) as f64 + 2.0 / 3.0 * (count as f64).powi(3);
         if self.z.is_some() {
             return Ok(Tested { survivors, gram: inner, coordinates });
         }
@@ -117,14 +126,12 @@ impl Span {
         Ok(Tested { survivors, gram: outer.as_ref() - inner, coordinates })
     }
 
-    /// Adds the rows of `f` (n × own functions) to the span. Collective.
-    pub(super) fn extend(&mut self, f: MatRef<'_, f64>, comm: &Comm) -> Result<(), CommError> {
+    fn extend(&mut self, f: MatRef<'_, f64>, comm: &Comm) -> Result<(), DesignError> {
         let c = self.coordinates(f, comm)?;
         self.add(f.transpose().to_owned(), c.as_ref().transpose().to_owned(), comm)
     }
 
-    /// Adds features, own functions × k, with `c` as coordinates in the basis, columns of it × k. Collective.
-    pub(super) fn add(&mut self, features: Mat<f64>, mut c: Mat<f64>, comm: &Comm) -> Result<(), CommError> {
+    fn add(&mut self, features: Mat<f64>, mut c: Mat<f64>, comm: &Comm) -> Result<(), DesignError> {
         let k = features.ncols();
         if k == 0 {
             return Ok(());
@@ -158,11 +165,11 @@ impl Span {
         Ok(())
     }
 
-    /// From a basis of the span to one of its complement once that is the shorter one: with signs D for which Q₁ − D, Q₁ the
+    /// With signs D for which Q₁ − D, Q₁ the
     /// top of Q, is well conditioned, Z = [0; I] + (Q − [D; 0]) D (Q₂ (Q₁ − D)⁻¹)ᵀ. Its columns are those of the product of
     /// Householder reflections whose first columns are Q (Ballard, Demmel, Grigori, Jacquelin, Nguyen and Solomonik 2014).
     /// Collective.
-    pub(super) fn shorten(&mut self, comm: &Comm) -> Result<(), CommError> {
+    fn shorten(&mut self, comm: &Comm) -> Result<(), DesignError> {
         if self.z.is_some() || 2 * self.count <= self.m {
             return Ok(());
         }
@@ -227,7 +234,7 @@ impl Columns {
 }
 
 /// An orthonormal basis of the columns of a matrix, its rows on the ranks: their factors R are factored again.
-fn orthonormal(r: Mat<f64>, comm: &Comm, par: Par) -> Result<Mat<f64>, CommError> {
+pub(super) fn orthonormal(r: Mat<f64>, comm: &Comm, par: Par) -> Result<Mat<f64>, CommError> {
     let (n, k) = (r.nrows(), r.ncols());
     // Rows of zeros change nothing.
     let mut r = if n < k { Mat::from_fn(k, k, |i, j| if i < n { r[(i, j)] } else { 0.0 }) } else { r };
@@ -279,8 +286,8 @@ fn signed_lu(mut a: MatMut<'_, f64>, signs: &mut [f64], par: Par) {
     signed_lu(a22, second, par);
 }
 
-/// G ← G − g gᵀ/g_pp below and right of the pivot p, g its column; returns the flops.
-pub(super) fn eliminate(mut gram: MatMut<'_, f64>, pivot: usize) -> f64 {
+/// G ← G − g gᵀ/g_pp below and right of the pivot p, g its column.
+pub(super) fn eliminate(mut gram: MatMut<'_, f64>, pivot: usize) {
     let n = gram.nrows();
     let scale = 1.0 / gram[(pivot, pivot)];
     for j in pivot + 1..n {
@@ -289,7 +296,6 @@ pub(super) fn eliminate(mut gram: MatMut<'_, f64>, pivot: usize) -> f64 {
             gram[(i, j)] -= gram[(i, pivot)] * factor;
         }
     }
-    2.0 * ((n - pivot) as f64).powi(2)
 }
 
 /// Rows of `f` as columns.

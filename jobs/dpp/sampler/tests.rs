@@ -1,8 +1,10 @@
 use convoke_cluster::Comm;
 use convoke_cluster::comm::run_threads;
+use convoke_kernels::gpu::emulation::compile_emulation;
 use faer::Mat;
 
 use super::*;
+use crate::dpp::batch::Batch;
 use crate::dpp::pool::{Atoms, Pool};
 use crate::dpp::source::{Continuous, Pick, Universe};
 use crate::dpp::space::Space;
@@ -78,6 +80,13 @@ fn subsets_have_the_probabilities_of_the_determinants() {
     assert!(broken > 500.0, "a sampler without the second test has {broken}");
 }
 
+/// The emulation of a GPU, where there is a compiler for it.
+fn devices() -> Vec<Device> {
+    let dir = tempfile::tempdir().unwrap();
+    let made = compile_emulation(dir.path()).and_then(|library| Device::emulated(&library));
+    made.inspect_err(|error| eprintln!("skipped: {error}")).into_iter().collect()
+}
+
 fn continuous(space: &Space, replica: u64) -> Continuous<'_> {
     Continuous::new(space, Stream::new(11, replica, 0))
 }
@@ -125,6 +134,42 @@ fn the_accepted_candidates_do_not_depend_on_who_draws_together() {
     }
 }
 
+/// The launches of a GPU, emulated on the CPU where there is a compiler for it, accept what the CPU accepts; taken up in both halves too.
+#[test]
+fn the_accepted_candidates_do_not_depend_on_the_device() {
+    for device in devices() {
+        for space in [total_degree(2, 10), total_degree(1, 4)] {
+            let source = continuous(&space, 3);
+            let one = sample(&source, target(8)).unwrap();
+            let mut other = Sampler::on_device(&source, target(8), &device).unwrap();
+            while !other.is_done() {
+                other.advance(&source).unwrap();
+                let mut third = Sampler::on_device(&source, target(8), &device).unwrap();
+                if [2, 5].contains(&(other.accepted().len() * 6 / space.len())) {
+                    third.resume(&source, other.next(), other.accepted()).unwrap();
+                    other = third;
+                }
+            }
+            assert_eq!(other.accepted(), one.accepted, "{device:?}");
+        }
+    }
+}
+
+/// Many small samples at once on a device are those of the CPU, one by one; so are the designs made of them.
+#[test]
+fn samples_by_the_batch_are_those_drawn_alone() {
+    let space = Space::new(&[Family::Legendre, Family::Hermite], &Rule::TotalDegree(5)).unwrap();
+    let streams: Vec<Stream> = (0..9).map(|part| Stream::new(7, part / 3, part % 3)).collect();
+    for device in devices() {
+        let batch = Batch::draw(&space, &device, &streams).unwrap();
+        for stream in &streams {
+            let alone = space.sample(*stream, usual(&space)).unwrap();
+            assert_eq!(batch.known(stream), Some(alone.accepted.as_slice()), "{device:?}");
+            assert_eq!(batch.sample(*stream, usual(&space)).unwrap().accepted, alone.accepted);
+        }
+    }
+}
+
 /// A sample that is left after any number of blocks and taken up by other ranks ends as if it had not been left.
 #[test]
 fn samples_that_were_left_are_taken_up() {
@@ -134,9 +179,11 @@ fn samples_that_were_left_are_taken_up() {
         let mut first = Sampler::new(&continuous(&space, 5), target(8));
         (0..blocks).for_each(|_| first.advance(&continuous(&space, 5)).unwrap());
         assert!(!first.is_done() && first.accepted().len() > 4, "{} points", first.accepted().len());
+        let (next, accepted) = (first.next(), first.accepted().to_vec());
         let all = run_threads(ranks, |comm| {
             let source = Continuous { comm, ..continuous(&space, 5) };
-            let mut second = Sampler::resumed(&source, target(16), first.next(), first.accepted()).unwrap();
+            let mut second = Sampler::new(&source, target(16));
+            second.resume(&source, next, &accepted).unwrap();
             while !second.is_done() {
                 second.advance(&source).unwrap();
             }

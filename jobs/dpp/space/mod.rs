@@ -8,6 +8,8 @@ mod trie;
 
 use std::ops::Range;
 
+use convoke_kernels::determinantal::Products;
+use convoke_kernels::{Device, KernelError};
 use faer::MatMut;
 
 use super::stream::Stream;
@@ -127,6 +129,36 @@ impl Space {
     /// The functions `part` of φ at `n` points, n × part.
     pub fn features_of(&self, part: Range<usize>, points: &[f64], out: MatMut<'_, f64>) {
         trie::evaluate(&self.indices, &self.axes, part, points, out);
+    }
+
+    /// The functions as products of the entries of a candidate's table, on a device.
+    ///
+    /// # Errors
+    /// Where the device has no room.
+    pub fn products(&self, device: &Device) -> Result<Products, KernelError> {
+        let starts = self.starts();
+        let factors = |i: usize| self.indices.factors(i).iter().map(|(axis, degree)| starts[*axis] + degree).collect();
+        Products::new(device, starts[self.axes.len()], (0..self.len()).map(factors).collect())
+    }
+
+    /// Where the values of each axis start in a table; its length.
+    fn starts(&self) -> Vec<usize> {
+        let lengths = self.axes.iter().scan(0, |end, axis| {
+            *end += axis.line.degree + 1;
+            Some(*end)
+        });
+        std::iter::once(0).chain(lengths).collect()
+    }
+
+    /// Tables of `n` points, `[n, d]`: values of all degrees of each axis, `[n, entries]`.
+    pub fn tables(&self, points: &[f64], out: &mut [f64]) {
+        let (n, starts) = (points.len() / self.dimension(), self.starts());
+        let entries = starts[self.axes.len()];
+        for (values, first) in trie::lines(&self.axes, points, None).iter().zip(starts) {
+            for (degree, values) in values.chunks(n.max(1)).enumerate() {
+                values.iter().enumerate().for_each(|(i, v)| out[i * entries + first + degree] = *v);
+            }
+        }
     }
 
     /// ∂φ/∂x_axis at `n` points, as [`Space::features`].

@@ -24,7 +24,7 @@ pub fn derivatives(indices: &IndexSet, axes: &[Induced], points: &[f64], axis: u
 }
 
 /// Values of all degrees of each axis, `[d][degree + 1, n]`; derivatives along one.
-fn lines(axes: &[Induced], points: &[f64], derived: Option<usize>) -> Vec<Vec<f64>> {
+pub fn lines(axes: &[Induced], points: &[f64], derived: Option<usize>) -> Vec<Vec<f64>> {
     let d = axes.len();
     let n = points.len() / d;
     assert_eq!(points.len(), n * d, "points are rows of {d} numbers");
@@ -48,9 +48,7 @@ fn lines(axes: &[Induced], points: &[f64], derived: Option<usize>) -> Vec<Vec<f6
 fn products(indices: &IndexSet, lines: &[Vec<f64>], part: Range<usize>, mut out: MatMut<'_, f64>) {
     let n = out.nrows();
     assert_eq!((lines[0].len() % n.max(1), out.ncols()), (0, part.len()), "points and functions");
-    let factor = |j: usize| {
-        indices.factors(j).last().map(|(axis, degree)| &lines[*axis][degree * n..(degree + 1) * n])
-    };
+    let factor = |j: usize| indices.factors(j).last().map(|(axis, degree)| &lines[*axis][degree * n..(degree + 1) * n]);
     // From the root down to the parent of the first function.
     let mut ancestors: Vec<(usize, Vec<f64>)> = Vec::new();
     let mut path = Vec::new();

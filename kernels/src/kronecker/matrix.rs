@@ -23,6 +23,20 @@ impl Matrix {
         Ok(Self { rows, cols, values: Buffer::from_vec(device, values)?, split: None })
     }
 
+    /// Numbers that are on a device already.
+    ///
+    /// # Errors
+    /// Where the length is not `rows · cols`.
+    pub fn of(rows: usize, cols: usize, values: Buffer<f64>) -> Result<Self> {
+        expect("matrix", values.len(), rows * cols)?;
+        Ok(Self { rows, cols, values, split: None })
+    }
+
+    /// The entries, row by row, where they are: as a tensor `[rows, cols]` for other operations.
+    pub fn buffer(&mut self) -> &mut Buffer<f64> {
+        &mut self.values
+    }
+
     /// As [`Matrix::new`], but where each column, or each row, is an even or an odd function of its index about the middle
     /// (symmetric nodes and conditions), products on a CPU take half the multiply-adds (from some 64
     /// rows and columns on, where that is faster). "Is" allows for rounding, 1e-12 of
