@@ -84,7 +84,8 @@ fn subsets_have_the_probabilities_of_the_determinants() {
 fn devices() -> Vec<Device> {
     let dir = tempfile::tempdir().unwrap();
     let made = compile_emulation(dir.path()).and_then(|library| Device::emulated(&library));
-    made.inspect_err(|error| eprintln!("skipped: {error}")).into_iter().collect()
+    // Those of the kernels say why there is none.
+    made.into_iter().collect()
 }
 
 fn continuous(space: &Space, replica: u64) -> Continuous<'_> {
