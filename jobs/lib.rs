@@ -4,6 +4,7 @@ pub mod cli;
 pub mod dpp;
 pub mod expression;
 pub mod gp_pde;
+pub mod neural_operator;
 pub mod pde_data;
 pub mod program;
 pub mod registry;

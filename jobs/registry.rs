@@ -10,6 +10,7 @@ pub const REGISTRY: &[Entry] = &[
     Entry::of::<crate::gp_pde::GpPde>(),
     Entry::of::<crate::dpp::Dpp>(),
     Entry::of::<crate::pde_data::PdeData>(),
+    Entry::of::<crate::neural_operator::NeuralOperator>(),
     Entry::of::<crate::program::Program>(),
 ];
 

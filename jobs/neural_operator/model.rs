@@ -1,0 +1,374 @@
+//! The Fourier neural operator (Li et al., ICLR 2021) in one to three dimensions, and its derivative.
+//!
+//! v = lift(a, x); L times v ← σ(K v + W v + b), K a product of kept Fourier modes with matrices, the last time without σ; output =
+//! project₂ σ(project₁ v). Beside the fields of a sample the operator is given the coordinates of its points. Fields that are not
+//! periodic are continued by zeros (`padding`) between lifting and projection.
+
+use convoke_kernels::Philox;
+use rayon::prelude::*;
+
+use super::layers::{Batch, activate, mix, mix_back, mix_parameters, spectral, spectral_back, spectral_parameters};
+use super::real::Real;
+use super::transform::Transform;
+
+/// The size of an operator: what its parameters depend on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shape {
+    /// Channels of its input, without coordinates.
+    pub input: usize,
+    /// Channels of its output.
+    pub output: usize,
+    /// Channels inside.
+    pub width: usize,
+    /// Fourier layers.
+    pub layers: usize,
+    /// Kept modes along each axis, on each side.
+    pub modes: Vec<usize>,
+    /// Channels between the two projections.
+    pub projection: usize,
+}
+
+/// A named part of the parameters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Name, as `layers.2.spectral`.
+    pub name: String,
+    /// Shape; a spectral one ends with re | im, from, to.
+    pub shape: Vec<usize>,
+    /// Where it starts.
+    pub start: usize,
+}
+
+impl Part {
+    /// Its place among all parameters.
+    pub fn range(&self) -> std::ops::Range<usize> {
+        self.start..self.start + self.shape.iter().product::<usize>()
+    }
+}
+
+impl Shape {
+    /// Kept modes in all.
+    pub fn kept(&self) -> usize {
+        let d = self.modes.len();
+        self.modes.iter().enumerate().map(|(axis, m)| if axis + 1 == d { *m } else { 2 * m }).product()
+    }
+
+    /// All parameters in their order.
+    pub fn parts(&self) -> Vec<Part> {
+        let (h, d) = (self.width, self.modes.len());
+        let mut parts: Vec<Part> = Vec::new();
+        let mut add = |name: String, shape: Vec<usize>| {
+            let start = parts.last().map_or(0, |part| part.range().end);
+            parts.push(Part { name, shape, start });
+        };
+        add("lift.weight".into(), vec![h, self.input + d]);
+        add("lift.bias".into(), vec![h]);
+        for l in 0..self.layers {
+            add(format!("layers.{l}.spectral"), vec![self.kept(), 2, h, h]);
+            add(format!("layers.{l}.weight"), vec![h, h]);
+            add(format!("layers.{l}.bias"), vec![h]);
+        }
+        add("project.0.weight".into(), vec![self.projection, h]);
+        add("project.0.bias".into(), vec![self.projection]);
+        add("project.1.weight".into(), vec![self.output, self.projection]);
+        add("project.1.bias".into(), vec![self.output]);
+        parts
+    }
+
+    /// Number of real parameters.
+    pub fn parameters(&self) -> usize {
+        self.parts().last().map_or(0, |part| part.range().end)
+    }
+
+    /// Flops of a forward pass over one sample of `points` points: products of matrices.
+    pub fn flops(&self, points: &[usize]) -> f64 {
+        let (n, h) = (points.iter().product::<usize>() as f64, self.width as f64);
+        let pointwise = (self.input + points.len()) as f64 * h
+            + self.layers as f64 * h * h
+            + self.projection as f64 * (h + self.output as f64);
+        // The last axis, then the others with two products for each.
+        let (mut rest, mut transform) = (n, 0.0);
+        for (axis, (n, m)) in points.iter().zip(&self.modes).enumerate().rev() {
+            let last = axis + 1 == points.len();
+            let kept = if last { *m as f64 } else { 2.0 * *m as f64 };
+            transform += if last { 4.0 } else { 8.0 } * rest * kept;
+            rest *= kept / *n as f64;
+        }
+        let spectral = 2.0 * h * transform + 8.0 * self.kept() as f64 * h * h;
+        2.0 * n * pointwise + self.layers as f64 * spectral
+    }
+}
+
+/// First values: those of the reference implementation, of the same laws. Spectral ones uniform on [0, 1/width²), others on ±1/√from.
+pub fn initial<T: Real>(shape: &Shape, seed: u64) -> Vec<T> {
+    let random = Philox::new(seed, 0x6e6f_2077_6569_6768); // "no weigh"
+    let mut values = vec![T::default(); shape.parameters()];
+    let mut fan = 1;
+    for part in shape.parts() {
+        if part.name.ends_with("weight") {
+            fan = part.shape[1];
+        }
+        let spectral = part.name.ends_with("spectral");
+        for i in part.range() {
+            let u = random.uniform(i as u64);
+            let value =
+                if spectral { u / (shape.width * shape.width) as f64 } else { (2.0 * u - 1.0) / (fan as f64).sqrt() };
+            values[i] = T::of(value);
+        }
+    }
+    values
+}
+
+/// An operator on a grid.
+#[derive(Debug, Clone)]
+pub struct Fno<T> {
+    /// Its size.
+    pub shape: Shape,
+    /// Points along each axis.
+    pub points: Vec<usize>,
+    transform: Transform<T>,
+    parts: Vec<Part>,
+    coordinates: Vec<T>,
+}
+
+/// What a forward pass leaves for the backward one.
+#[derive(Debug)]
+pub struct Tape<T> {
+    lifted_from: Batch<T>,
+    layers: Vec<Layer<T>>,
+    projected_from: Batch<T>,
+    hidden: Batch<T>,
+    slopes: Batch<T>,
+}
+
+/// Of one layer: its input, the kept modes of it, σ' (nothing where there is no σ).
+#[derive(Debug)]
+struct Layer<T> {
+    v: Batch<T>,
+    modes: Batch<T>,
+    slopes: Batch<T>,
+}
+
+impl<T: Real> Fno<T> {
+    /// On `points`, continued by `padding` zeros along each axis. Modes must fit: twice as many on each side as points, on the last axis
+    /// one more.
+    pub fn new(shape: &Shape, points: &[usize], padding: &[usize]) -> Self {
+        let padded: Vec<usize> = points.iter().zip(padding).map(|(n, p)| n + p).collect();
+        let size: usize = points.iter().product();
+        let mut coordinates = Vec::with_capacity(points.len() * size);
+        for axis in 0..points.len() {
+            let after: usize = points[axis + 1..].iter().product();
+            let ends = (points[axis] - 1).max(1) as f64;
+            coordinates.extend((0..size).map(|i| T::of((i / after % points[axis]) as f64 / ends)));
+        }
+        Self {
+            shape: shape.clone(),
+            points: points.to_vec(),
+            transform: Transform::new(&padded, &shape.modes),
+            parts: shape.parts(),
+            coordinates,
+        }
+    }
+
+    fn part<'p>(&self, parameters: &'p [T], name: &str) -> &'p [T] {
+        let part = self.parts.iter().find(|part| part.name == name);
+        part.map_or(&[], |part| &parameters[part.range()])
+    }
+
+    /// Adds to the gradients of two parts that follow each other.
+    fn pair<'g>(&self, gradient: &'g mut [T], name: &str) -> (&'g mut [T], &'g mut [T]) {
+        let index = self.parts.iter().position(|part| part.name == name).unwrap_or(0);
+        let (first, second) = (self.parts[index].range(), self.parts[index + 1].range());
+        let (a, b) = gradient[first.start..second.end].split_at_mut(first.len());
+        (a, b)
+    }
+
+    /// The outputs, `[output, points]`, of inputs `[input, points]`, and what the backward pass needs.
+    pub fn forward(&self, parameters: &[T], inputs: &[Vec<T>]) -> (Batch<T>, Tape<T>) {
+        let of = |name: &str| self.part(parameters, name);
+        let h = self.shape.width;
+        let lifted_from: Batch<T> =
+            inputs.par_iter().map(|a| [a.as_slice(), self.coordinates.as_slice()].concat()).collect();
+        let (weight, bias) = (of("lift.weight"), of("lift.bias"));
+        let mut v: Batch<T> = lifted_from.par_iter().map(|x| self.pad(&mix(weight, bias, x))).collect();
+        let mut layers = Vec::with_capacity(self.shape.layers);
+        for l in 0..self.shape.layers {
+            let modes: Batch<T> = v.par_iter().map(|v| self.transform.analysis(v, h)).collect();
+            let products = spectral(&self.transform, of(&format!("layers.{l}.spectral")), &modes, (h, h));
+            let (weight, bias) = (of(&format!("layers.{l}.weight")), of(&format!("layers.{l}.bias")));
+            let last = l + 1 == self.shape.layers;
+            let pass = |(v, y): (&Vec<T>, Vec<T>)| {
+                let mut u = mix(weight, bias, v);
+                u.iter_mut().zip(self.transform.synthesis(y, h)).for_each(|(u, y)| *u += y);
+                let slopes = if last { Vec::new() } else { activate(&mut u) };
+                (u, slopes)
+            };
+            let (next, slopes) = v.par_iter().zip(products).map(pass).unzip();
+            layers.push(Layer { v: std::mem::replace(&mut v, next), modes, slopes });
+        }
+        let projected_from: Batch<T> = v.into_par_iter().map(|v| self.crop(v)).collect();
+        let (weight, bias) = (of("project.0.weight"), of("project.0.bias"));
+        let (hidden, slopes): (Batch<T>, Batch<T>) = projected_from
+            .par_iter()
+            .map(|v| {
+                let mut u = mix(weight, bias, v);
+                let slopes = activate(&mut u);
+                (u, slopes)
+            })
+            .unzip();
+        let (weight, bias) = (of("project.1.weight"), of("project.1.bias"));
+        let outputs = hidden.par_iter().map(|u| mix(weight, bias, u)).collect();
+        (outputs, Tape { lifted_from, layers, projected_from, hidden, slopes })
+    }
+
+    /// The gradient of the parameters for derivatives `g` of the outputs.
+    pub fn backward(&self, parameters: &[T], tape: &Tape<T>, g: &[Vec<T>]) -> Vec<T> {
+        let of = |name: &str| self.part(parameters, name);
+        let h = self.shape.width;
+        let mut gradient = vec![T::default(); parameters.len()];
+        let (dw, db) = self.pair(&mut gradient, "project.1.weight");
+        mix_parameters(&tape.hidden, g, dw, db);
+        let weight = of("project.1.weight");
+        let hidden: Batch<T> = g
+            .par_iter()
+            .zip(&tape.slopes)
+            .map(|(g, slopes)| times(mix_back(weight, self.shape.output, g), slopes))
+            .collect();
+        let (dw, db) = self.pair(&mut gradient, "project.0.weight");
+        mix_parameters(&tape.projected_from, &hidden, dw, db);
+        let weight = of("project.0.weight");
+        let mut g: Batch<T> =
+            hidden.par_iter().map(|g| self.pad(&mix_back(weight, self.shape.projection, g))).collect();
+        for (l, layer) in tape.layers.iter().enumerate().rev() {
+            if l + 1 < self.shape.layers {
+                g = g.into_par_iter().zip(&layer.slopes).map(|(g, slopes)| times(g, slopes)).collect();
+            }
+            let modes: Batch<T> = g
+                .par_iter()
+                .map(|g| {
+                    let mut modes = self.transform.analysis(g, h);
+                    self.transform.weigh(&mut modes);
+                    modes
+                })
+                .collect();
+            let name = format!("layers.{l}.spectral");
+            let range = self.parts.iter().find(|part| part.name == name).map_or(0..0, Part::range);
+            spectral_parameters(&self.transform, &layer.modes, &modes, (h, h), &mut gradient[range]);
+            let back = spectral_back(&self.transform, of(&name), &modes, (h, h));
+            let name = format!("layers.{l}.weight");
+            let (dw, db) = self.pair(&mut gradient, &name);
+            mix_parameters(&layer.v, &g, dw, db);
+            let weight = of(&name);
+            let pass = |(g, modes): (Vec<T>, Vec<T>)| {
+                let mut x = mix_back(weight, h, &g);
+                x.iter_mut().zip(self.transform.adjoint(modes, h)).for_each(|(x, y)| *x += y);
+                x
+            };
+            g = g.into_par_iter().zip(back).map(pass).collect();
+        }
+        let g: Batch<T> = g.into_par_iter().map(|g| self.crop(g)).collect();
+        let (dw, db) = self.pair(&mut gradient, "lift.weight");
+        mix_parameters(&tape.lifted_from, &g, dw, db);
+        gradient
+    }
+
+    /// Zeros behind the points of each axis.
+    fn pad(&self, v: &[T]) -> Vec<T> {
+        if self.points == self.transform.points {
+            return v.to_vec();
+        }
+        let channels = v.len() / self.points.iter().product::<usize>();
+        let mut out = vec![T::default(); channels * self.transform.size()];
+        self.lines(channels, |from, to, n| out[to..to + n].copy_from_slice(&v[from..from + n]));
+        out
+    }
+
+    /// The points without what was added.
+    fn crop(&self, v: Vec<T>) -> Vec<T> {
+        if self.points == self.transform.points {
+            return v;
+        }
+        let channels = v.len() / self.transform.size();
+        let mut out = vec![T::default(); channels * self.points.iter().product::<usize>()];
+        self.lines(channels, |from, to, n| out[from..from + n].copy_from_slice(&v[to..to + n]));
+        out
+    }
+
+    /// Where each line of the last axis starts without padding and with it.
+    fn lines(&self, channels: usize, mut each: impl FnMut(usize, usize, usize)) {
+        let n = self.points[self.points.len() - 1];
+        let outer = &self.points[..self.points.len() - 1];
+        let lines: usize = outer.iter().product();
+        for line in 0..channels * lines {
+            let (channel, mut rest, mut place, mut pitch) = (line / lines, line % lines, 0, 1);
+            for axis in (0..outer.len()).rev() {
+                place += rest % outer[axis] * pitch;
+                rest /= outer[axis];
+                pitch *= self.transform.points[axis];
+            }
+            let padded = self.transform.points[outer.len()];
+            each(line * n, (channel * pitch + place) * padded, n);
+        }
+    }
+}
+
+fn times<T: Real>(mut g: Vec<T>, slopes: &[T]) -> Vec<T> {
+    g.iter_mut().zip(slopes).for_each(|(g, slope)| *g *= *slope);
+    g
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn random(len: usize, stream: u64) -> Vec<f64> {
+        (0..len as u64).map(|i| Philox::new(5, stream).normal(i)).collect()
+    }
+
+    /// Parameters of the reference implementations: FNO2d of width 32 with 12 modes and no MLP.
+    #[test]
+    fn parameters_are_counted_as_published() {
+        let shape = Shape { input: 1, output: 1, width: 32, layers: 4, modes: vec![12, 12], projection: 128 };
+        assert_eq!(shape.parameters(), 2_368_001);
+    }
+
+    /// Central differences of Σ c·output along random directions of each part, to 1e-7, in one to three dimensions, padded and not.
+    #[test]
+    fn gradients_are_slopes() {
+        for (points, modes, padding) in [
+            (vec![16], vec![5], vec![0]),
+            (vec![6, 9], vec![2, 4], vec![0, 0]),
+            (vec![5, 6], vec![2, 3], vec![2, 1]),
+            (vec![4, 5, 6], vec![1, 2, 3], vec![0, 1, 0]),
+        ] {
+            let shape = Shape { input: 2, output: 3, width: 4, layers: 3, modes, projection: 5 };
+            let fno = Fno::<f64>::new(&shape, &points, &padding);
+            let size: usize = points.iter().product();
+            let inputs: Batch<f64> = (0..3).map(|b| random(2 * size, b)).collect();
+            let c: Batch<f64> = (0..3).map(|b| random(3 * size, 10 + b)).collect();
+            let parameters: Vec<f64> = initial(&shape, 1);
+            let value = |parameters: &[f64]| -> f64 {
+                let outputs = fno.forward(parameters, &inputs).0;
+                outputs.iter().flatten().zip(c.iter().flatten()).map(|(y, c)| y * c).sum()
+            };
+            let tape = fno.forward(&parameters, &inputs).1;
+            let gradient = fno.backward(&parameters, &tape, &c);
+            for (i, part) in shape.parts().into_iter().enumerate() {
+                let direction = random(part.range().len(), 100 + i as u64);
+                let h = 1e-4;
+                let shifted = |by: f64| {
+                    let mut moved = parameters.clone();
+                    moved[part.range()].iter_mut().zip(&direction).for_each(|(p, d)| *p += by * d);
+                    value(&moved)
+                };
+                let slope = (shifted(h) - shifted(-h)) / (2.0 * h);
+                let found: f64 = gradient[part.range()].iter().zip(&direction).map(|(g, d)| g * d).sum();
+                assert!(
+                    (slope - found).abs() < 1e-7 * slope.abs().max(1.0),
+                    "{} {points:?}: {found} {slope}",
+                    part.name
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! `[problem]` of a neural-operator job: what the user types, and the checks of single values.
+
+use std::path::PathBuf;
+
+use convoke_cluster::BadValue;
+use serde::{Deserialize, Serialize};
+
+use super::model::Shape;
+
+/// `[problem]`: an operator, what it learns from, and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// What to do.
+    pub task: Task,
+    /// Training data.
+    pub data: DataSpec,
+    /// Data that nothing is learnt from; grids may differ.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub test: Vec<TestSpec>,
+    /// The operator.
+    pub model: ModelSpec,
+    /// How it learns.
+    pub training: TrainingSpec,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Task {
+    /// Fit an operator to pairs of functions.
+    Train,
+}
+
+/// Pairs of functions on a grid.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSpec {
+    /// An HDF5 file, or the directory of a run.
+    pub file: PathBuf,
+    /// Axes of space; arrays are `[sample, space …]` or `[sample, channel, space …]`.
+    pub dimension: usize,
+    /// What the operator is given.
+    pub input: FieldSpec,
+    /// What it should give.
+    pub target: FieldSpec,
+    /// Samples that are used, from the first one; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<usize>,
+    /// Which means and deviations are taken out.
+    #[serde(default)]
+    pub normalise: Normalise,
+}
+
+/// An array, or some of its channels.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FieldSpec {
+    /// Its name in the file.
+    pub array: String,
+    /// First channel and the one after the last; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channels: Option<[usize; 2]>,
+}
+
+/// Test data: arrays as in training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TestSpec {
+    /// Its name in results.
+    pub name: String,
+    /// An HDF5 file, or the directory of a run.
+    pub file: PathBuf,
+    /// Samples that are used; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<usize>,
+    /// The first of them.
+    #[serde(default)]
+    pub first: usize,
+}
+
+/// Means and deviations of the training data, in what the operator sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Normalise {
+    /// As they are.
+    None,
+    /// One mean and deviation for each channel: fits any grid.
+    #[default]
+    Channels,
+    /// For each channel and point: for one grid.
+    Points,
+}
+
+/// The operator.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSpec {
+    /// Which.
+    pub kind: ModelKind,
+    /// Channels inside.
+    pub width: usize,
+    /// Kept modes along each axis, on each side.
+    pub modes: Vec<usize>,
+    /// Fourier layers.
+    #[serde(default = "defaults::layers")]
+    pub layers: usize,
+    /// Channels between the two projections.
+    #[serde(default = "defaults::projection")]
+    pub projection: usize,
+    /// Zeros behind the points of each axis, for fields that are not periodic.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub padding: Vec<usize>,
+}
+
+/// Kinds of operators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModelKind {
+    /// Fourier neural operator.
+    Fno,
+}
+
+/// How it learns.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingSpec {
+    /// Passes over the training data.
+    pub epochs: u64,
+    /// Samples of a step, on all ranks together.
+    pub batch: usize,
+    /// Largest learning rate.
+    pub rate: f64,
+    /// Its course.
+    #[serde(default)]
+    pub schedule: Schedule,
+    /// Decoupled weight decay (AdamW).
+    #[serde(default)]
+    pub weight_decay: f64,
+    /// Largest norm of a gradient; longer ones are shortened. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip: Option<f64>,
+    /// The loss is the mean of ‖error‖_p/‖target‖_p.
+    #[serde(default = "defaults::p")]
+    pub p: f64,
+    /// Epochs between two looks at the test data.
+    #[serde(default = "defaults::every")]
+    pub test_every: u64,
+    /// Precision of numbers.
+    #[serde(default)]
+    pub precision: Precision,
+}
+
+/// Courses of the learning rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Schedule {
+    /// From `rate` to 0 along half a cosine.
+    #[default]
+    Cosine,
+    /// From a 25th of `rate` up in three tenths of the steps, then to a 250 000th, along cosines.
+    OneCycle,
+    /// Halved after each fifth of the steps.
+    Step,
+    /// `rate` all the time.
+    Constant,
+}
+
+/// Precisions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// Four bytes.
+    #[default]
+    Single,
+    /// Eight.
+    Double,
+}
+
+mod defaults {
+    pub fn layers() -> usize {
+        4
+    }
+
+    pub fn projection() -> usize {
+        128
+    }
+
+    pub fn p() -> f64 {
+        2.0
+    }
+
+    pub fn every() -> u64 {
+        1
+    }
+}
+
+fn within<N: PartialOrd + std::fmt::Display>(key: &str, value: N, low: N, high: N) -> Result<(), BadValue> {
+    if value >= low && value <= high {
+        return Ok(());
+    }
+    Err(BadValue::new(format!("problem.{key}"), value, format!("{low} to {high}")))
+}
+
+impl Spec {
+    /// Single values.
+    ///
+    /// # Errors
+    /// [`BadValue`] that names the key.
+    pub fn check(&self) -> Result<(), BadValue> {
+        let (model, training, d) = (&self.model, &self.training, self.data.dimension);
+        within("data.dimension", d, 1, 3)?;
+        within("model.width", model.width, 1, 4096)?;
+        within("model.layers", model.layers, 1, 64)?;
+        within("model.projection", model.projection, 1, 65536)?;
+        for (key, list) in [("modes", &model.modes), ("padding", &model.padding)] {
+            if list.len() != d && !(key == "padding" && list.is_empty()) {
+                let expected = format!("{d} numbers, one for each axis of space");
+                return Err(BadValue::new(format!("problem.model.{key}"), format!("{list:?}"), expected));
+            }
+        }
+        for m in &model.modes {
+            within("model.modes", *m, 1, 8192)?;
+        }
+        for p in &model.padding {
+            within("model.padding", *p, 0, 8192)?;
+        }
+        within("training.epochs", training.epochs, 1, 1_000_000)?;
+        within("training.batch", training.batch, 1, 1_000_000)?;
+        within("training.rate", training.rate, 1e-12, 1e3)?;
+        within("training.weight_decay", training.weight_decay, 0.0, 1.0)?;
+        within("training.p", training.p, 1.0, 16.0)?;
+        within("training.test_every", training.test_every, 1, u64::MAX)?;
+        if let Some(clip) = training.clip {
+            within("training.clip", clip, 1e-12, 1e12)?;
+        }
+        for (key, field) in [("input", &self.data.input), ("target", &self.data.target)] {
+            if let Some([first, end]) = field.channels
+                && first >= end
+            {
+                let expected = "the first channel and the one after the last";
+                return Err(BadValue::new(
+                    format!("problem.data.{key}.channels"),
+                    format!("[{first}, {end}]"),
+                    expected,
+                ));
+            }
+        }
+        for (i, test) in self.test.iter().enumerate() {
+            let bad = test.name.is_empty() || !test.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+            if bad || self.test[..i].iter().any(|other| other.name == test.name) {
+                let expected = "letters, digits and _, a name that no other set has";
+                return Err(BadValue::new("problem.test.name", &test.name, expected));
+            }
+        }
+        Ok(())
+    }
+
+    /// Zeros behind each axis.
+    pub fn padding(&self) -> Vec<usize> {
+        if self.model.padding.is_empty() { vec![0; self.data.dimension] } else { self.model.padding.clone() }
+    }
+
+    /// The operator's size for so many channels.
+    pub fn shape(&self, input: usize, output: usize) -> Shape {
+        let ModelSpec { width, layers, projection, .. } = self.model;
+        Shape { input, output, width, layers, modes: self.model.modes.clone(), projection }
+    }
+}

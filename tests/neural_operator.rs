@@ -1,0 +1,125 @@
+//! neural-operator through the program's front door: equal losses on any ranks, equal bits after a stop, clear refusals.
+
+mod common;
+
+use std::f64::consts::TAU;
+use std::path::Path;
+
+use common::{below, doubles, figure, job, run_on_threads, scratch, told, write_arrays};
+use convoke_cluster::JobText;
+use convoke_data::store::Reader;
+
+/// Samples of one variable: a wave of random phase and height, and its derivative.
+fn waves(path: &Path, samples: usize, points: usize) {
+    let mut random = fastrand::Rng::with_seed(4);
+    let (mut input, mut target) = (Vec::new(), Vec::new());
+    for _ in 0..samples {
+        let waves: Vec<[f64; 3]> = (1..4).map(|k| [f64::from(k), random.f64(), random.f64() * TAU]).collect();
+        for i in 0..points {
+            let x = TAU * i as f64 / points as f64;
+            input.push(waves.iter().map(|[k, a, phase]| a * (k * x + phase).sin()).sum());
+            target.push(waves.iter().map(|[k, a, phase]| a * k * (k * x + phase).cos()).sum());
+        }
+    }
+    write_arrays(path, &[("a", &[samples, points], &input), ("u", &[samples, 1, points], &target)]);
+}
+
+fn text(changes: &[(&str, &str)]) -> String {
+    let mut text = "schema = 1\nname = \"waves\"\nworkload = \"neural-operator\"\nseed = 3\n[checkpoint]\nevery_steps = 4\n\
+        [problem]\ntask = \"train\"\n[problem.data]\nfile = \"train.h5\"\ndimension = 1\ninput = { array = \"/a\" }\n\
+        target = { array = \"/u\" }\n[[problem.test]]\nname = \"fine\"\nfile = \"fine.h5\"\n[problem.model]\nkind = \"fno\"\n\
+        width = 8\nmodes = [5]\nlayers = 2\nprojection = 16\n[problem.training]\nepochs = 30\nbatch = 10\nrate = 1e-2\n\
+        precision = \"double\"\n"
+        .to_owned();
+    for (from, to) in changes {
+        assert!(text.contains(from), "{from}");
+        text = text.replace(from, to);
+    }
+    text
+}
+
+fn column(dir: &Path, name: &str) -> Vec<f64> {
+    Reader::open(dir.join("result.h5")).expect("a result").read(&format!("/history/{name}")).expect("a column")
+}
+
+/// The operator learns a derivative, and knows it on a grid that it never saw; losses are equal to 1e-12 on 1, 2 and 3 ranks.
+#[test]
+fn losses_do_not_depend_on_the_ranks_and_finer_grids_are_known() {
+    let scratch = scratch();
+    waves(&scratch.path().join("train.h5"), 60, 16);
+    waves(&scratch.path().join("fine.h5"), 12, 40);
+    let dirs = [1, 2, 3].map(|ranks| {
+        let dir = scratch.path().join(format!("run{ranks}"));
+        let job = JobText { path: scratch.path().join("job.toml"), text: text(&[]) };
+        run_on_threads("neural-operator", job, ranks, &dir).into_iter().for_each(|o| drop(o.expect("it runs")));
+        dir
+    });
+    let one = column(&dirs[0], "loss");
+    assert_eq!(one.len(), 180);
+    for dir in &dirs[1..] {
+        let other = column(dir, "loss");
+        assert!(one.iter().zip(&other).all(|(a, b)| (a - b).abs() < 1e-12 * a), "{one:?} {other:?}");
+    }
+    let error = figure(&dirs[0], "relative_l2_fine");
+    assert!(error < 0.1 && one[179] < 0.1 * one[0], "{error} {}", one[179]);
+    assert_eq!(doubles(&dirs[0], "fine_predictions").len(), 8 * 40);
+}
+
+/// Stopped and resumed at equal ranks: the same bits.
+#[test]
+fn a_run_that_was_stopped_ends_with_the_same_bits() {
+    let scratch = scratch();
+    waves(&scratch.path().join("train.h5"), 60, 16);
+    waves(&scratch.path().join("fine.h5"), 12, 40);
+    let spec = job(scratch.path(), "job.toml", &text(&[("epochs = 30", "epochs = 3")]));
+    let [whole, parts] = ["whole", "parts"].map(|name| below(scratch.path(), name));
+    assert_eq!(told(&common::run(&["run", &spec, "--dir", &whole, "-n", "1", "-q"])).0, 0);
+    let first = told(&common::run(&["run", &spec, "--dir", &parts, "-n", "1", "--stop-after", "7", "-q"]));
+    assert_eq!(first.0, 75, "{}", first.2);
+    assert_eq!(told(&common::run(&["resume", &parts, "-q"])).0, 0);
+    let bits = |dir: &str| -> Vec<u64> {
+        let of = |name: &str| doubles(Path::new(dir), name).into_iter().map(f64::to_bits).collect::<Vec<_>>();
+        [of("weights/layers.1.spectral"), of("fine_predictions")].concat()
+    };
+    assert_eq!(bits(&whole), bits(&parts));
+}
+
+/// Code 2 and what to do, before anything is computed; a loss that explodes ends the run and leaves its checkpoints.
+#[test]
+fn what_cannot_be_learnt_is_refused() {
+    let scratch = scratch();
+    waves(&scratch.path().join("train.h5"), 20, 16);
+    waves(&scratch.path().join("fine.h5"), 6, 8);
+    write_arrays(&scratch.path().join("nan.h5"), &[("a", &[1, 16], &[f64::NAN; 16]), ("u", &[1, 16], &[0.0; 16])]);
+    write_arrays(&scratch.path().join("few.h5"), &[("a", &[2, 16], &[0.0; 32]), ("u", &[1, 16], &[0.0; 16])]);
+    for (name, changes, expected) in [
+        ("modes", vec![("modes = [5]", "modes = [9]")], "problem.model.modes = 9"),
+        ("fine", vec![("modes = [5]", "modes = [6]")], "at most 5 along axis 0, which has 8 points"),
+        ("axes", vec![("modes = [5]", "modes = [5, 5]")], "1 numbers, one for each axis of space"),
+        ("space", vec![("dimension = 1", "dimension = 2"), ("modes = [5]", "modes = [2, 2]")], "with 2 axes of space"),
+        ("array", vec![("\"/u\"", "\"/v\"")], "/v"),
+        ("file", vec![("train.h5", "none.h5")], "none.h5"),
+        ("nan", vec![("train.h5", "nan.h5")], "a number that is not finite, in sample 0"),
+        ("few", vec![("train.h5", "few.h5")], "has 2 samples on [16] points"),
+        ("points", vec![("dimension = 1", "dimension = 1\nnormalise = \"points\"")], "fits the grid [16] alone"),
+        ("channels", vec![("\"/u\" }", "\"/u\", channels = [0, 2] }")], "at most 1"),
+    ] {
+        let spec = job(scratch.path(), &format!("{name}.toml"), &text(&changes));
+        let dir = below(scratch.path(), name);
+        let (code, _, err) = told(&common::run(&["run", &spec, "--dir", &dir, "-q"]));
+        assert!(code == 2 && err.contains(expected), "{name}: {code} {err}");
+        assert!(!Path::new(&dir).exists(), "{name}");
+    }
+    let fast = [
+        ("every_steps = 4", "every_steps = 1"),
+        ("modes = [5]", "modes = [3]"),
+        ("rate = 1e-2", "rate = 1e3"),
+        ("double", "single"),
+        ("layers = 2", "layers = 16"),
+    ];
+    let spec = job(scratch.path(), "fast.toml", &text(&fast));
+    let dir = below(scratch.path(), "fast");
+    let (code, _, err) = told(&common::run(&["run", &spec, "--dir", &dir, "-n", "1", "-q"]));
+    assert!(code != 0 && err.contains("the loss is no longer finite") && err.contains("training.rate"), "{code} {err}");
+    assert!(Path::new(&dir).join("ckpt").read_dir().expect("checkpoints").next().is_some());
+}
