@@ -31,11 +31,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut all = Vec::new();
     for threads in [1, 2] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
-        let forward = pool.install(|| least(|| drop(fno.forward(&parameters, &inputs))));
+        let forward = pool.install(|| least(|| fno.recycle(fno.forward(&parameters, &inputs).1)));
         let step = pool.install(|| {
             least(|| {
                 let (outputs, tape) = fno.forward(&parameters, &inputs);
                 let gradient = fno.backward(&parameters, &tape, &outputs);
+                fno.recycle(tape);
                 adam.step(&mut parameters, &gradient, 0, 1e-6, 0.0);
             })
         });
@@ -46,7 +47,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             [("forward", forward, flops), ("step", step, 3.0 * flops), ("product of matrices", product, 2e9)]
         {
             if !json {
-                println!("{name:<22} {threads} thread(s)  {:>8.2} ms  {:>6.1} GF/s", 1e3 * seconds, flops / seconds / 1e9);
+                println!(
+                    "{name:<22} {threads} thread(s)  {:>8.2} ms  {:>6.1} GF/s",
+                    1e3 * seconds,
+                    flops / seconds / 1e9
+                );
             }
             all.push(serde_json::json!({"case": name, "threads": threads, "s": seconds, "flops": flops}));
         }

@@ -4,8 +4,10 @@
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
+use pulp::Arch;
 use rayon::prelude::*;
 
+use super::pool::Pool;
 use super::real::Real;
 use super::transform::Transform;
 
@@ -13,10 +15,10 @@ use super::transform::Transform;
 pub type Batch<T> = Vec<Vec<T>>;
 
 /// y = W x + b at every point: `w` `[to, from]`, `b` `[to]`.
-pub fn mix<T: Real>(w: &[T], b: &[T], x: &[T]) -> Vec<T> {
+pub fn mix<T: Real>(pool: &Pool<T>, w: &[T], b: &[T], x: &[T]) -> Vec<T> {
     let (to, from) = (b.len(), w.len() / b.len());
     let n = x.len() / from;
-    let mut y = vec![T::default(); to * n];
+    let mut y = pool.take(to * n);
     y.chunks_mut(n).zip(b).for_each(|(y, b)| y.fill(*b));
     let (w, x) = (MatRef::from_row_major_slice(w, to, from), MatRef::from_row_major_slice(x, from, n));
     matmul(MatMut::from_row_major_slice_mut(&mut y, to, n), Accum::Add, w, x, T::of(1.0), Par::Seq);
@@ -24,9 +26,9 @@ pub fn mix<T: Real>(w: &[T], b: &[T], x: &[T]) -> Vec<T> {
 }
 
 /// ∂/∂x of [`mix`]: Wᵀ g.
-pub fn mix_back<T: Real>(w: &[T], to: usize, g: &[T]) -> Vec<T> {
+pub fn mix_back<T: Real>(pool: &Pool<T>, w: &[T], to: usize, g: &[T]) -> Vec<T> {
     let (from, n) = (w.len() / to, g.len() / to);
-    let mut x = vec![T::default(); from * n];
+    let mut x = pool.take(from * n);
     let (w, g) = (MatRef::from_row_major_slice(w, to, from), MatRef::from_row_major_slice(g, to, n));
     matmul(MatMut::from_row_major_slice_mut(&mut x, from, n), Accum::Replace, w.transpose(), g, T::of(1.0), Par::Seq);
     x
@@ -64,9 +66,12 @@ fn total<T: Real>(values: &[T]) -> T {
 }
 
 /// GELU in place; returns its derivative.
-pub fn activate<T: Real>(x: &mut [T]) -> Vec<T> {
-    let mut slopes = vec![T::default(); x.len()];
-    x.iter_mut().zip(&mut slopes).for_each(|(x, slope)| (*x, *slope) = x.gelu());
+pub fn activate<T: Real>(pool: &Pool<T>, x: &mut [T]) -> Vec<T> {
+    let mut slopes = pool.take(x.len());
+    Arch::new().dispatch(
+        #[inline(always)]
+        || x.iter_mut().zip(&mut slopes).for_each(|(x, slope)| (*x, *slope) = x.gelu()),
+    );
     slopes
 }
 
@@ -103,12 +108,16 @@ fn put<T: Real>(block: &mut [T], (samples, channels, width): (usize, usize, usiz
 }
 
 /// The block of each outer mode to the samples.
-fn to_samples<T: Real>(blocks: &[Vec<T>], samples: usize) -> Batch<T> {
+fn to_samples<T: Real>(pool: &Pool<T>, blocks: Vec<Vec<T>>, samples: usize) -> Batch<T> {
     let part = blocks.first().map_or(0, |b| b.len() / samples.max(1));
-    (0..samples)
-        .into_par_iter()
-        .map(|b| blocks.iter().flat_map(|block| &block[b * part..(b + 1) * part]).copied().collect())
-        .collect()
+    let sample = |b: usize| {
+        let mut all = pool.take(part * blocks.len());
+        all.chunks_mut(part.max(1)).zip(&blocks).for_each(|(to, block)| to.copy_from_slice(&block[b * part..][..part]));
+        all
+    };
+    let all = (0..samples).into_par_iter().map(sample).collect();
+    pool.give_all(blocks);
+    all
 }
 
 fn rows<T: Real>(values: &[T], rows: usize, columns: usize) -> MatRef<'_, T> {
@@ -132,11 +141,11 @@ fn contract<T: Real>(
     (from, to): (usize, usize),
     back: bool,
 ) -> Batch<T> {
-    let (n, inner, size) = (x.len(), transform.inner(), from * to);
+    let (n, inner, size, pool) = (x.len(), transform.inner(), from * to, &transform.pool);
     let (come, go) = if back { (to, from) } else { (from, to) };
     let modes = Modes { samples: x, channels: come, inner };
     let block = |outer: usize| {
-        let mut block = vec![T::default(); n * go * 2 * inner];
+        let mut block = pool.take(n * go * 2 * inner);
         let mut stacked = vec![T::default(); 2 * n * come];
         let [mut p, mut q] = [0, 1].map(|_| vec![T::default(); 2 * n * go]);
         for j in 0..inner {
@@ -158,7 +167,7 @@ fn contract<T: Real>(
         block
     };
     let blocks: Vec<Vec<T>> = (0..transform.outer()).into_par_iter().map(block).collect();
-    to_samples(&blocks, n)
+    to_samples(pool, blocks, n)
 }
 
 /// ∂/∂W of [`spectral`], added into `dw`: Σ_b conj(X̂_i) Ĝ_o, real and imaginary parts as independent numbers.

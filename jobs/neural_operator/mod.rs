@@ -6,6 +6,7 @@ pub mod data;
 pub mod layers;
 pub mod model;
 pub mod optimiser;
+mod pool;
 pub mod real;
 pub mod spec;
 mod training;

@@ -8,6 +8,7 @@ use convoke_kernels::Philox;
 use rayon::prelude::*;
 
 use super::layers::{Batch, activate, mix, mix_back, mix_parameters, spectral, spectral_back, spectral_parameters};
+use super::pool::Pool;
 use super::real::Real;
 use super::transform::Transform;
 
@@ -186,11 +187,11 @@ impl<T: Real> Fno<T> {
     /// The outputs, `[output, points]`, of inputs `[input, points]`, and what the backward pass needs.
     pub fn forward(&self, parameters: &[T], inputs: &[Vec<T>]) -> (Batch<T>, Tape<T>) {
         let of = |name: &str| self.part(parameters, name);
-        let h = self.shape.width;
+        let (h, pool) = (self.shape.width, &self.transform.pool);
         let lifted_from: Batch<T> =
             inputs.par_iter().map(|a| [a.as_slice(), self.coordinates.as_slice()].concat()).collect();
         let (weight, bias) = (of("lift.weight"), of("lift.bias"));
-        let mut v: Batch<T> = lifted_from.par_iter().map(|x| self.pad(&mix(weight, bias, x))).collect();
+        let mut v: Batch<T> = lifted_from.par_iter().map(|x| self.pad(&mix(pool, weight, bias, x))).collect();
         let mut layers = Vec::with_capacity(self.shape.layers);
         for l in 0..self.shape.layers {
             let modes: Batch<T> = v.par_iter().map(|v| self.transform.analysis(v, h)).collect();
@@ -198,9 +199,9 @@ impl<T: Real> Fno<T> {
             let (weight, bias) = (of(&format!("layers.{l}.weight")), of(&format!("layers.{l}.bias")));
             let last = l + 1 == self.shape.layers;
             let pass = |(v, y): (&Vec<T>, Vec<T>)| {
-                let mut u = mix(weight, bias, v);
-                u.iter_mut().zip(self.transform.synthesis(y, h)).for_each(|(u, y)| *u += y);
-                let slopes = if last { Vec::new() } else { activate(&mut u) };
+                let mut u = mix(pool, weight, bias, v);
+                add(pool, &mut u, self.transform.synthesis(y, h));
+                let slopes = if last { Vec::new() } else { activate(pool, &mut u) };
                 (u, slopes)
             };
             let (next, slopes) = v.par_iter().zip(products).map(pass).unzip();
@@ -211,20 +212,20 @@ impl<T: Real> Fno<T> {
         let (hidden, slopes): (Batch<T>, Batch<T>) = projected_from
             .par_iter()
             .map(|v| {
-                let mut u = mix(weight, bias, v);
-                let slopes = activate(&mut u);
+                let mut u = mix(pool, weight, bias, v);
+                let slopes = activate(pool, &mut u);
                 (u, slopes)
             })
             .unzip();
         let (weight, bias) = (of("project.1.weight"), of("project.1.bias"));
-        let outputs = hidden.par_iter().map(|u| mix(weight, bias, u)).collect();
+        let outputs = hidden.par_iter().map(|u| mix(pool, weight, bias, u)).collect();
         (outputs, Tape { lifted_from, layers, projected_from, hidden, slopes })
     }
 
     /// The gradient of the parameters for derivatives `g` of the outputs.
     pub fn backward(&self, parameters: &[T], tape: &Tape<T>, g: &[Vec<T>]) -> Vec<T> {
         let of = |name: &str| self.part(parameters, name);
-        let h = self.shape.width;
+        let (h, pool) = (self.shape.width, &self.transform.pool);
         let mut gradient = vec![T::default(); parameters.len()];
         let (dw, db) = self.pair(&mut gradient, "project.1.weight");
         mix_parameters(&tape.hidden, g, dw, db);
@@ -232,13 +233,13 @@ impl<T: Real> Fno<T> {
         let hidden: Batch<T> = g
             .par_iter()
             .zip(&tape.slopes)
-            .map(|(g, slopes)| times(mix_back(weight, self.shape.output, g), slopes))
+            .map(|(g, slopes)| times(mix_back(pool, weight, self.shape.output, g), slopes))
             .collect();
         let (dw, db) = self.pair(&mut gradient, "project.0.weight");
         mix_parameters(&tape.projected_from, &hidden, dw, db);
         let weight = of("project.0.weight");
         let mut g: Batch<T> =
-            hidden.par_iter().map(|g| self.pad(&mix_back(weight, self.shape.projection, g))).collect();
+            hidden.par_iter().map(|g| self.pad(&mix_back(pool, weight, self.shape.projection, g))).collect();
         for (l, layer) in tape.layers.iter().enumerate().rev() {
             if l + 1 < self.shape.layers {
                 g = g.into_par_iter().zip(&layer.slopes).map(|(g, slopes)| times(g, slopes)).collect();
@@ -260,11 +261,13 @@ impl<T: Real> Fno<T> {
             mix_parameters(&layer.v, &g, dw, db);
             let weight = of(&name);
             let pass = |(g, modes): (Vec<T>, Vec<T>)| {
-                let mut x = mix_back(weight, h, &g);
-                x.iter_mut().zip(self.transform.adjoint(modes, h)).for_each(|(x, y)| *x += y);
+                let mut x = mix_back(pool, weight, h, &g);
+                add(pool, &mut x, self.transform.adjoint(modes, h));
+                pool.give(g);
                 x
             };
             g = g.into_par_iter().zip(back).map(pass).collect();
+            pool.give_all(modes);
         }
         let g: Batch<T> = g.into_par_iter().map(|g| self.crop(g)).collect();
         let (dw, db) = self.pair(&mut gradient, "lift.weight");
@@ -272,13 +275,23 @@ impl<T: Real> Fno<T> {
         gradient
     }
 
+    /// Gives the memory of a pass back.
+    pub fn recycle(&self, tape: Tape<T>) {
+        let Tape { lifted_from, layers, projected_from, hidden, slopes } = tape;
+        let parts = layers.into_iter().flat_map(|layer| [layer.v, layer.modes, layer.slopes]);
+        let all = parts.chain([lifted_from, projected_from, hidden, slopes]);
+        all.for_each(|batch| self.transform.pool.give_all(batch));
+    }
+
     /// Zeros behind the points of each axis.
     fn pad(&self, v: &[T]) -> Vec<T> {
         if self.points == self.transform.points {
-            return v.to_vec();
+            let mut same = self.transform.pool.take(v.len());
+            same.copy_from_slice(v);
+            return same;
         }
         let channels = v.len() / self.points.iter().product::<usize>();
-        let mut out = vec![T::default(); channels * self.transform.size()];
+        let mut out = self.transform.pool.zeros(channels * self.transform.size());
         self.lines(channels, |from, to, n| out[to..to + n].copy_from_slice(&v[from..from + n]));
         out
     }
@@ -310,6 +323,12 @@ impl<T: Real> Fno<T> {
             each(line * n, (channel * pitch + place) * padded, n);
         }
     }
+}
+
+/// x += y, and y is for others.
+fn add<T: Real>(pool: &Pool<T>, x: &mut [T], y: Vec<T>) {
+    x.iter_mut().zip(&y).for_each(|(x, y)| *x += *y);
+    pool.give(y);
 }
 
 fn times<T: Real>(mut g: Vec<T>, slopes: &[T]) -> Vec<T> {

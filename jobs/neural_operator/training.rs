@@ -144,6 +144,7 @@ impl<T: Real> Training<T> {
             let (errors, slopes): (Vec<f64>, Batch<T>) = outputs.into_par_iter().zip(mine).map(slope).unzip();
             loss[0] = errors.iter().sum::<f64>() / batch.len() as f64;
             gradient = self.fno.backward(&self.parameters, &tape, &slopes);
+            self.fno.recycle(tape);
         }
         comm.all_sum(&mut loss)?;
         comm.all_sum(&mut gradient)?;
@@ -152,7 +153,8 @@ impl<T: Real> Training<T> {
 
     /// Predictions of some samples of a test set, as the targets are.
     fn predict(&self, test: &Test<T>, samples: std::ops::Range<usize>) -> Batch<T> {
-        let (mut outputs, _) = test.fno.forward(&self.parameters, &test.set.inputs[samples]);
+        let (mut outputs, tape) = test.fno.forward(&self.parameters, &test.set.inputs[samples]);
+        test.fno.recycle(tape);
         outputs.iter_mut().for_each(|field| self.target.decode(field));
         outputs
     }

@@ -10,6 +10,7 @@ use std::f64::consts::TAU;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
+use super::pool::Pool;
 use super::real::Real;
 
 /// Matrices of a grid and its kept modes.
@@ -26,6 +27,8 @@ pub struct Transform<T> {
     last: (Vec<T>, Vec<T>),
     /// c_k/N along the last axis.
     weights: Vec<T>,
+    /// Memory of the passes.
+    pub pool: Pool<T>,
 }
 
 /// c ← a b, row-major, `[rows, depth] [depth, cols]`; rows of `c` are `pitch` apart.
@@ -85,6 +88,7 @@ impl<T: Real> Transform<T> {
             last: (analysis, synthesis),
             weights: ks.iter().map(weight).collect(),
             kept,
+            pool: Pool::default(),
         }
     }
 
@@ -113,13 +117,13 @@ impl<T: Real> Transform<T> {
         let (n, width) = (self.points[self.points.len() - 1], 2 * self.inner());
         let lines = self.size() / n;
         // `[lines, channel, width]`
-        let mut z = vec![T::default(); lines * channels * width];
+        let mut z = self.pool.take(lines * channels * width);
         for (c, x) in x.chunks(self.size()).enumerate() {
             product(&mut z[c * width..], channels * width, x, &self.last.0, (lines, n, width));
         }
         for axis in (0..self.complex.len()).rev() {
             let stacked = (self.complex[axis].0.as_slice(), self.kept[axis].len(), self.points[axis]);
-            z = self.along(&z, axis, stacked, channels, -1.0);
+            z = self.along(z, axis, stacked, channels, -1.0);
         }
         z
     }
@@ -128,11 +132,11 @@ impl<T: Real> Transform<T> {
     pub fn adjoint(&self, mut y: Vec<T>, channels: usize) -> Vec<T> {
         for axis in 0..self.complex.len() {
             let stacked = (self.complex[axis].1.as_slice(), self.points[axis], self.kept[axis].len());
-            y = self.along(&y, axis, stacked, channels, 1.0);
+            y = self.along(y, axis, stacked, channels, 1.0);
         }
         let (n, width) = (self.points[self.points.len() - 1], 2 * self.inner());
         let (lines, size) = (self.size() / n, self.size());
-        let mut x = vec![T::default(); channels * size];
+        let mut x = self.pool.take(channels * size);
         for (c, x) in x.chunks_mut(size).enumerate() {
             let from = MatRef::from_row_major_slice_with_stride(&y[c * width..], lines, width, channels * width);
             let matrix = MatRef::from_row_major_slice(&self.last.1, width, n);
@@ -157,7 +161,7 @@ impl<T: Real> Transform<T> {
     /// A complex transform along `axis` from `[before, from, after]` to `[before, to, after]`: cos · z + sign i sin · z.
     fn along(
         &self,
-        z: &[T],
+        z: Vec<T>,
         axis: usize,
         (stacked, to, from): (&[T], usize, usize),
         channels: usize,
@@ -168,8 +172,8 @@ impl<T: Real> Transform<T> {
         let before: usize = self.points[..axis].iter().product();
         let after = z.len() / (before * from);
         debug_assert_eq!(after % (channels * 2 * m), 0);
-        let mut out = vec![T::default(); before * to * after];
-        let mut both = vec![T::default(); 2 * to * after];
+        let mut out = self.pool.take(before * to * after);
+        let mut both = self.pool.take(2 * to * after);
         let sign = T::of(sign);
         for (z, out) in z.chunks(from * after).zip(out.chunks_mut(to * after)) {
             product(&mut both, after, stacked, z, (2 * to, from, after));
@@ -185,6 +189,8 @@ impl<T: Real> Transform<T> {
                 }
             }
         }
+        self.pool.give(both);
+        self.pool.give(z);
         out
     }
 }
