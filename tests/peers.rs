@@ -1,10 +1,12 @@
-//! Our projector pair and filtered back projection against the ASTRA toolbox, where CONVOKE_PYTHON has it.
+//! Our projector pair and filtered back projection against the ASTRA toolbox, our Fourier neural operators against PyTorch, where
+//! CONVOKE_PYTHON has them.
 #![allow(clippy::print_stderr, reason = "a skipped test says why")]
 
 use std::f64::consts::PI;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use convoke::neural_operator::model::{Fno, Shape, initial};
 use convoke_data::formats::npy::{self, Float, NpyWriter};
 use convoke_kernels::{Buffer, Device, Footprint, ParallelGeometry, Philox, Projector, RampFilter, RampParams};
 
@@ -61,6 +63,53 @@ fn compare(python: &Path, geometry: &ParallelGeometry) -> [(&'static str, f64, f
         ("FBP of smooth data", distance(&ours.fbp(&smooth), &peer("fbp-smooth.npy")), 1e-5),
         ("FBP of noise", distance(&ours.fbp(&noise), &peer("fbp-noise.npy")), 3e-4),
     ]
+}
+
+/// Outputs equal those of PyTorch for the same parameters to 1e-10, gradients of all parameters to 1e-9, in double precision: one to
+/// three dimensions, even and odd sizes, with padding and without.
+#[test]
+fn fourier_operators_equal_pytorch() {
+    let Some(python) = python_with("torch") else { return };
+    for (points, modes, padding) in [
+        (vec![20], vec![6], vec![0]),
+        (vec![12, 15], vec![4, 5], vec![0, 0]),
+        (vec![9, 10], vec![3, 4], vec![3, 2]),
+        (vec![6, 5, 8], vec![2, 2, 5], vec![0, 1, 0]),
+    ] {
+        let shape = Shape { input: 2, output: 3, width: 6, layers: 3, modes, projection: 7 };
+        let size: usize = points.iter().product();
+        let fields = |channels: usize, stream: u64| -> Vec<Vec<f64>> {
+            let random = |b: u64| Philox::new(6, stream + b);
+            (0..4).map(|b| (0..channels * size).map(|i| random(b).normal(i as u64)).collect()).collect()
+        };
+        let (inputs, slopes, parameters) = (fields(2, 0), fields(3, 9), initial::<f64>(&shape, 2));
+        let folder = tempfile::tempdir().expect("a scratch directory");
+        let path = |name: &str| folder.path().join(name);
+        let batch = |channels: usize| [&[4, channels], points.as_slice()].concat();
+        write(&path("parameters.npy"), &[parameters.len()], &parameters);
+        write(&path("inputs.npy"), &batch(2), &inputs.concat());
+        write(&path("slopes.npy"), &batch(3), &slopes.concat());
+        let case = serde_json::json!({
+            "input": 2, "output": 3, "width": 6, "layers": 3, "modes": shape.modes, "projection": 7, "padding": padding,
+        });
+        std::fs::write(path("case.json"), case.to_string()).expect("written");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/neural-operator/agree.py");
+        let output = Command::new(&python).arg("-B").arg(script).arg(folder.path()).output().expect("Python starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let peer = |name: &str| npy::read::<f64>(path(name)).expect("PyTorch's answer").1;
+        let fno = Fno::new(&shape, &points, &padding);
+        let (outputs, tape) = fno.forward(&parameters, &inputs);
+        let gradient = fno.backward(&parameters, &tape, &slopes);
+        for (what, ours, theirs, most) in [
+            ("outputs", outputs.concat(), peer("outputs.npy"), 1e-10),
+            ("gradient", gradient, peer("gradient.npy"), 1e-9),
+        ] {
+            let largest = theirs.iter().fold(0f64, |most, v| most.max(v.abs()));
+            let far = ours.iter().zip(&theirs).fold(0f64, |most, (a, b)| most.max((a - b).abs())) / largest;
+            eprintln!("{what} on {points:?}: {far:.1e}");
+            assert!(ours.len() == theirs.len() && far <= most, "{what} on {points:?}: {far:e}");
+        }
+    }
 }
 
 struct Ours {

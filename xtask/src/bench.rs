@@ -12,13 +12,14 @@ use crate::python::{self, Group};
 use crate::say;
 
 /// What we are compared with.
-const WHEELS: [Group; 3] = [
+const WHEELS: [Group; 4] = [
     Group {
         wheels: &["numpy", "scipy", "scikit-image", "h5py", "sympy"],
         purpose: "measure scikit-image and our own baselines",
     },
     Group { wheels: &["astra-toolbox"], purpose: "measure the ASTRA toolbox" },
     Group { wheels: &["dppy"], purpose: "measure DPPy" },
+    Group { wheels: &["torch"], purpose: "measure PyTorch" },
 ];
 
 /// One folder per workload, each with a `bench.py`; folders below with a `Cargo.toml` are peers that cargo builds.
@@ -59,7 +60,7 @@ pub fn bench(sh: &Shell, args: &Args) -> Result<()> {
     // They measure kernels alone, without the job around them.
     let kernels = ["--example", "bench_projector", "--example", "bench_kronecker"];
     say::run(cmd!(sh, "cargo build --release --package convoke-kernels {kernels...}"))?;
-    say::run(cmd!(sh, "cargo build --release --example bench_dpp"))?;
+    say::run(cmd!(sh, "cargo build --release --example bench_dpp --example bench_operator"))?;
     let (python, convoke, release) =
         (&peers.python, root.join("target/release/convoke"), root.join(BUILT).join("release"));
     let quick = args.quick.then_some("--quick");

@@ -1,0 +1,20 @@
+"""agree.py FOLDER: outputs and gradient of an operator in double precision, for the parameters and fields in FOLDER."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy
+import torch
+
+from fno import operator, shapes, split
+
+folder = Path(sys.argv[1])
+case = json.loads((folder / "case.json").read_text())
+read = lambda name: torch.tensor(numpy.load(folder / f"{name}.npy"))
+flat = read("parameters").requires_grad_()
+sizes = shapes(*[case[key] for key in ("input", "output", "width", "layers", "modes", "projection")])
+out = operator(split(flat, sizes), read("inputs"), case["layers"], case["modes"], case["padding"])
+(out * read("slopes")).sum().backward()
+numpy.save(folder / "outputs.npy", out.detach().numpy())
+numpy.save(folder / "gradient.npy", flat.grad.numpy())

@@ -1,0 +1,65 @@
+"""Fourier neural operators in PyTorch, with parameters in the order of Convoke."""
+
+import itertools
+
+import torch
+
+
+def shapes(inputs, outputs, width, layers, modes, projection):
+    kept = modes[-1]
+    for m in modes[:-1]:
+        kept *= 2 * m
+    yield (width, inputs + len(modes))
+    yield (width,)
+    for _ in range(layers):
+        yield from ((kept, 2, width, width), (width, width), (width,))
+    yield from ((projection, width), (projection,), (outputs, projection), (outputs,))
+
+
+def split(flat, sizes):
+    parts, at = [], 0
+    for shape in sizes:
+        count = 1
+        for n in shape:
+            count *= n
+        parts.append(flat[at : at + count].reshape(shape))
+        at += count
+    assert at == flat.numel()
+    return parts
+
+
+def mix(weight, bias, x):
+    y = torch.einsum("oi,bi...->bo...", weight, x)
+    return y + bias.reshape(1, -1, *[1] * (x.dim() - 2))
+
+
+def spectral(weight, modes, x):
+    """Inverse real transform of the kept modes of x, each times its matrix, all others zero."""
+    axes = tuple(range(2, x.dim()))
+    points = x.shape[2:]
+    spectrum = torch.fft.rfftn(x, dim=axes)
+    matrices = torch.complex(weight[:, 0], weight[:, 1])
+    made = torch.zeros_like(spectrum)
+    outer = [list(range(m)) + list(range(n - m, n)) for m, n in zip(modes[:-1], points[:-1])]
+    for at, index in enumerate(itertools.product(*outer)):
+        block = matrices[at * modes[-1] : (at + 1) * modes[-1]]
+        place = (slice(None), slice(None), *index, slice(0, modes[-1]))
+        made[place] = torch.einsum("bik,kio->bok", spectrum[place], block)
+    return torch.fft.irfftn(made, s=points, dim=axes)
+
+
+def operator(parts, x, layers, modes, padding):
+    points = x.shape[2:]
+    grid = torch.meshgrid(*[torch.linspace(0, 1, n, dtype=x.dtype) for n in points], indexing="ij")
+    grid = torch.stack(grid).expand(x.shape[0], *[-1] * (len(points) + 1))
+    v = mix(parts[0], parts[1], torch.cat([x, grid], 1))
+    behind = [n for p in reversed(padding) for n in (0, p)]
+    v = torch.nn.functional.pad(v, behind)
+    for l in range(layers):
+        weight, w, b = parts[2 + 3 * l : 5 + 3 * l]
+        v = spectral(weight, modes, v) + mix(w, b, v)
+        if l + 1 < layers:
+            v = torch.nn.functional.gelu(v)
+    v = v[(slice(None), slice(None), *[slice(0, n) for n in points])]
+    p = parts[-4:]
+    return mix(p[2], p[3], torch.nn.functional.gelu(mix(p[0], p[1], v)))
