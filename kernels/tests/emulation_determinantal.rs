@@ -99,7 +99,7 @@ fn what_does_not_fit_is_refused() {
     assert!(Samples::new(&large, 1).is_err());
     let mut functions = products(&device, 2, 5);
     let mut drawn = Samples::new(&functions, 2).unwrap();
-    let mut buffer = |n: usize| Buffer::zeros(&device, n).unwrap();
+    let buffer = |n: usize| Buffer::zeros(&device, n).unwrap();
     assert!(drawn.advance(&mut functions, 0, &mut buffer(4 * 6), &mut buffer(3)).is_err());
     assert!(functions.unit_features(&mut buffer(12), &mut buffer(9)).is_err());
     assert!(gather(&device, 3, &[3], &mut buffer(6)).is_err());
