@@ -188,6 +188,11 @@ impl<T: Real> Normaliser<T> {
         Self { mean: mean.into_iter().map(T::of).collect(), deviation }
     }
 
+    /// Means and deviations.
+    pub fn parts(&self) -> [(&'static str, &[T]); 2] {
+        [("mean", &self.mean), ("deviation", &self.deviation)]
+    }
+
     fn run(&self, field: &[T]) -> usize {
         (field.len() / self.mean.len()).max(1)
     }

@@ -5,6 +5,7 @@
 pub mod data;
 pub mod layers;
 pub mod model;
+pub mod norms;
 pub mod optimiser;
 mod pool;
 pub mod real;

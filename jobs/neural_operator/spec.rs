@@ -143,12 +143,26 @@ pub struct TrainingSpec {
     /// The loss is the mean of ‖error‖_p/‖target‖_p.
     #[serde(default = "defaults::p")]
     pub p: f64,
+    /// The loss is the mean of relative errors in H^s instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sobolev: Option<SobolevSpec>,
     /// Epochs between two looks at the test data.
     #[serde(default = "defaults::every")]
     pub test_every: u64,
     /// Precision of numbers.
     #[serde(default)]
     pub precision: Precision,
+}
+
+/// The norm Σ (α + |2πk|²)^s |ŵ_k|².
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SobolevSpec {
+    /// Order s, any real number.
+    pub s: f64,
+    /// α.
+    #[serde(default = "defaults::alpha")]
+    pub alpha: f64,
 }
 
 /// Courses of the learning rate.
@@ -188,6 +202,10 @@ mod defaults {
 
     pub fn p() -> f64 {
         2.0
+    }
+
+    pub fn alpha() -> f64 {
+        1.0
     }
 
     pub fn every() -> u64 {
@@ -231,6 +249,10 @@ impl Spec {
         within("training.weight_decay", training.weight_decay, 0.0, 1.0)?;
         within("training.p", training.p, 1.0, 16.0)?;
         within("training.test_every", training.test_every, 1, u64::MAX)?;
+        if let Some(SobolevSpec { s, alpha }) = training.sobolev {
+            within("training.sobolev.s", s, -8.0, 8.0)?;
+            within("training.sobolev.alpha", alpha, 1e-12, 1e12)?;
+        }
         if let Some(clip) = training.clip {
             within("training.clip", clip, 1e-12, 1e12)?;
         }

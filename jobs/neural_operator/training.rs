@@ -10,6 +10,7 @@ use super::NAME;
 use super::data::{Layout, Normaliser, Set};
 use super::layers::Batch;
 use super::model::{Fno, Shape, initial};
+use super::norms::{FIGURES, Figures, Norm};
 use super::optimiser::{AdamW, rate};
 use super::real::Real;
 use super::spec::Spec;
@@ -45,6 +46,8 @@ struct Test<T> {
     name: String,
     set: Set<T>,
     fno: Fno<T>,
+    /// Relative L2 error, then [`FIGURES`], when they were last looked at.
+    figures: Vec<f64>,
 }
 
 /// An operator that learns.
@@ -54,28 +57,14 @@ pub struct Training<T> {
     shape: Shape,
     fno: Fno<T>,
     set: Set<T>,
+    norm: Norm<T>,
     tests: Vec<Test<T>>,
+    input: Normaliser<T>,
     target: Normaliser<T>,
     parameters: Vec<T>,
     adam: AdamW<T>,
     /// Steps done.
     done: u64,
-    /// Errors of the test sets when they were last looked at.
-    errors: Vec<f64>,
-}
-
-/// Σ (‖e‖_p/‖y‖_p) of predictions of a batch, and the derivative of each by its prediction.
-fn relative_error<T: Real>(prediction: &[T], target: &[T], p: f64) -> (f64, Vec<T>) {
-    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v.abs().powf(p)).sum::<f64>().powf(1.0 / p);
-    let errors: Vec<f64> = prediction.iter().zip(target).map(|(a, b)| a.wide() - b.wide()).collect();
-    let size = norm(&mut target.iter().map(|v| v.wide())).max(f64::MIN_POSITIVE);
-    let error = norm(&mut errors.iter().copied());
-    if error == 0.0 {
-        return (0.0, vec![T::default(); errors.len()]);
-    }
-    let scale = error.powf(1.0 - p) / size;
-    let slope = |e: &f64| T::of(if *e == 0.0 { 0.0 } else { scale * e * e.abs().powf(p - 2.0) });
-    (error / size, errors.iter().map(slope).collect())
 }
 
 /// The samples of an epoch in their order: by random keys of their numbers, so that no layout matters.
@@ -103,18 +92,20 @@ impl<T: Real> Training<T> {
         let padding = spec.padding();
         let tests = spec.test.iter().zip(sets).map(|(test, mut set)| {
             set.inputs.iter_mut().for_each(|field| input.encode(field));
-            Test { name: test.name.clone(), fno: Fno::new(&shape, &set.points, &padding), set }
+            let fno = Fno::new(&shape, &set.points, &padding);
+            Test { name: test.name.clone(), fno, set, figures: vec![0.0; 1 + FIGURES.len()] }
         });
         let parameters = initial(&shape, ctx.seed);
         Ok(Self {
             fno: Fno::new(&shape, &set.points, &padding),
             tests: tests.collect(),
-            errors: vec![0.0; spec.test.len()],
+            norm: Norm::of(&spec.training, &set.points),
             adam: AdamW::new(parameters.len()),
             spec: spec.clone(),
             shape,
             set,
 
+            input,
             target,
             parameters,
             done: 0,
@@ -136,7 +127,7 @@ impl<T: Real> Training<T> {
             let count = T::of(batch.len() as f64);
             let slope = |(mut output, i): (Vec<T>, &usize)| {
                 self.target.decode(&mut output);
-                let (error, mut slope) = relative_error(&output, &self.set.targets[*i], self.spec.training.p);
+                let (error, mut slope) = self.norm.relative(&output, &self.set.targets[*i], self.shape.output);
                 self.target.scale(&mut slope);
                 slope.iter_mut().for_each(|v| *v /= count);
                 (error, slope)
@@ -159,21 +150,24 @@ impl<T: Real> Training<T> {
         outputs
     }
 
-    /// Mean relative L2 error of each test set. Collective.
+    /// Figures of each test set. Collective.
     fn look(&mut self, comm: &Comm) -> Result<(), CommError> {
+        let (norm, channels) = (Norm::Lp(2.0), self.shape.output);
         for t in 0..self.tests.len() {
             let test = &self.tests[t];
-            let mine = comm.block(test.set.inputs.len());
-            let mut sum = 0.0;
+            let (mine, count) = (comm.block(test.set.inputs.len()), test.set.inputs.len() as f64);
+            let mut sums = vec![0.0; test.figures.len()];
             for first in mine.clone().step_by(self.spec.training.batch) {
                 let samples = first..mine.end.min(first + self.spec.training.batch);
                 for (output, i) in self.predict(test, samples.clone()).iter().zip(samples) {
-                    sum += relative_error(output, &test.set.targets[i], 2.0).0;
+                    let target = &test.set.targets[i];
+                    let figures = Figures::of(output, target, channels).numbers();
+                    let all = std::iter::once(norm.relative(output, target, channels).0).chain(figures);
+                    sums.iter_mut().zip(all).for_each(|(sum, figure)| *sum += figure / count);
                 }
             }
-            let mut all = [sum];
-            comm.all_sum(&mut all)?;
-            self.errors[t] = all[0] / test.set.inputs.len() as f64;
+            comm.all_sum(&mut sums)?;
+            self.tests[t].figures = sums;
         }
         Ok(())
     }
@@ -205,7 +199,7 @@ impl<T: Real> Learn for Training<T> {
             self.look(&ctx.comm)?;
         }
         let mut metrics = vec![("epoch", epoch as f64), ("loss", loss), ("rate", rate), ("gradient", norm)];
-        metrics.extend(self.errors.first().map(|error| ("test", *error)));
+        metrics.extend(self.tests.first().map(|test| ("test", test.figures[0])));
         Ok(Progress { done: self.done == steps, fraction: self.done as f64 / steps as f64, work, metrics })
     }
 
@@ -219,9 +213,9 @@ impl<T: Real> Learn for Training<T> {
             let shape = [values.len()];
             fields.array(name, &shape, Region::whole(&shape), T::data(values));
         }
-        if !self.errors.is_empty() {
-            let shape = [self.errors.len()];
-            fields.array("errors", &shape, Region::whole(&shape), &mut self.errors[..]);
+        for test in &mut self.tests {
+            let shape = [test.figures.len()];
+            fields.array(format!("figures/{}", test.name), &shape, Region::whole(&shape), &mut test.figures[..]);
         }
     }
 
@@ -238,10 +232,19 @@ impl<T: Real> Learn for Training<T> {
             let what = meaning(&format!("parameters {}", part.name), &[]);
             out.array(&name, &part.shape, (Region::whole(&part.shape), root), &self.parameters[part.range()], &what)?;
         }
+        for (whose, normaliser) in [("input", &self.input), ("target", &self.target)] {
+            for (name, values) in normaliser.parts() {
+                let what = meaning(&format!("{name} that was taken out of the {whose}"), &[]);
+                let (name, shape) = (format!("normaliser/{whose}_{name}"), [values.len()]);
+                out.array(&name, &shape, (Region::whole(&shape), root), values, &what)?;
+            }
+        }
         out.figure("parameters", self.parameters.len() as f64)?;
         let space = &["x", "y", "z"][..self.shape.modes.len()];
-        for (test, error) in self.tests.iter().zip(&self.errors) {
-            out.figure(&format!("relative_l2_{}", test.name), *error)?;
+        for test in &self.tests {
+            for (name, figure) in ["relative_l2"].iter().chain(&FIGURES).zip(&test.figures) {
+                out.figure(&format!("{name}_{}", test.name), *figure)?;
+            }
             let shown = SHOWN.min(test.set.inputs.len());
             let shape = [&[shown, self.shape.output], test.set.points.as_slice()].concat();
             let axes = [&["sample", "channel"], space].concat();
@@ -261,24 +264,6 @@ impl<T: Real> Learn for Training<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn slopes_of_relative_errors_are_slopes() {
-        let (y, x) = (vec![1.0, -2.0, 0.5], vec![0.7, -1.0, 0.9]);
-        for p in [1.0, 2.0, 3.5] {
-            let slopes = relative_error::<f64>(&x, &y, p).1;
-            for i in 0..3 {
-                let moved = |by: f64| {
-                    let mut x = x.clone();
-                    x[i] += by;
-                    relative_error(&x, &y, p).0
-                };
-                let slope = (moved(1e-6) - moved(-1e-6)) / 2e-6;
-                assert!((slope - slopes[i]).abs() < 1e-8, "{p}");
-            }
-        }
-        assert!((relative_error::<f64>(&x, &y, 2.0).0 - ((0.09 + 1.0 + 0.16) / 5.25f64).sqrt()).abs() < 1e-15);
-    }
 
     #[test]
     fn orders_are_permutations_and_differ_between_epochs() {

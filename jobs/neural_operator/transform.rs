@@ -48,12 +48,24 @@ pub(super) fn product<T: Real>(
 impl<T: Real> Transform<T> {
     /// Of fields on `points`, keeping `modes` along each axis: at most half of the points, on the last axis one more.
     pub fn new(points: &[usize], modes: &[usize]) -> Self {
-        let d = points.len();
         let kept = |axis: usize| -> Vec<i64> {
             let m = modes[axis] as i64;
-            if axis + 1 == d { (0..m).collect() } else { (0..m).chain(-m..0).collect() }
+            if axis + 1 == points.len() { (0..m).collect() } else { (0..m).chain(-m..0).collect() }
         };
-        let kept: Vec<Vec<i64>> = (0..d).map(kept).collect();
+        Self::of(points, (0..points.len()).map(kept).collect())
+    }
+
+    /// All modes.
+    pub fn whole(points: &[usize]) -> Self {
+        let kept = |axis: usize| -> Vec<i64> {
+            let n = points[axis] as i64;
+            if axis + 1 == points.len() { (0..=n / 2).collect() } else { (0..(n + 1) / 2).chain(-(n / 2)..0).collect() }
+        };
+        Self::of(points, (0..points.len()).map(kept).collect())
+    }
+
+    fn of(points: &[usize], kept: Vec<Vec<i64>>) -> Self {
+        let d = points.len();
         // The angle is reduced first, so that it has all digits.
         let angle = |k: i64, n: usize, of: usize| {
             let turns = (k * n as i64).rem_euclid(of as i64);

@@ -1,0 +1,200 @@
+//! How far predictions lie from targets: relative errors that are learnt from, and figures that are reported.
+//!
+//! ‖w‖²_{H^s} = Σ_k (α + |κ|²)^s |ŵ_k/N|², κ = 2πk on a cube of side one (so ‖w‖_{H⁰} is the root mean square); any real s.
+
+use std::f64::consts::TAU;
+
+use super::real::Real;
+use super::spec::{SobolevSpec, TrainingSpec};
+use super::transform::Transform;
+
+/// A norm of fields on a grid.
+#[derive(Debug, Clone)]
+pub enum Norm<T> {
+    /// (Σ |v|^p)^{1/p}.
+    Lp(f64),
+    /// H^s, with (α + |κ|²)^s for each mode.
+    Sobolev(Box<Transform<T>>, Vec<T>),
+}
+
+impl<T: Real> Norm<T> {
+    /// That of a job, on `points`.
+    pub fn of(training: &TrainingSpec, points: &[usize]) -> Self {
+        training.sobolev.map_or(Self::Lp(training.p), |sobolev| Self::sobolev(sobolev, points))
+    }
+
+    /// H^s on `points`.
+    pub fn sobolev(SobolevSpec { s, alpha }: SobolevSpec, points: &[usize]) -> Self {
+        let transform = Transform::whole(points);
+        let (outer, m) = (transform.outer(), transform.inner());
+        let weight = |mode: usize| {
+            let (mut rest, mut square) = (mode / m, (TAU * transform.kept[points.len() - 1][mode % m] as f64).powi(2));
+            for kept in transform.kept[..points.len() - 1].iter().rev() {
+                square += (TAU * kept[rest % kept.len()] as f64).powi(2);
+                rest /= kept.len();
+            }
+            T::of((alpha + square).powf(s))
+        };
+        let weights = (0..outer * m).map(weight).collect();
+        Self::Sobolev(Box::new(transform), weights)
+    }
+
+    /// ‖prediction − target‖/‖target‖ of `channels` fields together, and its derivative by the prediction.
+    pub fn relative(&self, prediction: &[T], target: &[T], channels: usize) -> (f64, Vec<T>) {
+        let errors: Vec<T> = prediction.iter().zip(target).map(|(a, b)| *a - *b).collect();
+        let size = self.norm(target, channels).max(f64::MIN_POSITIVE);
+        let error = self.norm(&errors, channels);
+        if error == 0.0 {
+            return (0.0, vec![T::default(); errors.len()]);
+        }
+        let slopes = match self {
+            Self::Lp(p) => {
+                let scale = error.powf(1.0 - p) / size;
+                let slope = |e: &T| {
+                    let e = e.wide();
+                    T::of(if e == 0.0 { 0.0 } else { scale * e * e.abs().powf(p - 2.0) })
+                };
+                errors.iter().map(slope).collect()
+            }
+            Self::Sobolev(transform, weights) => {
+                let mut modes = transform.analysis(&errors, channels);
+                self.weigh(transform, weights, &mut modes, channels);
+                transform.weigh(&mut modes);
+                let scale = T::of(1.0 / (error * size * transform.size() as f64));
+                let mut slopes = transform.adjoint(modes, channels);
+                slopes.iter_mut().for_each(|v| *v *= scale);
+                slopes
+            }
+        };
+        (error / size, slopes)
+    }
+
+    fn norm(&self, values: &[T], channels: usize) -> f64 {
+        match self {
+            Self::Lp(p) => values.iter().map(|v| v.wide().abs().powf(*p)).sum::<f64>().powf(1.0 / p),
+            Self::Sobolev(transform, weights) => {
+                let modes = transform.analysis(values, channels);
+                let mut weighted = modes.clone();
+                self.weigh(transform, weights, &mut weighted, channels);
+                transform.weigh(&mut weighted);
+                let sum: f64 = modes.iter().zip(&weighted).map(|(a, b)| a.wide() * b.wide()).sum();
+                (sum / transform.size() as f64).sqrt()
+            }
+        }
+    }
+
+    /// Multiplies coefficients `[outer, channel, re | im, inner]` by the weights of their modes.
+    fn weigh(&self, transform: &Transform<T>, weights: &[T], modes: &mut [T], channels: usize) {
+        let m = transform.inner();
+        for (block, weights) in modes.chunks_mut(channels * 2 * m).zip(weights.chunks(m)) {
+            for part in block.chunks_mut(m) {
+                part.iter_mut().zip(weights).for_each(|(v, w)| *v *= *w);
+            }
+        }
+    }
+}
+
+/// What is reported of predictions, each the mean over samples and channels.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Figures {
+    /// rms(error)/rms(target), PDEBench's nRMSE (Takamoto et al. 2022).
+    pub nrmse: f64,
+    /// √(mean error²/(var(target) + 1e-7)), The Well's VRMSE (Ohana et al. 2024).
+    pub vrmse: f64,
+    /// Largest error over the largest target.
+    pub largest: f64,
+}
+
+impl Figures {
+    /// Of one sample with `channels` fields.
+    pub fn of<T: Real>(prediction: &[T], target: &[T], channels: usize) -> Self {
+        let n = (target.len() / channels) as f64;
+        let mut all = Self::default();
+        for (p, t) in prediction.chunks(target.len() / channels).zip(target.chunks(target.len() / channels)) {
+            let square: f64 = p.iter().zip(t).map(|(a, b)| (a.wide() - b.wide()).powi(2)).sum::<f64>() / n;
+            let (sum, squares) = t.iter().fold((0.0, 0.0), |(s, q), v| (s + v.wide() / n, q + v.wide().powi(2) / n));
+            let most = |values: &mut dyn Iterator<Item = f64>| values.fold(0.0, f64::max);
+            let error = most(&mut p.iter().zip(t).map(|(a, b)| (a.wide() - b.wide()).abs()));
+            let size = most(&mut t.iter().map(|v| v.wide().abs()));
+            all.nrmse += (square / squares.max(f64::MIN_POSITIVE)).sqrt() / channels as f64;
+            all.vrmse += (square / ((squares - sum * sum).max(0.0) + 1e-7)).sqrt() / channels as f64;
+            all.largest += error / size.max(f64::MIN_POSITIVE) / channels as f64;
+        }
+        all
+    }
+
+    /// As numbers.
+    pub fn numbers(self) -> [f64; 3] {
+        [self.nrmse, self.vrmse, self.largest]
+    }
+}
+
+/// Names and meanings of [`Figures::numbers`].
+pub const FIGURES: [&str; 3] = ["nrmse", "vrmse", "largest_error"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use convoke_kernels::Philox;
+
+    fn random(len: usize, stream: u64) -> Vec<f64> {
+        (0..len as u64).map(|i| Philox::new(8, stream).normal(i)).collect()
+    }
+
+    fn norms(points: &[usize]) -> Vec<Norm<f64>> {
+        let sobolev = |s: f64| Norm::sobolev(SobolevSpec { s, alpha: 0.1 }, points);
+        vec![Norm::Lp(1.0), Norm::Lp(2.0), Norm::Lp(3.5), sobolev(0.0), sobolev(1.0), sobolev(-0.5)]
+    }
+
+    /// Central differences, to 1e-7, on even and odd grids, two channels.
+    #[test]
+    fn slopes_are_slopes() {
+        for points in [vec![9], vec![6, 5], vec![4, 3, 6]] {
+            let size = 2 * points.iter().product::<usize>();
+            let (x, y, direction) = (random(size, 0), random(size, 1), random(size, 2));
+            for norm in norms(&points) {
+                let slopes = norm.relative(&x, &y, 2).1;
+                let moved = |by: f64| {
+                    let x: Vec<f64> = x.iter().zip(&direction).map(|(x, d)| x + by * d).collect();
+                    norm.relative(&x, &y, 2).0
+                };
+                let slope = (moved(1e-6) - moved(-1e-6)) / 2e-6;
+                let found: f64 = slopes.iter().zip(&direction).map(|(s, d)| s * d).sum();
+                assert!((slope - found).abs() < 1e-7 * slope.abs().max(1.0), "{points:?}: {found} {slope}");
+            }
+        }
+    }
+
+    /// Parseval: H⁰ is the root mean square; a wave's H^s norm is known.
+    #[test]
+    fn norms_of_waves_are_known() {
+        for points in [vec![8, 9], vec![7, 6]] {
+            let x = random(points[0] * points[1], 3);
+            let rms = (x.iter().map(|v| v * v).sum::<f64>() / x.len() as f64).sqrt();
+            let zero = Norm::sobolev(SobolevSpec { s: 0.0, alpha: 0.1 }, &points);
+            assert!((zero.norm(&x, 1) - rms).abs() < 1e-13);
+            let wave: Vec<f64> = (0..x.len())
+                .map(|i| {
+                    let (a, b) = ((i / points[1]) as f64 / points[0] as f64, (i % points[1]) as f64 / points[1] as f64);
+                    (TAU * (2.0 * a - b) + 0.4).sin()
+                })
+                .collect();
+            for s in [1.0, -0.5, 2.0] {
+                let norm = Norm::sobolev(SobolevSpec { s, alpha: 0.3 }, &points);
+                let exact = (0.5 * (0.3 + 5.0 * TAU * TAU).powf(s)).sqrt();
+                assert!((norm.norm(&wave, 1) / exact - 1.0).abs() < 1e-12, "{s}");
+            }
+        }
+    }
+
+    #[test]
+    fn figures_are_those_of_their_formulas() {
+        let (p, t) = ([1.0, 2.0, 2.0, 0.0], [1.0, 1.0, 2.0, -2.0]);
+        let found = Figures::of::<f64>(&p, &t, 2);
+        // Channels: errors (0, 1) of (1, 1) and (0, 2) of (2, −2).
+        assert!((found.nrmse - 0.5 * (0.5f64.sqrt() + (2.0f64 / 4.0).sqrt())).abs() < 1e-12);
+        let second = (2.0f64 / (4.0 + 1e-7)).sqrt();
+        assert!((found.vrmse - 0.5 * ((0.5f64 / 1e-7).sqrt() + second)).abs() < 1e-6);
+        assert!((found.largest - 1.0).abs() < 1e-12);
+    }
+}
