@@ -123,3 +123,62 @@ fn what_cannot_be_learnt_is_refused() {
     assert!(code != 0 && err.contains("the loss is no longer finite") && err.contains("training.rate"), "{code} {err}");
     assert!(Path::new(&dir).join("ckpt").read_dir().expect("checkpoints").next().is_some());
 }
+
+/// Waves that move on by a sixteenth of the circle in a snapshot, `[sample, snapshot, x]`.
+fn moving(path: &Path, samples: usize, snapshots: usize, points: usize) {
+    let mut random = fastrand::Rng::with_seed(5);
+    let mut values = Vec::new();
+    for _ in 0..samples {
+        let waves: Vec<[f64; 3]> = (1..4).map(|k| [f64::from(k), random.f64(), random.f64() * TAU]).collect();
+        for (t, i) in (0..snapshots).flat_map(|t| (0..points).map(move |i| (t, i))) {
+            let x = TAU * (i as f64 / points as f64 - t as f64 / 16.0);
+            values.push(waves.iter().map(|[k, a, phase]| a * (k * x + phase).sin()).sum());
+        }
+    }
+    write_arrays(path, &[("w", &[samples, snapshots, points], &values)]);
+}
+
+/// Trained on one snapshot ahead, applied three times to its own outputs on a finer grid; its first error is what training reported.
+#[test]
+fn a_trained_operator_rolls_out_beside_persistence() {
+    let scratch = scratch();
+    moving(&scratch.path().join("train.h5"), 60, 2, 16);
+    moving(&scratch.path().join("fine.h5"), 10, 4, 24);
+    let train = text(&[
+        ("input = { array = \"/a\" }", "input = { array = \"/w\", channels = [0, 1] }"),
+        ("target = { array = \"/u\" }", "target = { array = \"/w\", channels = [1, 2] }"),
+        ("epochs = 30", "epochs = 40"),
+    ]);
+    let spec = job(scratch.path(), "train.toml", &train);
+    let [trained, rolled] = ["trained", "rolled"].map(|name| below(scratch.path(), name));
+    let (code, _, err) = told(&common::run(&["run", &spec, "--dir", &trained, "-n", "1", "-q"]));
+    assert_eq!(code, 0, "{err}");
+    let evaluate = "schema = 1\nname = \"roll\"\nworkload = \"neural-operator\"\nseed = 1\n[problem]\ntask = \"evaluate\"\n\
+        [problem.evaluation]\noperator = \"trained\"\napplications = 3\n[problem.data]\ndimension = 1\n\
+        input = { array = \"/w\", channels = [0, 1] }\ntarget = { array = \"/w\", channels = [1, 4] }\n\
+        [[problem.test]]\nname = \"fine\"\nfile = \"fine.h5\"\n";
+    let job_text = JobText { path: scratch.path().join("job.toml"), text: evaluate.to_owned() };
+    let outcomes = run_on_threads("neural-operator", job_text, 2, Path::new(&rolled));
+    outcomes.into_iter().for_each(|outcome| drop(outcome.expect("it runs")));
+    let [error, persistence] = ["fine_error", "fine_persistence"].map(|name| doubles(Path::new(&rolled), name));
+    assert_eq!((error.len(), persistence.len()), (3, 3));
+    let reported = figure(Path::new(&trained), "relative_l2_fine");
+    assert!((error[0] - reported).abs() < 1e-4 * reported, "{} {reported}", error[0]);
+    assert!(error[0] < 0.1 && error[2] < 0.3 && persistence[2] > 0.8, "{error:?} {persistence:?}");
+    assert_eq!(doubles(Path::new(&rolled), "fine_predictions").len(), 8 * 3 * 24);
+    // What does not fit is refused.
+    for (from, to, expected) in [
+        ("operator = \"trained\"", "operator = \"fine.h5\"", "the directory of a run with task"),
+        ("applications = 3", "applications = 2", "[1, 2] are due"),
+        ("dimension = 1", "dimension = 2", "the dimension of the operator"),
+        (
+            "[problem.evaluation]",
+            "[problem.model]\nkind = \"fno\"\nwidth = 2\nmodes = [1]\n[problem.evaluation]",
+            "problem.model",
+        ),
+    ] {
+        let spec = job(scratch.path(), "bad.toml", &evaluate.replace(from, to));
+        let (code, _, err) = told(&common::run(&["run", &spec, "--dir", &below(scratch.path(), "bad"), "-q"]));
+        assert!(code == 2 && err.contains(expected), "{to}: {code} {err}");
+    }
+}

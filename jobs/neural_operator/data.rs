@@ -7,7 +7,8 @@ use convoke_cluster::{BadValue, Result};
 use convoke_data::store::Reader;
 
 use super::real::Real;
-use super::spec::{DataSpec, FieldSpec, Normalise, Spec};
+use super::saved::file;
+use super::spec::{DataSpec, FieldSpec, Normalise};
 
 /// What an array is, before it is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,12 +22,6 @@ pub struct Layout {
     /// Points along each axis.
     pub points: Vec<usize>,
     path: PathBuf,
-}
-
-/// The file of a path: that of a run's result for a directory.
-fn file(inputs: &Inputs, path: &Path) -> PathBuf {
-    let path = inputs.resolve(path);
-    if path.is_dir() { path.join("result.h5") } else { path }
 }
 
 /// Samples, channels and points of an array.
@@ -63,7 +58,7 @@ impl Layout {
         (path, first, samples): (&Path, usize, Option<usize>),
         key: &str,
     ) -> Result<Self> {
-        let path = file(inputs, path);
+        let path = file(inputs.resolve(path));
         let reader = Reader::open(&path)?;
         let (n, input, points) = shape(&reader, "input", &spec.input, spec.dimension)?;
         let (m, output, others) = shape(&reader, "target", &spec.target, spec.dimension)?;
@@ -88,10 +83,10 @@ impl Layout {
     ///
     /// # Errors
     /// [`BadValue`] of the first axis that has too few points.
-    pub fn admits(&self, spec: &Spec) -> Result<(), BadValue> {
+    pub fn admits(&self, modes: &[usize], padding: &[usize]) -> Result<(), BadValue> {
         let d = self.points.len();
-        for (axis, (n, p)) in self.points.iter().zip(spec.padding()).enumerate() {
-            let (n, m) = (n + p, spec.model.modes[axis]);
+        for (axis, (n, p)) in self.points.iter().zip(padding).enumerate() {
+            let (n, m) = (n + p, modes[axis]);
             let most = if axis + 1 == d { n / 2 + 1 } else { n / 2 };
             if m > most {
                 let expected = format!("at most {most} along axis {axis}, which has {n} points with its padding");
@@ -186,6 +181,11 @@ impl<T: Real> Normaliser<T> {
         }
         let deviation = square.iter().map(|s| T::of((s / (count - 1.0).max(1.0)).sqrt() + TINY)).collect();
         Self { mean: mean.into_iter().map(T::of).collect(), deviation }
+    }
+
+    /// Of means and deviations.
+    pub fn from_parts(mean: Vec<T>, deviation: Vec<T>) -> Self {
+        Self { mean, deviation }
     }
 
     /// Means and deviations.

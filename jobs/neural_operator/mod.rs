@@ -3,21 +3,27 @@
 //! Ranks share the samples of a batch and add their gradients. See `README.md` beside this file.
 
 pub mod data;
+mod evaluation;
 pub mod layers;
 pub mod model;
 pub mod norms;
 pub mod optimiser;
 mod pool;
 pub mod real;
+mod saved;
 pub mod spec;
 mod training;
 pub mod transform;
+
+use std::path::PathBuf;
 
 use convoke_cluster::workload::{Inputs, Resources};
 use convoke_cluster::{BadValue, Ctx, Fields, Plan, Progress, Result, Results, Workload};
 
 use data::Layout;
-use spec::{Normalise, Precision, Spec};
+use evaluation::Evaluation;
+use saved::{Card, Operator};
+use spec::{EvaluationSpec, ModelSpec, Normalise, Precision, Spec, TestSpec, TrainingSpec};
 use training::{Learn, Training};
 
 /// Registry name.
@@ -32,22 +38,32 @@ pub struct NeuralOperator(Box<dyn Learn>);
 impl Workload for NeuralOperator {
     const NAME: &'static str = NAME;
     const SUMMARY: &'static str = "Fourier neural operators in one to three dimensions, trained on solved equations";
-    const JOBS: &'static [(&'static str, &'static str)] =
-        &[("darcy", include_str!("darcy.toml")), ("flow", include_str!("flow.toml"))];
+    const JOBS: &'static [(&'static str, &'static str)] = &[
+        ("darcy", include_str!("darcy.toml")),
+        ("flow", include_str!("flow.toml")),
+        ("roll-out", include_str!("roll-out.toml")),
+    ];
     type Spec = Spec;
 
     fn plan(spec: &Spec, inputs: &Inputs, resources: &Resources) -> Result<Plan> {
         spec.check()?;
-        let layouts = layouts(spec, inputs)?;
-        Ok(price(spec, &layouts, resources))
+        Ok(match Task::of(spec, inputs)? {
+            Task::Train(model, training, layouts) => price((model, training), &layouts, resources),
+            Task::Evaluate(evaluation, card, _, layouts) => price_of_evaluation(evaluation, &card, &layouts, resources),
+        })
     }
 
     fn new(spec: &Spec, ctx: &Ctx) -> Result<Self> {
         spec.check()?;
-        let layouts = layouts(spec, &ctx.inputs)?;
-        Ok(Self(match spec.training.precision {
-            Precision::Single => Box::new(Training::<f32>::new(spec, &layouts, ctx)?),
-            Precision::Double => Box::new(Training::<f64>::new(spec, &layouts, ctx)?),
+        Ok(Self(match Task::of(spec, &ctx.inputs)? {
+            Task::Train(model, training, layouts) => match training.precision {
+                Precision::Single => Box::new(Training::<f32>::new(spec, (model, training), &layouts, ctx)?),
+                Precision::Double => Box::new(Training::<f64>::new(spec, (model, training), &layouts, ctx)?),
+            },
+            Task::Evaluate(evaluation, card, path, layouts) => {
+                let operator = ctx.comm.agree(Operator::<f32>::read(&path, card))?;
+                Box::new(Evaluation::new((spec, evaluation), operator, &layouts, ctx)?)
+            }
         }))
     }
 
@@ -64,40 +80,107 @@ impl Workload for NeuralOperator {
     }
 }
 
-/// Those of the training data and of all test data.
-fn layouts(spec: &Spec, inputs: &Inputs) -> Result<Vec<Layout>> {
-    let data = &spec.data;
-    let mut all = vec![Layout::of(data, inputs, (&data.file, 0, data.samples), "problem.data.samples")?];
-    for test in &spec.test {
-        all.push(Layout::of(data, inputs, (&test.file, test.first, test.samples), "problem.test.samples")?);
-        let (train, this) = (&all[0], &all[all.len() - 1]);
-        if this.channels != train.channels {
-            let message =
-                format!("{} has {:?} channels, the training data {:?}", test.name, this.channels, train.channels);
-            return Err(BadValue::wrong("problem.test.file", message).into());
+/// A job with what its files are.
+enum Task<'a> {
+    /// The layout of the training data comes first.
+    Train(&'a ModelSpec, &'a TrainingSpec, Vec<Layout>),
+    /// The file of the operator.
+    Evaluate(&'a EvaluationSpec, Card, PathBuf, Vec<Layout>),
+}
+
+impl<'a> Task<'a> {
+    fn of(spec: &'a Spec, inputs: &Inputs) -> Result<Self> {
+        let data = &spec.data;
+        let tests = || -> Result<Vec<Layout>> {
+            let of = |test: &TestSpec| {
+                Layout::of(data, inputs, (&test.file, test.first, test.samples), "problem.test.samples")
+            };
+            spec.test.iter().map(of).collect()
+        };
+        if let (Some(model), Some(training), Some(file)) = (&spec.model, &spec.training, &data.file) {
+            let mut all = vec![Layout::of(data, inputs, (file, 0, data.samples), "problem.data.samples")?];
+            all.extend(tests()?);
+            let (channels, grid) = (all[0].channels, all[0].points.clone());
+            for (test, layout) in spec.test.iter().zip(&all[1..]) {
+                fits(layout, &test.name, channels, (data.normalise, &grid))?;
+            }
+            all.iter().try_for_each(|layout| layout.admits(&model.modes, &model.padding()))?;
+            return Ok(Self::Train(model, training, all));
         }
-        if data.normalise == Normalise::Points && this.points != train.points {
-            let message =
-                format!("\"points\" fits the grid {:?} alone, and {} has {:?}", train.points, test.name, this.points);
-            return Err(BadValue::wrong("problem.data.normalise", message).help("\"channels\" fits any grid").into());
+        let Some(evaluation) = &spec.evaluation else {
+            return Err(BadValue::wrong("problem.evaluation", "missing; task = \"evaluate\" needs it").into());
+        };
+        let path = saved::file(inputs.resolve(&evaluation.operator));
+        let card = Card::read(&path)?;
+        let channels = [card.shape.input, card.shape.output * evaluation.applications];
+        if card.shape.modes.len() != data.dimension {
+            let expected = format!("{}, the dimension of the operator", card.shape.modes.len());
+            return Err(BadValue::new("problem.data.dimension", data.dimension, expected).into());
         }
+        let all = tests()?;
+        for (test, layout) in spec.test.iter().zip(&all) {
+            fits(layout, &test.name, channels, (card.normalise, &card.points))?;
+            layout.admits(&card.shape.modes, &card.padding)?;
+        }
+        Ok(Self::Evaluate(evaluation, card, path, all))
     }
-    all.iter().try_for_each(|layout| layout.admits(spec))?;
-    Ok(all)
+}
+
+/// Whether test data have the channels, and the grid where that matters.
+fn fits(
+    layout: &Layout,
+    name: &str,
+    channels: [usize; 2],
+    (normalise, grid): (Normalise, &[usize]),
+) -> Result<(), BadValue> {
+    if layout.channels != channels {
+        let message =
+            format!("{name} has {:?} channels of input and target, and {channels:?} are due", layout.channels);
+        return Err(BadValue::wrong("problem.test.file", message));
+    }
+    if normalise == Normalise::Points && layout.points != grid {
+        let message = format!("\"points\" fits the grid {grid:?} alone, and {name} has {:?}", layout.points);
+        return Err(BadValue::wrong("problem.data.normalise", message).help("\"channels\" fits any grid"));
+    }
+    Ok(())
+}
+
+/// The bill of an evaluation.
+fn price_of_evaluation(evaluation: &EvaluationSpec, card: &Card, layouts: &[Layout], resources: &Resources) -> Plan {
+    let (ranks, applications) = (resources.ranks as u64, evaluation.applications as u64);
+    let numbers: u64 = layouts.iter().map(Layout::numbers).sum();
+    let work = |l: &Layout| l.samples as f64 * card.shape.flops(&l.points);
+    let largest = layouts.iter().map(|l| l.points.iter().product::<usize>() as u64).max().unwrap_or(0);
+    let width = (card.shape.width as u64 * (2 * card.shape.layers as u64 + 4)) + 3 * card.shape.projection as u64;
+    let mut plan = Plan {
+        steps: layouts.len() as u64,
+        work: applications as f64 * layouts.iter().map(work).sum::<f64>(),
+        work_unit: "flop",
+        bytes_sent_per_rank: (layouts.len() as u64 * (1024 + 16 * applications) + (1 << 17)) * ranks,
+        checkpoint_bytes: 1 << 16,
+        result_bytes: 8 * numbers + (1 << 20),
+        ..Plan::default()
+    };
+    plan.holds("program and libraries", PROGRAM);
+    plan.holds("samples", 8 * numbers);
+    plan.holds("parameters", 8 * card.shape.parameters() as u64);
+    plan.holds("fields inside of 16 samples", 2 * 16 * 4 * largest * width);
+    plan.notes.push(format!("{} parameters, trained on {:?} points", card.shape.parameters(), card.points));
+    plan
 }
 
 /// The bill.
-fn price(spec: &Spec, layouts: &[Layout], resources: &Resources) -> Plan {
-    let (train, training) = (&layouts[0], &spec.training);
+fn price((model, training): (&ModelSpec, &TrainingSpec), layouts: &[Layout], resources: &Resources) -> Plan {
+    let train = &layouts[0];
     let [input, output] = train.channels;
-    let shape = spec.shape(input, output);
+    let shape = model.shape(input, output);
     let bytes = if training.precision == Precision::Single { 4 } else { 8 };
     let (parameters, ranks) = (shape.parameters() as u64 * bytes, resources.ranks as u64);
     let (samples, batch) = (train.samples as u64, training.batch as u64);
     let steps = samples.div_ceil(batch) * training.epochs;
     let tests = layouts[1..].iter().map(|l| l.samples as u64);
     let looks = training.epochs.div_ceil(training.test_every);
-    let padded: u64 = train.points.iter().zip(spec.padding()).map(|(n, p)| (n + p) as u64).product();
+    let padded: u64 = train.points.iter().zip(model.padding()).map(|(n, p)| (n + p) as u64).product();
     let mine = batch.min(samples).div_ceil(ranks);
     let mut plan = Plan {
         steps,

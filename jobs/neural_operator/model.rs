@@ -6,6 +6,7 @@
 
 use convoke_kernels::Philox;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::layers::{Batch, activate, mix, mix_back, mix_parameters, spectral, spectral_back, spectral_parameters};
 use super::pool::Pool;
@@ -13,7 +14,7 @@ use super::real::Real;
 use super::transform::Transform;
 
 /// The size of an operator: what its parameters depend on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shape {
     /// Channels of its input, without coordinates.
     pub input: usize,

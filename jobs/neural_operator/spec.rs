@@ -13,15 +13,31 @@ use super::model::Shape;
 pub struct Spec {
     /// What to do.
     pub task: Task,
-    /// Training data.
+    /// Training data; for task `evaluate` which arrays test data are made of.
     pub data: DataSpec,
     /// Data that nothing is learnt from; grids may differ.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub test: Vec<TestSpec>,
-    /// The operator.
-    pub model: ModelSpec,
+    /// The operator of task `train`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelSpec>,
     /// How it learns.
-    pub training: TrainingSpec,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training: Option<TrainingSpec>,
+    /// What task `evaluate` does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluation: Option<EvaluationSpec>,
+}
+
+/// What is evaluated.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluationSpec {
+    /// The run that trained the operator, or its result.
+    pub operator: PathBuf,
+    /// How often it is applied, to its own outputs from the second time on: targets have as many times its output channels.
+    #[serde(default = "defaults::applications")]
+    pub applications: usize,
 }
 
 /// What to do.
@@ -30,14 +46,17 @@ pub struct Spec {
 pub enum Task {
     /// Fit an operator to pairs of functions.
     Train,
+    /// Apply a trained operator to test data.
+    Evaluate,
 }
 
 /// Pairs of functions on a grid.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataSpec {
-    /// An HDF5 file, or the directory of a run.
-    pub file: PathBuf,
+    /// An HDF5 file, or the directory of a run (task `train`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
     /// Axes of space; arrays are `[sample, space …]` or `[sample, channel, space …]`.
     pub dimension: usize,
     /// What the operator is given.
@@ -192,6 +211,10 @@ pub enum Precision {
 }
 
 mod defaults {
+    pub fn applications() -> usize {
+        1
+    }
+
     pub fn layers() -> usize {
         4
     }
@@ -226,35 +249,35 @@ impl Spec {
     /// # Errors
     /// [`BadValue`] that names the key.
     pub fn check(&self) -> Result<(), BadValue> {
-        let (model, training, d) = (&self.model, &self.training, self.data.dimension);
-        within("data.dimension", d, 1, 3)?;
-        within("model.width", model.width, 1, 4096)?;
-        within("model.layers", model.layers, 1, 64)?;
-        within("model.projection", model.projection, 1, 65536)?;
-        for (key, list) in [("modes", &model.modes), ("padding", &model.padding)] {
-            if list.len() != d && !(key == "padding" && list.is_empty()) {
-                let expected = format!("{d} numbers, one for each axis of space");
-                return Err(BadValue::new(format!("problem.model.{key}"), format!("{list:?}"), expected));
+        within("data.dimension", self.data.dimension, 1, 3)?;
+        let train = self.task == Task::Train;
+        for (key, there, wanted) in [
+            ("model", self.model.is_some(), train),
+            ("training", self.training.is_some(), train),
+            ("data.file", self.data.file.is_some(), train),
+            ("evaluation", self.evaluation.is_some(), !train),
+            ("test", !self.test.is_empty(), !train || !self.test.is_empty()),
+        ] {
+            let task = if train { "train" } else { "evaluate" };
+            match (there, wanted) {
+                (false, true) => {
+                    return Err(BadValue::wrong(
+                        format!("problem.{key}"),
+                        format!("missing; task = \"{task}\" needs it"),
+                    ));
+                }
+                (true, false) => return Err(BadValue::foreign(format!("problem.{key}"), format!("task = \"{task}\""))),
+                _ => {}
             }
         }
-        for m in &model.modes {
-            within("model.modes", *m, 1, 8192)?;
+        if let Some(model) = &self.model {
+            model.check(self.data.dimension)?;
         }
-        for p in &model.padding {
-            within("model.padding", *p, 0, 8192)?;
+        if let Some(training) = &self.training {
+            training.check()?;
         }
-        within("training.epochs", training.epochs, 1, 1_000_000)?;
-        within("training.batch", training.batch, 1, 1_000_000)?;
-        within("training.rate", training.rate, 1e-12, 1e3)?;
-        within("training.weight_decay", training.weight_decay, 0.0, 1.0)?;
-        within("training.p", training.p, 1.0, 16.0)?;
-        within("training.test_every", training.test_every, 1, u64::MAX)?;
-        if let Some(SobolevSpec { s, alpha }) = training.sobolev {
-            within("training.sobolev.s", s, -8.0, 8.0)?;
-            within("training.sobolev.alpha", alpha, 1e-12, 1e12)?;
-        }
-        if let Some(clip) = training.clip {
-            within("training.clip", clip, 1e-12, 1e12)?;
+        if let Some(evaluation) = &self.evaluation {
+            within("evaluation.applications", evaluation.applications, 1, 1_000_000)?;
         }
         for (key, field) in [("input", &self.data.input), ("target", &self.data.target)] {
             if let Some([first, end]) = field.channels
@@ -277,15 +300,47 @@ impl Spec {
         }
         Ok(())
     }
+}
+
+impl ModelSpec {
+    fn check(&self, d: usize) -> Result<(), BadValue> {
+        within("model.width", self.width, 1, 4096)?;
+        within("model.layers", self.layers, 1, 64)?;
+        within("model.projection", self.projection, 1, 65536)?;
+        for (key, list) in [("modes", &self.modes), ("padding", &self.padding)] {
+            if list.len() != d && !(key == "padding" && list.is_empty()) {
+                let expected = format!("{d} numbers, one for each axis of space");
+                return Err(BadValue::new(format!("problem.model.{key}"), format!("{list:?}"), expected));
+            }
+        }
+        self.modes.iter().try_for_each(|m| within("model.modes", *m, 1, 8192))?;
+        self.padding.iter().try_for_each(|p| within("model.padding", *p, 0, 8192))
+    }
 
     /// Zeros behind each axis.
     pub fn padding(&self) -> Vec<usize> {
-        if self.model.padding.is_empty() { vec![0; self.data.dimension] } else { self.model.padding.clone() }
+        if self.padding.is_empty() { vec![0; self.modes.len()] } else { self.padding.clone() }
     }
 
     /// The operator's size for so many channels.
     pub fn shape(&self, input: usize, output: usize) -> Shape {
-        let ModelSpec { width, layers, projection, .. } = self.model;
-        Shape { input, output, width, layers, modes: self.model.modes.clone(), projection }
+        let Self { width, layers, projection, .. } = *self;
+        Shape { input, output, width, layers, modes: self.modes.clone(), projection }
+    }
+}
+
+impl TrainingSpec {
+    fn check(&self) -> Result<(), BadValue> {
+        within("training.epochs", self.epochs, 1, 1_000_000)?;
+        within("training.batch", self.batch, 1, 1_000_000)?;
+        within("training.rate", self.rate, 1e-12, 1e3)?;
+        within("training.weight_decay", self.weight_decay, 0.0, 1.0)?;
+        within("training.p", self.p, 1.0, 16.0)?;
+        within("training.test_every", self.test_every, 1, u64::MAX)?;
+        if let Some(SobolevSpec { s, alpha }) = self.sobolev {
+            within("training.sobolev.s", s, -8.0, 8.0)?;
+            within("training.sobolev.alpha", alpha, 1e-12, 1e12)?;
+        }
+        self.clip.map_or(Ok(()), |clip| within("training.clip", clip, 1e-12, 1e12))
     }
 }

@@ -9,16 +9,17 @@ use rayon::prelude::*;
 use super::NAME;
 use super::data::{Layout, Normaliser, Set};
 use super::layers::Batch;
-use super::model::{Fno, Shape, initial};
+use super::model::{Fno, initial};
 use super::norms::{FIGURES, Figures, Norm};
 use super::optimiser::{AdamW, rate};
 use super::real::Real;
-use super::spec::Spec;
+use super::saved::{Card, Operator};
+use super::spec::{ModelSpec, Spec, TrainingSpec};
 
 /// Stream of the order of samples.
 const ORDER: u64 = 0x6e6f_206f_7264_6572; // "no order"
 /// Samples of each test set whose predictions are written.
-const SHOWN: usize = 8;
+pub(super) const SHOWN: usize = 8;
 
 /// A loss that left the numbers.
 #[derive(Debug, thiserror::Error)]
@@ -53,15 +54,12 @@ struct Test<T> {
 /// An operator that learns.
 #[derive(Debug)]
 pub struct Training<T> {
-    spec: Spec,
-    shape: Shape,
+    training: TrainingSpec,
+    operator: Operator<T>,
     fno: Fno<T>,
     set: Set<T>,
     norm: Norm<T>,
     tests: Vec<Test<T>>,
-    input: Normaliser<T>,
-    target: Normaliser<T>,
-    parameters: Vec<T>,
     adam: AdamW<T>,
     /// Steps done.
     done: u64,
@@ -80,7 +78,12 @@ impl<T: Real> Training<T> {
     ///
     /// # Errors
     /// Of the data.
-    pub fn new(spec: &Spec, layouts: &[Layout], ctx: &Ctx) -> Result<Self> {
+    pub fn new(
+        spec: &Spec,
+        (model, training): (&ModelSpec, &TrainingSpec),
+        layouts: &[Layout],
+        ctx: &Ctx,
+    ) -> Result<Self> {
         let sets = layouts.iter().map(|layout| Set::<T>::read(&spec.data, layout)).collect::<Result<Vec<_>>>();
         let mut sets = ctx.comm.agree(sets)?.into_iter();
         let Some(mut set) = sets.next() else { return Err(Error::workload(NAME, std::fmt::Error)) };
@@ -88,32 +91,30 @@ impl<T: Real> Training<T> {
         let input = Normaliser::of(spec.data.normalise, &set.inputs, inputs);
         let target = Normaliser::of(spec.data.normalise, &set.targets, outputs);
         set.inputs.iter_mut().for_each(|field| input.encode(field));
-        let shape = spec.shape(inputs, outputs);
-        let padding = spec.padding();
+        let (shape, padding) = (model.shape(inputs, outputs), model.padding());
         let tests = spec.test.iter().zip(sets).map(|(test, mut set)| {
             set.inputs.iter_mut().for_each(|field| input.encode(field));
             let fno = Fno::new(&shape, &set.points, &padding);
             Test { name: test.name.clone(), fno, set, figures: vec![0.0; 1 + FIGURES.len()] }
         });
+        let tests = tests.collect();
         let parameters = initial(&shape, ctx.seed);
+        let fno = Fno::new(&shape, &set.points, &padding);
+        let card = Card { shape, padding, normalise: spec.data.normalise, points: set.points.clone() };
         Ok(Self {
-            fno: Fno::new(&shape, &set.points, &padding),
-            tests: tests.collect(),
-            norm: Norm::of(&spec.training, &set.points),
+            norm: Norm::of(training, &set.points),
             adam: AdamW::new(parameters.len()),
-            spec: spec.clone(),
-            shape,
+            training: training.clone(),
+            operator: Operator { card, parameters, input, target },
+            fno,
             set,
-
-            input,
-            target,
-            parameters,
+            tests,
             done: 0,
         })
     }
 
     fn steps_of_an_epoch(&self) -> u64 {
-        self.set.inputs.len().div_ceil(self.spec.training.batch) as u64
+        self.set.inputs.len().div_ceil(self.training.batch) as u64
     }
 
     /// Loss and gradient of a batch. Collective.
@@ -121,20 +122,21 @@ impl<T: Real> Training<T> {
         let mine = &batch[block(batch.len(), comm.rank(), comm.size())];
         let inputs: Batch<T> = mine.iter().map(|i| self.set.inputs[*i].clone()).collect();
         let mut loss = [0.0];
-        let mut gradient = vec![T::default(); self.parameters.len()];
+        let mut gradient = vec![T::default(); self.operator.parameters.len()];
         if !inputs.is_empty() {
-            let (outputs, tape) = self.fno.forward(&self.parameters, &inputs);
+            let (outputs, tape) = self.fno.forward(&self.operator.parameters, &inputs);
             let count = T::of(batch.len() as f64);
             let slope = |(mut output, i): (Vec<T>, &usize)| {
-                self.target.decode(&mut output);
-                let (error, mut slope) = self.norm.relative(&output, &self.set.targets[*i], self.shape.output);
-                self.target.scale(&mut slope);
+                self.operator.target.decode(&mut output);
+                let (error, mut slope) =
+                    self.norm.relative(&output, &self.set.targets[*i], self.operator.card.shape.output);
+                self.operator.target.scale(&mut slope);
                 slope.iter_mut().for_each(|v| *v /= count);
                 (error, slope)
             };
             let (errors, slopes): (Vec<f64>, Batch<T>) = outputs.into_par_iter().zip(mine).map(slope).unzip();
             loss[0] = errors.iter().sum::<f64>() / batch.len() as f64;
-            gradient = self.fno.backward(&self.parameters, &tape, &slopes);
+            gradient = self.fno.backward(&self.operator.parameters, &tape, &slopes);
             self.fno.recycle(tape);
         }
         comm.all_sum(&mut loss)?;
@@ -144,21 +146,21 @@ impl<T: Real> Training<T> {
 
     /// Predictions of some samples of a test set, as the targets are.
     fn predict(&self, test: &Test<T>, samples: std::ops::Range<usize>) -> Batch<T> {
-        let (mut outputs, tape) = test.fno.forward(&self.parameters, &test.set.inputs[samples]);
+        let (mut outputs, tape) = test.fno.forward(&self.operator.parameters, &test.set.inputs[samples]);
         test.fno.recycle(tape);
-        outputs.iter_mut().for_each(|field| self.target.decode(field));
+        outputs.iter_mut().for_each(|field| self.operator.target.decode(field));
         outputs
     }
 
     /// Figures of each test set. Collective.
     fn look(&mut self, comm: &Comm) -> Result<(), CommError> {
-        let (norm, channels) = (Norm::Lp(2.0), self.shape.output);
+        let (norm, channels) = (Norm::Lp(2.0), self.operator.card.shape.output);
         for t in 0..self.tests.len() {
             let test = &self.tests[t];
             let (mine, count) = (comm.block(test.set.inputs.len()), test.set.inputs.len() as f64);
             let mut sums = vec![0.0; test.figures.len()];
-            for first in mine.clone().step_by(self.spec.training.batch) {
-                let samples = first..mine.end.min(first + self.spec.training.batch);
+            for first in mine.clone().step_by(self.training.batch) {
+                let samples = first..mine.end.min(first + self.training.batch);
                 for (output, i) in self.predict(test, samples.clone()).iter().zip(samples) {
                     let target = &test.set.targets[i];
                     let figures = Figures::of(output, target, channels).numbers();
@@ -175,7 +177,7 @@ impl<T: Real> Training<T> {
 
 impl<T: Real> Learn for Training<T> {
     fn step(&mut self, ctx: &Ctx) -> Result<Progress> {
-        let (training, samples) = (&self.spec.training, self.set.inputs.len());
+        let (training, samples) = (self.training.clone(), self.set.inputs.len());
         let each = self.steps_of_an_epoch();
         let (epoch, place) = (self.done / each, (self.done % each) as usize);
         let order = order(ctx.seed, epoch, samples);
@@ -192,8 +194,9 @@ impl<T: Real> Learn for Training<T> {
         }
         let steps = each * training.epochs;
         let rate = rate(training.schedule, training.rate, self.done, steps);
-        self.adam.step(&mut self.parameters, &gradient, self.done, rate, training.weight_decay);
-        let (every, work) = (training.test_every, batch.len() as f64 * 3.0 * self.shape.flops(&self.set.points));
+        self.adam.step(&mut self.operator.parameters, &gradient, self.done, rate, training.weight_decay);
+        let (every, work) =
+            (training.test_every, batch.len() as f64 * 3.0 * self.operator.card.shape.flops(&self.set.points));
         self.done += 1;
         if (self.done.is_multiple_of(each) && (epoch + 1).is_multiple_of(every)) || self.done == steps {
             self.look(&ctx.comm)?;
@@ -206,7 +209,7 @@ impl<T: Real> Learn for Training<T> {
     fn fields<'a>(&'a mut self, fields: &mut Fields<'a>) {
         fields.counter("done", &mut self.done);
         for (name, values) in [
-            ("parameters", &mut self.parameters),
+            ("parameters", &mut self.operator.parameters),
             ("first_moments", &mut self.adam.first),
             ("second_moments", &mut self.adam.second),
         ] {
@@ -227,26 +230,14 @@ impl<T: Real> Learn for Training<T> {
             axes: axes.iter().map(|name| axis(name)).collect(),
         };
         let root = out.is_root();
-        for part in self.shape.parts() {
-            let name = format!("weights/{}", part.name);
-            let what = meaning(&format!("parameters {}", part.name), &[]);
-            out.array(&name, &part.shape, (Region::whole(&part.shape), root), &self.parameters[part.range()], &what)?;
-        }
-        for (whose, normaliser) in [("input", &self.input), ("target", &self.target)] {
-            for (name, values) in normaliser.parts() {
-                let what = meaning(&format!("{name} that was taken out of the {whose}"), &[]);
-                let (name, shape) = (format!("normaliser/{whose}_{name}"), [values.len()]);
-                out.array(&name, &shape, (Region::whole(&shape), root), values, &what)?;
-            }
-        }
-        out.figure("parameters", self.parameters.len() as f64)?;
-        let space = &["x", "y", "z"][..self.shape.modes.len()];
+        self.operator.write(out)?;
+        let space = &["x", "y", "z"][..self.operator.card.shape.modes.len()];
         for test in &self.tests {
             for (name, figure) in ["relative_l2"].iter().chain(&FIGURES).zip(&test.figures) {
                 out.figure(&format!("{name}_{}", test.name), *figure)?;
             }
             let shown = SHOWN.min(test.set.inputs.len());
-            let shape = [&[shown, self.shape.output], test.set.points.as_slice()].concat();
+            let shape = [&[shown, self.operator.card.shape.output], test.set.points.as_slice()].concat();
             let axes = [&["sample", "channel"], space].concat();
             for (name, fields, what) in [
                 ("predictions", self.predict(test, 0..shown), "what the operator gives"),

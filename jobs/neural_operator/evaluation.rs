@@ -1,0 +1,139 @@
+//! What a trained operator makes of data: errors, and roll-outs where it is applied to its own outputs.
+//!
+//! A roll-out treats channels as snapshots in time: after each application the newest of inputs and outputs are the next input.
+
+use convoke_cluster::results::{Axis, Meaning};
+use convoke_cluster::{Ctx, Fields, Progress, Region, Result, Results};
+
+use super::data::{Layout, Set};
+use super::model::Fno;
+use super::norms::Norm;
+use super::real::Real;
+use super::saved::Operator;
+use super::spec::{EvaluationSpec, Spec};
+use super::training::{Learn, SHOWN};
+
+/// Samples that are evaluated at once.
+const TOGETHER: usize = 16;
+/// Figures of each application: the operator's relative L2 error, and that of a field that stays as it was.
+const FIGURES: usize = 2;
+
+/// One test set, a step each.
+#[derive(Debug)]
+pub struct Evaluation<T> {
+    applications: usize,
+    operator: Operator<T>,
+    sets: Vec<(String, Set<T>)>,
+    /// Sets that are done.
+    done: u64,
+    /// Figures of all sets, `[set][application][FIGURES]`.
+    figures: Vec<f64>,
+}
+
+impl<T: Real> Evaluation<T> {
+    /// Reads the data. Collective.
+    ///
+    /// # Errors
+    /// Of the data.
+    pub fn new(
+        (spec, evaluation): (&Spec, &EvaluationSpec),
+        operator: Operator<T>,
+        layouts: &[Layout],
+        ctx: &Ctx,
+    ) -> Result<Self> {
+        let sets = layouts.iter().map(|layout| Set::<T>::read(&spec.data, layout)).collect::<Result<Vec<_>>>();
+        let sets = ctx.comm.agree(sets)?;
+        let names = spec.test.iter().map(|test| test.name.clone());
+        Ok(Self {
+            applications: evaluation.applications,
+            figures: vec![0.0; sets.len() * evaluation.applications * FIGURES],
+            sets: names.zip(sets).collect(),
+            operator,
+            done: 0,
+        })
+    }
+
+    fn fno(&self, set: &Set<T>) -> Fno<T> {
+        Fno::new(&self.operator.card.shape, &set.points, &self.operator.card.padding)
+    }
+
+    /// Outputs of all applications, one after another, for inputs as the data have them.
+    fn roll_out(&self, fno: &Fno<T>, inputs: &[Vec<T>]) -> Vec<Vec<T>> {
+        let operator = &self.operator;
+        let mut state: Vec<Vec<T>> = inputs.to_vec();
+        let mut all: Vec<Vec<T>> = vec![Vec::new(); inputs.len()];
+        for _ in 0..self.applications {
+            let mut encoded = state.clone();
+            encoded.iter_mut().for_each(|field| operator.input.encode(field));
+            let (outputs, tape) = fno.forward(&operator.parameters, &encoded);
+            fno.recycle(tape);
+            for ((mut output, state), all) in outputs.into_iter().zip(&mut state).zip(&mut all) {
+                operator.target.decode(&mut output);
+                let len = state.len();
+                state.extend(&output);
+                state.drain(..state.len() - len);
+                all.extend(output);
+            }
+        }
+        all
+    }
+}
+
+impl<T: Real> Learn for Evaluation<T> {
+    fn step(&mut self, ctx: &Ctx) -> Result<Progress> {
+        let index = self.done as usize;
+        let (_, set) = &self.sets[index];
+        let (fno, norm, shape) = (self.fno(set), Norm::Lp(2.0), &self.operator.card.shape);
+        let (mine, size) = (ctx.comm.block(set.inputs.len()), set.points.iter().product::<usize>());
+        let (part, count) = (shape.output * size, set.inputs.len() as f64);
+        let mut sums = vec![0.0; self.applications * FIGURES];
+        for first in mine.clone().step_by(TOGETHER) {
+            let samples = first..mine.end.min(first + TOGETHER);
+            for (output, i) in self.roll_out(&fno, &set.inputs[samples.clone()]).iter().zip(samples) {
+                // The last snapshot of the input stays.
+                let last = &set.inputs[i][set.inputs[i].len() - size..];
+                let still = last.repeat(shape.output);
+                let parts = output.chunks(part).zip(set.targets[i].chunks(part));
+                for (sums, (output, target)) in sums.chunks_mut(FIGURES).zip(parts) {
+                    sums[0] += norm.relative(output, target, shape.output).0 / count;
+                    sums[1] += norm.relative(&still, target, shape.output).0 / count;
+                }
+            }
+        }
+        ctx.comm.all_sum(&mut sums)?;
+        self.figures[index * sums.len()..(index + 1) * sums.len()].copy_from_slice(&sums);
+        let work = count * self.applications as f64 * shape.flops(&set.points);
+        self.done += 1;
+        let all = self.sets.len() as u64;
+        let metrics = vec![("error", sums[0]), ("persistence", sums[1])];
+        Ok(Progress { done: self.done == all, fraction: self.done as f64 / all as f64, work, metrics })
+    }
+
+    fn fields<'a>(&'a mut self, fields: &mut Fields<'a>) {
+        fields.counter("done", &mut self.done);
+        let shape = [self.figures.len()];
+        fields.array("figures", &shape, Region::whole(&shape), &mut self.figures[..]);
+    }
+
+    fn finish(&mut self, ctx: &Ctx, out: &mut Results) -> Result<()> {
+        let axis = |name: &str| Axis { name: name.to_owned(), unit: "1".to_owned(), origin: 0.0, spacing: 1.0 };
+        let root = out.is_root();
+        let applications = self.applications;
+        for ((name, set), figures) in self.sets.iter().zip(self.figures.chunks(applications * FIGURES)) {
+            let column = |i: usize| figures.iter().skip(i).step_by(FIGURES).copied().collect::<Vec<f64>>();
+            out.series(&format!("{name}_error"), &column(0), "1", "relative L2 error of each application")?;
+            out.series(&format!("{name}_persistence"), &column(1), "1", "that of the last input, unchanged")?;
+            let shown = SHOWN.min(set.inputs.len());
+            let predictions = self.roll_out(&self.fno(set), &set.inputs[..shown]).concat();
+            let channels = applications * self.operator.card.shape.output;
+            let shape = [&[shown, channels], set.points.as_slice()].concat();
+            let axes = ["sample", "channel", "x", "y", "z"][..shape.len()].iter().map(|name| axis(name)).collect();
+            let meaning = Meaning { long_name: "what the operator gives".to_owned(), unit: "1".to_owned(), axes };
+            let name = format!("{name}_predictions");
+            out.array(&name, &shape, (Region::whole(&shape), root), &predictions, &meaning)?;
+        }
+        out.figure("applications", applications as f64)?;
+        ctx.comm.barrier()?;
+        Ok(())
+    }
+}
