@@ -106,7 +106,8 @@ impl Draws {
         let work = (last - self.next) as f64 * plan::flops(m, &self.recipes);
         let work = budget.map_or(work, |most| most.min(work));
         let Some(made) = made else {
-            let part = self.journal.accepted() as f64 / plan::drawn(&self.recipes[0], m);
+            // Redraws of a conditioned design are not foreseen.
+            let part = (self.journal.accepted() as f64 / plan::drawn(&self.recipes[0], m)).min(0.99);
             let fraction = (self.next as f64 + part) / replicas as f64;
             let metrics = vec![("lambda_min", self.smallest_eigenvalue((last as usize - 1).saturating_sub(1)))];
             return Ok(Progress { done: false, fraction, work, metrics });
