@@ -31,12 +31,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut all = Vec::new();
     for threads in [1, 2] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
-        let forward = pool.install(|| least(|| fno.recycle(fno.forward(&parameters, &inputs).1)));
+        let forward = pool.install(|| {
+            least(|| {
+                let (outputs, tape) = fno.forward(&parameters, &inputs);
+                fno.recycle(outputs, tape);
+            })
+        });
         let step = pool.install(|| {
             least(|| {
                 let (outputs, tape) = fno.forward(&parameters, &inputs);
                 let gradient = fno.backward(&parameters, &tape, &outputs);
-                fno.recycle(tape);
+                fno.recycle(outputs, tape);
                 adam.step(&mut parameters, &gradient, 0, 1e-6, 0.0);
             })
         });

@@ -14,7 +14,7 @@ use super::spec::{EvaluationSpec, Spec};
 use super::training::{Learn, SHOWN};
 
 /// Samples that are evaluated at once.
-const TOGETHER: usize = 16;
+pub(super) const TOGETHER: usize = 16;
 /// Figures of each application: the operator's relative L2 error, and that of a field that stays as it was.
 const FIGURES: usize = 2;
 
@@ -65,10 +65,7 @@ impl<T: Real> Evaluation<T> {
         for _ in 0..self.applications {
             let mut encoded = state.clone();
             encoded.iter_mut().for_each(|field| operator.input.encode(field));
-            let (outputs, tape) = fno.forward(&operator.parameters, &encoded);
-            fno.recycle(tape);
-            for ((mut output, state), all) in outputs.into_iter().zip(&mut state).zip(&mut all) {
-                operator.target.decode(&mut output);
+            for ((output, state), all) in operator.apply(fno, &encoded).into_iter().zip(&mut state).zip(&mut all) {
                 let len = state.len();
                 state.extend(&output);
                 state.drain(..state.len() - len);
@@ -115,7 +112,7 @@ impl<T: Real> Learn for Evaluation<T> {
         fields.array("figures", &shape, Region::whole(&shape), &mut self.figures[..]);
     }
 
-    fn finish(&mut self, ctx: &Ctx, out: &mut Results) -> Result<()> {
+    fn finish(&mut self, out: &mut Results) -> Result<()> {
         let axis = |name: &str| Axis { name: name.to_owned(), unit: "1".to_owned(), origin: 0.0, spacing: 1.0 };
         let root = out.is_root();
         let applications = self.applications;
@@ -132,8 +129,6 @@ impl<T: Real> Learn for Evaluation<T> {
             let name = format!("{name}_predictions");
             out.array(&name, &shape, (Region::whole(&shape), root), &predictions, &meaning)?;
         }
-        out.figure("applications", applications as f64)?;
-        ctx.comm.barrier()?;
-        Ok(())
+        out.figure("applications", applications as f64)
     }
 }

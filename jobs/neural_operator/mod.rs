@@ -21,7 +21,7 @@ use convoke_cluster::workload::{Inputs, Resources};
 use convoke_cluster::{BadValue, Ctx, Fields, Plan, Progress, Result, Results, Workload};
 
 use data::Layout;
-use evaluation::Evaluation;
+use evaluation::{Evaluation, TOGETHER};
 use saved::{Card, Operator};
 use spec::{EvaluationSpec, ModelSpec, Normalise, Precision, Spec, TestSpec, TrainingSpec};
 use training::{Learn, Training};
@@ -48,7 +48,7 @@ impl Workload for NeuralOperator {
     fn plan(spec: &Spec, inputs: &Inputs, resources: &Resources) -> Result<Plan> {
         spec.check()?;
         Ok(match Task::of(spec, inputs)? {
-            Task::Train(model, training, layouts) => price((model, training), &layouts, resources),
+            Task::Train(model, training, train, tests) => price((model, training), &train, &tests, resources),
             Task::Evaluate(evaluation, card, _, layouts) => price_of_evaluation(evaluation, &card, &layouts, resources),
         })
     }
@@ -56,10 +56,13 @@ impl Workload for NeuralOperator {
     fn new(spec: &Spec, ctx: &Ctx) -> Result<Self> {
         spec.check()?;
         Ok(Self(match Task::of(spec, &ctx.inputs)? {
-            Task::Train(model, training, layouts) => match training.precision {
-                Precision::Single => Box::new(Training::<f32>::new(spec, (model, training), &layouts, ctx)?),
-                Precision::Double => Box::new(Training::<f64>::new(spec, (model, training), &layouts, ctx)?),
-            },
+            Task::Train(model, training, train, tests) => {
+                let (how, what) = ((model, training), (&train, tests.as_slice()));
+                match training.precision {
+                    Precision::Single => Box::new(Training::<f32>::new(spec, how, what, ctx)?),
+                    Precision::Double => Box::new(Training::<f64>::new(spec, how, what, ctx)?),
+                }
+            }
             Task::Evaluate(evaluation, card, path, layouts) => {
                 let operator = ctx.comm.agree(Operator::<f32>::read(&path, card))?;
                 Box::new(Evaluation::new((spec, evaluation), operator, &layouts, ctx)?)
@@ -75,16 +78,16 @@ impl Workload for NeuralOperator {
         self.0.fields(fields);
     }
 
-    fn finish(&mut self, ctx: &Ctx, out: &mut Results) -> Result<()> {
-        self.0.finish(ctx, out)
+    fn finish(&mut self, _ctx: &Ctx, out: &mut Results) -> Result<()> {
+        self.0.finish(out)
     }
 }
 
 /// A job with what its files are.
 enum Task<'a> {
-    /// The layout of the training data comes first.
-    Train(&'a ModelSpec, &'a TrainingSpec, Vec<Layout>),
-    /// The file of the operator.
+    /// Training data, test data.
+    Train(&'a ModelSpec, &'a TrainingSpec, Layout, Vec<Layout>),
+    /// The operator and its file, test data.
     Evaluate(&'a EvaluationSpec, Card, PathBuf, Vec<Layout>),
 }
 
@@ -98,14 +101,14 @@ impl<'a> Task<'a> {
             spec.test.iter().map(of).collect()
         };
         if let (Some(model), Some(training), Some(file)) = (&spec.model, &spec.training, &data.file) {
-            let mut all = vec![Layout::of(data, inputs, (file, 0, data.samples), "problem.data.samples")?];
-            all.extend(tests()?);
-            let (channels, grid) = (all[0].channels, all[0].points.clone());
-            for (test, layout) in spec.test.iter().zip(&all[1..]) {
-                fits(layout, &test.name, channels, (data.normalise, &grid))?;
+            let train = Layout::of(data, inputs, (file, 0, data.samples), "problem.data.samples")?;
+            train.admits(&model.modes, &model.padding())?;
+            let tests = tests()?;
+            for (test, layout) in spec.test.iter().zip(&tests) {
+                fits(layout, &test.name, train.channels, (data.normalise, &train.points))?;
+                layout.admits(&model.modes, &model.padding())?;
             }
-            all.iter().try_for_each(|layout| layout.admits(&model.modes, &model.padding()))?;
-            return Ok(Self::Train(model, training, all));
+            return Ok(Self::Train(model, training, train, tests));
         }
         let Some(evaluation) = &spec.evaluation else {
             return Err(BadValue::wrong("problem.evaluation", "missing; task = \"evaluate\" needs it").into());
@@ -151,7 +154,6 @@ fn price_of_evaluation(evaluation: &EvaluationSpec, card: &Card, layouts: &[Layo
     let numbers: u64 = layouts.iter().map(Layout::numbers).sum();
     let work = |l: &Layout| l.samples as f64 * card.shape.flops(&l.points);
     let largest = layouts.iter().map(|l| l.points.iter().product::<usize>() as u64).max().unwrap_or(0);
-    let width = (card.shape.width as u64 * (2 * card.shape.layers as u64 + 4)) + 3 * card.shape.projection as u64;
     let mut plan = Plan {
         steps: layouts.len() as u64,
         work: applications as f64 * layouts.iter().map(work).sum::<f64>(),
@@ -164,21 +166,25 @@ fn price_of_evaluation(evaluation: &EvaluationSpec, card: &Card, layouts: &[Layo
     plan.holds("program and libraries", PROGRAM);
     plan.holds("samples", 8 * numbers);
     plan.holds("parameters", 8 * card.shape.parameters() as u64);
-    plan.holds("fields inside of 16 samples", 2 * 16 * 4 * largest * width);
+    plan.holds(format!("fields inside of {TOGETHER} samples"), 4 * TOGETHER as u64 * card.shape.held(largest));
     plan.notes.push(format!("{} parameters, trained on {:?} points", card.shape.parameters(), card.points));
     plan
 }
 
 /// The bill.
-fn price((model, training): (&ModelSpec, &TrainingSpec), layouts: &[Layout], resources: &Resources) -> Plan {
-    let train = &layouts[0];
+fn price(
+    (model, training): (&ModelSpec, &TrainingSpec),
+    train: &Layout,
+    tests: &[Layout],
+    resources: &Resources,
+) -> Plan {
     let [input, output] = train.channels;
     let shape = model.shape(input, output);
     let bytes = if training.precision == Precision::Single { 4 } else { 8 };
     let (parameters, ranks) = (shape.parameters() as u64 * bytes, resources.ranks as u64);
     let (samples, batch) = (train.samples as u64, training.batch as u64);
     let steps = samples.div_ceil(batch) * training.epochs;
-    let tests = layouts[1..].iter().map(|l| l.samples as u64);
+    let numbers = train.numbers() + tests.iter().map(Layout::numbers).sum::<u64>();
     let looks = training.epochs.div_ceil(training.test_every);
     let padded: u64 = train.points.iter().zip(model.padding()).map(|(n, p)| (n + p) as u64).product();
     let mine = batch.min(samples).div_ceil(ranks);
@@ -190,18 +196,16 @@ fn price((model, training): (&ModelSpec, &TrainingSpec), layouts: &[Layout], res
         bytes_sent_per_rank: if ranks == 1 {
             1 << 16
         } else {
-            2 * steps * parameters + (steps + looks * (1 + tests.count() as u64)) * 2048 * ranks + (1 << 20) * ranks
+            2 * steps * parameters + (steps + looks * (1 + tests.len() as u64)) * 2048 * ranks + (1 << 20) * ranks
         },
         checkpoint_bytes: 3 * parameters + (1 << 16),
-        result_bytes: 2 * parameters + 64 * layouts.iter().map(Layout::numbers).sum::<u64>().min(1 << 28) + (1 << 22),
+        result_bytes: 2 * parameters + 64 * numbers.min(1 << 28) + (1 << 22),
         ..Plan::default()
     };
     plan.holds("program and libraries", PROGRAM);
-    plan.holds("samples", bytes * layouts.iter().map(Layout::numbers).sum::<u64>());
+    plan.holds("samples", bytes * numbers);
     plan.holds("parameters, moments and gradient", 6 * parameters);
-    // Of each layer the input, its slopes, and as much again in work.
-    let width = (shape.width as u64 * (2 * shape.layers as u64 + 4)) + 3 * shape.projection as u64;
-    plan.holds(format!("fields inside of {mine} samples"), 2 * mine * bytes * padded * width);
+    plan.holds(format!("fields inside of {mine} samples"), mine * bytes * shape.held(padded));
     plan.notes.push(format!("{} parameters, {} on {:?} points", shape.parameters(), train.samples, train.points));
     plan
 }

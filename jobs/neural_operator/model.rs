@@ -82,6 +82,11 @@ impl Shape {
         self.parts().last().map_or(0, |part| part.range().end)
     }
 
+    /// Numbers that the passes over one sample of `points` points hold: of each layer the input, its slopes, and as much again in work.
+    pub fn held(&self, points: u64) -> u64 {
+        2 * points * ((self.width * (2 * self.layers + 4)) + 3 * self.projection) as u64
+    }
+
     /// Flops of a forward pass over one sample of `points` points: products of matrices.
     pub fn flops(&self, points: &[usize]) -> f64 {
         let (n, h) = (points.iter().product::<usize>() as f64, self.width as f64);
@@ -189,10 +194,16 @@ impl<T: Real> Fno<T> {
     pub fn forward(&self, parameters: &[T], inputs: &[Vec<T>]) -> (Batch<T>, Tape<T>) {
         let of = |name: &str| self.part(parameters, name);
         let (h, pool) = (self.shape.width, &self.transform.pool);
-        let lifted_from: Batch<T> =
-            inputs.par_iter().map(|a| [a.as_slice(), self.coordinates.as_slice()].concat()).collect();
+        let with_coordinates = |a: &Vec<T>| {
+            let mut all = pool.take(a.len() + self.coordinates.len());
+            let (front, back) = all.split_at_mut(a.len());
+            front.copy_from_slice(a);
+            back.copy_from_slice(&self.coordinates);
+            all
+        };
+        let lifted_from: Batch<T> = inputs.par_iter().map(with_coordinates).collect();
         let (weight, bias) = (of("lift.weight"), of("lift.bias"));
-        let mut v: Batch<T> = lifted_from.par_iter().map(|x| self.pad(&mix(pool, weight, bias, x))).collect();
+        let mut v: Batch<T> = lifted_from.par_iter().map(|x| self.pad(mix(pool, weight, bias, x))).collect();
         let mut layers = Vec::with_capacity(self.shape.layers);
         for l in 0..self.shape.layers {
             let modes: Batch<T> = v.par_iter().map(|v| self.transform.analysis(v, h)).collect();
@@ -240,7 +251,8 @@ impl<T: Real> Fno<T> {
         mix_parameters(&tape.projected_from, &hidden, dw, db);
         let weight = of("project.0.weight");
         let mut g: Batch<T> =
-            hidden.par_iter().map(|g| self.pad(&mix_back(pool, weight, self.shape.projection, g))).collect();
+            hidden.par_iter().map(|g| self.pad(mix_back(pool, weight, self.shape.projection, g))).collect();
+        pool.give_all(hidden);
         for (l, layer) in tape.layers.iter().enumerate().rev() {
             if l + 1 < self.shape.layers {
                 g = g.into_par_iter().zip(&layer.slopes).map(|(g, slopes)| times(g, slopes)).collect();
@@ -273,11 +285,13 @@ impl<T: Real> Fno<T> {
         let g: Batch<T> = g.into_par_iter().map(|g| self.crop(g)).collect();
         let (dw, db) = self.pair(&mut gradient, "lift.weight");
         mix_parameters(&tape.lifted_from, &g, dw, db);
+        pool.give_all(g);
         gradient
     }
 
-    /// Gives the memory of a pass back.
-    pub fn recycle(&self, tape: Tape<T>) {
+    /// Gives the memory of a pass back: what [`Fno::forward`] returned, once nobody needs it.
+    pub fn recycle(&self, outputs: Batch<T>, tape: Tape<T>) {
+        self.transform.pool.give_all(outputs);
         let Tape { lifted_from, layers, projected_from, hidden, slopes } = tape;
         let parts = layers.into_iter().flat_map(|layer| [layer.v, layer.modes, layer.slopes]);
         let all = parts.chain([lifted_from, projected_from, hidden, slopes]);
@@ -285,15 +299,14 @@ impl<T: Real> Fno<T> {
     }
 
     /// Zeros behind the points of each axis.
-    fn pad(&self, v: &[T]) -> Vec<T> {
+    fn pad(&self, v: Vec<T>) -> Vec<T> {
         if self.points == self.transform.points {
-            let mut same = self.transform.pool.take(v.len());
-            same.copy_from_slice(v);
-            return same;
+            return v;
         }
-        let channels = v.len() / self.points.iter().product::<usize>();
-        let mut out = self.transform.pool.zeros(channels * self.transform.size());
+        let (pool, channels) = (&self.transform.pool, v.len() / self.points.iter().product::<usize>());
+        let mut out = pool.zeros(channels * self.transform.size());
         self.lines(channels, |from, to, n| out[to..to + n].copy_from_slice(&v[from..from + n]));
+        pool.give(v);
         out
     }
 
@@ -302,9 +315,10 @@ impl<T: Real> Fno<T> {
         if self.points == self.transform.points {
             return v;
         }
-        let channels = v.len() / self.transform.size();
-        let mut out = vec![T::default(); channels * self.points.iter().product::<usize>()];
+        let (pool, channels) = (&self.transform.pool, v.len() / self.transform.size());
+        let mut out = pool.take(channels * self.points.iter().product::<usize>());
         self.lines(channels, |from, to, n| out[from..from + n].copy_from_slice(&v[to..to + n]));
+        pool.give(v);
         out
     }
 
@@ -343,6 +357,25 @@ mod tests {
 
     fn random(len: usize, stream: u64) -> Vec<f64> {
         (0..len as u64).map(|i| Philox::new(5, stream).normal(i)).collect()
+    }
+
+    /// Passes that give their memory back need no more of it, however many there are, with padding and without.
+    #[test]
+    fn memory_does_not_grow_with_the_passes() {
+        for padding in [vec![0, 0], vec![2, 1]] {
+            let shape = Shape { input: 2, output: 3, width: 6, layers: 3, modes: vec![2, 3], projection: 7 };
+            let fno = Fno::<f64>::new(&shape, &[5, 6], &padding);
+            let (inputs, parameters) = ([random(60, 0), random(60, 1)], initial(&shape, 1));
+            let mut held = Vec::new();
+            for _ in 0..12 {
+                let (outputs, tape) = fno.forward(&parameters, &inputs);
+                fno.backward(&parameters, &tape, &outputs);
+                fno.recycle(outputs, tape);
+                held.push(fno.transform.pool.held());
+            }
+            // Two threads may need a list more than one in some pass, and no more than that.
+            assert!(held[11] <= held[2] + 8, "{padding:?}: {held:?}");
+        }
     }
 
     /// Parameters of the reference implementations: FNO2d of width 32 with 12 modes and no MLP.

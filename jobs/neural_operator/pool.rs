@@ -34,6 +34,12 @@ impl<T: Real> Pool<T> {
         }
     }
 
+    /// Lists that are waiting.
+    #[cfg(test)]
+    pub fn held(&self) -> usize {
+        self.lists().values().map(Vec::len).sum()
+    }
+
     /// All of a batch.
     pub fn give_all(&self, batch: Vec<Vec<T>>) {
         batch.into_iter().for_each(|list| self.give(list));

@@ -8,7 +8,8 @@ use convoke_data::store::Reader;
 use serde::{Deserialize, Serialize};
 
 use super::data::Normaliser;
-use super::model::Shape;
+use super::layers::Batch;
+use super::model::{Fno, Shape};
 use super::real::Real;
 use super::spec::Normalise;
 
@@ -88,6 +89,15 @@ impl<T: Real> Operator<T> {
         };
         let (input, target) = (normaliser("input", card.shape.input)?, normaliser("target", card.shape.output)?);
         Ok(Self { parameters, input, target, card })
+    }
+
+    /// Outputs, as the data have them, of encoded inputs.
+    pub fn apply(&self, fno: &Fno<T>, encoded: &[Vec<T>]) -> Batch<T> {
+        let (outputs, tape) = fno.forward(&self.parameters, encoded);
+        let mut decoded = outputs.clone();
+        decoded.iter_mut().for_each(|field| self.target.decode(field));
+        fno.recycle(outputs, tape);
+        decoded
     }
 
     /// Writes it. Collective.

@@ -1,5 +1,7 @@
 //! An operator that learns: one step is one batch.
 
+use std::ops::Range;
+
 use convoke_cluster::comm::CommError;
 use convoke_cluster::results::{Axis, Meaning};
 use convoke_cluster::{Comm, Ctx, Error, Fields, Progress, Region, Result, Results, block};
@@ -39,7 +41,7 @@ pub trait Learn: std::fmt::Debug {
     /// The state.
     fn fields<'a>(&'a mut self, fields: &mut Fields<'a>);
     /// The operator, and what it makes of the test data. Collective.
-    fn finish(&mut self, ctx: &Ctx, out: &mut Results) -> Result<()>;
+    fn finish(&mut self, out: &mut Results) -> Result<()>;
 }
 
 #[derive(Debug)]
@@ -61,6 +63,8 @@ pub struct Training<T> {
     norm: Norm<T>,
     tests: Vec<Test<T>>,
     adam: AdamW<T>,
+    /// An epoch, and the samples in its order.
+    order: (u64, Vec<usize>),
     /// Steps done.
     done: u64,
 }
@@ -81,13 +85,13 @@ impl<T: Real> Training<T> {
     pub fn new(
         spec: &Spec,
         (model, training): (&ModelSpec, &TrainingSpec),
-        layouts: &[Layout],
+        (layout, tests): (&Layout, &[Layout]),
         ctx: &Ctx,
     ) -> Result<Self> {
-        let sets = layouts.iter().map(|layout| Set::<T>::read(&spec.data, layout)).collect::<Result<Vec<_>>>();
-        let mut sets = ctx.comm.agree(sets)?.into_iter();
-        let Some(mut set) = sets.next() else { return Err(Error::workload(NAME, std::fmt::Error)) };
-        let [inputs, outputs] = layouts[0].channels;
+        let read = |layout: &Layout| Set::<T>::read(&spec.data, layout);
+        let mut set = ctx.comm.agree(read(layout))?;
+        let sets = ctx.comm.agree(tests.iter().map(read).collect::<Result<Vec<_>>>())?;
+        let [inputs, outputs] = layout.channels;
         let input = Normaliser::of(spec.data.normalise, &set.inputs, inputs);
         let target = Normaliser::of(spec.data.normalise, &set.targets, outputs);
         set.inputs.iter_mut().for_each(|field| input.encode(field));
@@ -109,6 +113,7 @@ impl<T: Real> Training<T> {
             fno,
             set,
             tests,
+            order: (0, order(ctx.seed, 0, layout.samples)),
             done: 0,
         })
     }
@@ -119,25 +124,24 @@ impl<T: Real> Training<T> {
 
     /// Loss and gradient of a batch. Collective.
     fn gradient(&self, comm: &Comm, batch: &[usize]) -> Result<(f64, Vec<T>), CommError> {
-        let mine = &batch[block(batch.len(), comm.rank(), comm.size())];
+        let (operator, mine) = (&self.operator, &batch[block(batch.len(), comm.rank(), comm.size())]);
         let inputs: Batch<T> = mine.iter().map(|i| self.set.inputs[*i].clone()).collect();
         let mut loss = [0.0];
-        let mut gradient = vec![T::default(); self.operator.parameters.len()];
+        let mut gradient = vec![T::default(); operator.parameters.len()];
         if !inputs.is_empty() {
-            let (outputs, tape) = self.fno.forward(&self.operator.parameters, &inputs);
+            let (mut outputs, tape) = self.fno.forward(&operator.parameters, &inputs);
             let count = T::of(batch.len() as f64);
-            let slope = |(mut output, i): (Vec<T>, &usize)| {
-                self.operator.target.decode(&mut output);
-                let (error, mut slope) =
-                    self.norm.relative(&output, &self.set.targets[*i], self.operator.card.shape.output);
-                self.operator.target.scale(&mut slope);
+            let slope = |(output, i): (&mut Vec<T>, &usize)| {
+                operator.target.decode(output);
+                let (error, mut slope) = self.norm.relative(output, &self.set.targets[*i], operator.card.shape.output);
+                operator.target.scale(&mut slope);
                 slope.iter_mut().for_each(|v| *v /= count);
                 (error, slope)
             };
-            let (errors, slopes): (Vec<f64>, Batch<T>) = outputs.into_par_iter().zip(mine).map(slope).unzip();
+            let (errors, slopes): (Vec<f64>, Batch<T>) = outputs.par_iter_mut().zip(mine).map(slope).unzip();
             loss[0] = errors.iter().sum::<f64>() / batch.len() as f64;
-            gradient = self.fno.backward(&self.operator.parameters, &tape, &slopes);
-            self.fno.recycle(tape);
+            gradient = self.fno.backward(&operator.parameters, &tape, &slopes);
+            self.fno.recycle(outputs, tape);
         }
         comm.all_sum(&mut loss)?;
         comm.all_sum(&mut gradient)?;
@@ -145,11 +149,9 @@ impl<T: Real> Training<T> {
     }
 
     /// Predictions of some samples of a test set, as the targets are.
-    fn predict(&self, test: &Test<T>, samples: std::ops::Range<usize>) -> Batch<T> {
-        let (mut outputs, tape) = test.fno.forward(&self.operator.parameters, &test.set.inputs[samples]);
-        test.fno.recycle(tape);
-        outputs.iter_mut().for_each(|field| self.operator.target.decode(field));
-        outputs
+    fn predict(&self, test: &Test<T>, samples: Range<usize>) -> Batch<T> {
+        let inputs = &test.set.inputs[samples];
+        self.operator.apply(&test.fno, inputs)
     }
 
     /// Figures of each test set. Collective.
@@ -177,11 +179,14 @@ impl<T: Real> Training<T> {
 
 impl<T: Real> Learn for Training<T> {
     fn step(&mut self, ctx: &Ctx) -> Result<Progress> {
-        let (training, samples) = (self.training.clone(), self.set.inputs.len());
+        let samples = self.set.inputs.len();
         let each = self.steps_of_an_epoch();
         let (epoch, place) = (self.done / each, (self.done % each) as usize);
-        let order = order(ctx.seed, epoch, samples);
-        let batch = &order[place * training.batch..samples.min((place + 1) * training.batch)];
+        if self.order.0 != epoch {
+            self.order = (epoch, order(ctx.seed, epoch, samples));
+        }
+        let training = &self.training;
+        let batch = &self.order.1[place * training.batch..samples.min((place + 1) * training.batch)];
         let (loss, mut gradient) = self.gradient(&ctx.comm, batch)?;
         let norm = gradient.iter().map(|g| g.wide().powi(2)).sum::<f64>().sqrt();
         if !(loss.is_finite() && norm.is_finite()) {
@@ -222,7 +227,7 @@ impl<T: Real> Learn for Training<T> {
         }
     }
 
-    fn finish(&mut self, ctx: &Ctx, out: &mut Results) -> Result<()> {
+    fn finish(&mut self, out: &mut Results) -> Result<()> {
         let axis = |name: &str| Axis { name: name.to_owned(), unit: "1".to_owned(), origin: 0.0, spacing: 1.0 };
         let meaning = |long_name: &str, axes: &[&str]| Meaning {
             long_name: long_name.to_owned(),
@@ -247,7 +252,6 @@ impl<T: Real> Learn for Training<T> {
                 out.array(&name, &shape, (Region::whole(&shape), root), &fields.concat(), &meaning(what, &axes))?;
             }
         }
-        ctx.comm.barrier()?;
         Ok(())
     }
 }
