@@ -85,6 +85,31 @@ fn designs_that_are_left_in_the_middle_of_a_sample_end_as_if_they_had_not_been()
     }
 }
 
+/// One sample of more than 512 functions by three ranks together: the indices of one rank, and no more bytes than the bill says.
+#[test]
+fn large_samples_are_drawn_together_within_their_bill() {
+    let scratch = scratch();
+    let text = shipped("design-td10")
+        .replace("n = 358", "")
+        .replace("dimension = 10", "dimension = 2")
+        .replace("degree = 3", "degree = 31")
+        .replace("law = \"volume\"", "law = \"dpp\"")
+        .replace("copies = 3", "copies = 1");
+    let indices = [1, 3].map(|ranks| {
+        let dir = scratch.path().join(ranks.to_string());
+        let job = JobText { path: "job.toml".into(), text: text.clone() };
+        for outcome in run_on_threads("dpp", job, ranks, &dir) {
+            let outcome = outcome.expect("the job runs");
+            let (sent, planned) = (outcome.traffic.bytes, outcome.plan.bytes_sent_per_rank);
+            assert!(sent <= planned, "{sent} bytes sent by one of {ranks}, {planned} planned");
+            assert!(ranks == 1 || sent > 1 << 20, "{sent} bytes: each rank drew for itself");
+        }
+        doubles(&dir, "index")
+    });
+    assert_eq!(indices[0].len(), 528);
+    assert_eq!(indices[0], indices[1]);
+}
+
 /// Small samples by the batch and larger ones by products of matrices, through the launches that a GPU gets.
 #[test]
 fn designs_and_experiments_are_the_cpus_on_an_emulated_gpu() {

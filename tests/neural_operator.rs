@@ -51,7 +51,12 @@ fn losses_do_not_depend_on_the_ranks_and_finer_grids_are_known() {
     let dirs = [1, 2, 3].map(|ranks| {
         let dir = scratch.path().join(format!("run{ranks}"));
         let job = JobText { path: scratch.path().join("job.toml"), text: text(&[]) };
-        run_on_threads("neural-operator", job, ranks, &dir).into_iter().for_each(|o| drop(o.expect("it runs")));
+        for outcome in run_on_threads("neural-operator", job, ranks, &dir) {
+            let outcome = outcome.expect("it runs");
+            let (sent, planned) = (outcome.traffic.bytes, outcome.plan.bytes_sent_per_rank);
+            assert!(sent <= planned, "{sent} bytes sent by one of {ranks}, {planned} planned");
+            assert!(outcome.steps == outcome.plan.steps, "{} steps", outcome.steps);
+        }
         dir
     });
     let one = column(&dirs[0], "loss");
@@ -159,7 +164,10 @@ fn a_trained_operator_rolls_out_beside_persistence() {
         [[problem.test]]\nname = \"fine\"\nfile = \"fine.h5\"\n";
     let job_text = JobText { path: scratch.path().join("job.toml"), text: evaluate.to_owned() };
     let outcomes = run_on_threads("neural-operator", job_text, 2, Path::new(&rolled));
-    outcomes.into_iter().for_each(|outcome| drop(outcome.expect("it runs")));
+    for outcome in outcomes {
+        let outcome = outcome.expect("it runs");
+        assert!(outcome.traffic.bytes <= outcome.plan.bytes_sent_per_rank, "{:?}", outcome.traffic);
+    }
     let [error, persistence] = ["fine_error", "fine_persistence"].map(|name| doubles(Path::new(&rolled), name));
     assert_eq!((error.len(), persistence.len()), (3, 3));
     let reported = figure(Path::new(&trained), "relative_l2_fine");
