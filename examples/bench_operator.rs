@@ -1,62 +1,52 @@
-//! Speed of a Fourier neural operator: forward pass, and a step of training, on one thread, then on two: `bench_operator [--json]`.
+//! Speed of Fourier neural operators: forward pass, and a step of training, on one thread, then on two: `bench_operator [--json]`.
 //!
 //! `cargo run --release --example bench_operator`
 //!
-//! 64² points, width 32, 12 modes on each side, batches of 8, single precision. Least of several seconds; beside it a product of matrices.
+//! 64² points, single precision: FNO of width 32 with 12 modes on each side, batches of 8; ST-FNO of width 20 with 12, 12 and 5 modes, 10
+//! snapshots to 40, batches of 4. Least of several seconds; beside them a product of matrices.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 use std::error::Error;
 use std::time::Instant;
 
-use convoke::neural_operator::model::{Fno, Shape, initial};
+use convoke::neural_operator::fno::FnoShape;
+use convoke::neural_operator::model::{Model, Shape};
 use convoke::neural_operator::optimiser::AdamW;
+use convoke::neural_operator::st_fno::StShape;
 use convoke_kernels::Philox;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, Par};
 
+/// Points of the grid.
+const POINTS: [usize; 2] = [64, 64];
 /// Seconds that a case is repeated for.
 const REPEAT_S: f64 = 3.0;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let json = std::env::args().any(|a| a == "--json");
-    let shape = Shape { input: 1, output: 1, width: 32, layers: 4, modes: vec![12, 12], projection: 128 };
-    let points = [64, 64];
-    let fno = Fno::<f32>::new(&shape, &points, &[0, 0]);
-    let random = Philox::new(1, 0);
-    let field = |b: u64| (0..4096).map(|i| random.normal(4096 * b + i) as f32).collect::<Vec<f32>>();
-    let inputs: Vec<Vec<f32>> = (0..8).map(field).collect();
-    let mut parameters: Vec<f32> = initial(&shape, 1);
-    let mut adam = AdamW::new(parameters.len());
-    let flops = 8.0 * shape.flops(&points);
+    let fno = FnoShape {
+        input: 1,
+        output: 1,
+        width: 32,
+        layers: 4,
+        modes: vec![12, 12],
+        projection: 128,
+        padding: vec![0, 0],
+    };
+    let st = StShape { input: 10, output: 40, width: 20, layers: 4, modes: vec![12, 12, 5], latent: 10, growth: 0.02 };
+    let cases = [Case::new("FNO", Shape::Fno(fno), 8), Case::new("ST-FNO", Shape::StFno(st), 4)];
     let mut all = Vec::new();
     for threads in [1, 2] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
-        let forward = pool.install(|| {
-            least(|| {
-                let (outputs, tape) = fno.forward(&parameters, &inputs);
-                fno.recycle(outputs, tape);
-            })
-        });
-        let step = pool.install(|| {
-            least(|| {
-                let (outputs, tape) = fno.forward(&parameters, &inputs);
-                let gradient = fno.backward(&parameters, &tape, &outputs);
-                fno.recycle(outputs, tape);
-                adam.step(&mut parameters, &gradient, 0, 1e-6, 0.0);
-            })
-        });
+        let mut figures: Vec<(String, f64, f64)> = cases.iter().flat_map(|case| pool.install(|| case.run())).collect();
         let (a, mut c) = (Mat::from_fn(1000, 1000, |i, j| (i + 2 * j) as f32), Mat::zeros(1000, 1000));
         let par = if threads == 1 { Par::Seq } else { Par::rayon(threads) };
         let product = least(|| matmul(c.as_mut(), Accum::Replace, &a, &a, 1.0, par));
-        for (name, seconds, flops) in
-            [("forward", forward, flops), ("step", step, 3.0 * flops), ("product of matrices", product, 2e9)]
-        {
+        figures.push(("product of matrices".to_owned(), product, 2e9));
+        for (name, seconds, flops) in figures {
             if !json {
-                println!(
-                    "{name:<22} {threads} thread(s)  {:>8.2} ms  {:>6.1} GF/s",
-                    1e3 * seconds,
-                    flops / seconds / 1e9
-                );
+                let rate = flops / seconds / 1e9;
+                println!("{name:<22} {threads} thread(s)  {:>8.2} ms  {rate:>6.1} GF/s", 1e3 * seconds);
             }
             all.push(serde_json::json!({"case": name, "threads": threads, "s": seconds, "flops": flops}));
         }
@@ -65,6 +55,46 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("{}", serde_json::json!({ "cases": all }));
     }
     Ok(())
+}
+
+/// An operator with a batch.
+struct Case {
+    name: &'static str,
+    model: Model<f32>,
+    parameters: Vec<f32>,
+    inputs: Vec<Vec<f32>>,
+    flops: f64,
+}
+
+impl Case {
+    fn new(name: &'static str, shape: Shape, batch: u64) -> Self {
+        let (random, size) = (Philox::new(1, 0), 4096 * shape.channels()[0] as u64);
+        let field = |b: u64| (0..size).map(|i| random.normal(size * b + i) as f32).collect::<Vec<f32>>();
+        Self {
+            name,
+            model: Model::new(&shape, &POINTS, &POINTS),
+            parameters: shape.parts().initial(1),
+            inputs: (0..batch).map(field).collect(),
+            flops: batch as f64 * shape.flops(&POINTS),
+        }
+    }
+
+    /// Name, seconds and flops of a forward pass and of a step of training.
+    fn run(&self) -> [(String, f64, f64); 2] {
+        let (mut parameters, mut adam) = (self.parameters.clone(), AdamW::new(self.parameters.len()));
+        let forward = least(|| {
+            let (outputs, tape) = self.model.forward(&self.parameters, &self.inputs);
+            self.model.recycle(outputs, tape);
+        });
+        let step = least(|| {
+            let (outputs, tape) = self.model.forward(&parameters, &self.inputs);
+            let gradient = self.model.backward(&parameters, &tape, &outputs);
+            self.model.recycle(outputs, tape);
+            adam.step(&mut parameters, &gradient, 0, 1e-6, 0.0);
+        });
+        let named = |what: &str| format!("{} {what}", self.name);
+        [(named("forward"), forward, self.flops), (named("step"), step, 3.0 * self.flops)]
+    }
 }
 
 fn least(mut run: impl FnMut()) -> f64 {

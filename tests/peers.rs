@@ -6,7 +6,9 @@ use std::f64::consts::PI;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use convoke::neural_operator::model::{Fno, Shape, initial};
+use convoke::neural_operator::fno::FnoShape;
+use convoke::neural_operator::model::{Model, Shape};
+use convoke::neural_operator::st_fno::StShape;
 use convoke_data::formats::npy::{self, Float, NpyWriter};
 use convoke_kernels::{Buffer, Device, Footprint, ParallelGeometry, Philox, Projector, RampFilter, RampParams};
 
@@ -70,44 +72,52 @@ fn compare(python: &Path, geometry: &ParallelGeometry) -> [(&'static str, f64, f
 #[test]
 fn fourier_operators_equal_pytorch() {
     let Some(python) = python_with("torch") else { return };
-    for (points, modes, padding) in [
-        (vec![20], vec![6], vec![0]),
-        (vec![12, 15], vec![4, 5], vec![0, 0]),
-        (vec![9, 10], vec![3, 4], vec![3, 2]),
-        (vec![6, 5, 8], vec![2, 2, 5], vec![0, 1, 0]),
+    let fno = |modes: Vec<usize>, padding: Vec<usize>| {
+        Shape::Fno(FnoShape { input: 2, output: 3, width: 6, layers: 3, modes, projection: 7, padding })
+    };
+    let st = |width: usize, output: usize, modes: [usize; 3], latent: usize| {
+        let (modes, growth) = (modes.to_vec(), -0.7);
+        Shape::StFno(StShape { input: 5, output, width, layers: 3, modes, latent, growth })
+    };
+    for (points, shape) in [
+        (vec![20], fno(vec![6], vec![0])),
+        (vec![12, 15], fno(vec![4, 5], vec![0, 0])),
+        (vec![9, 10], fno(vec![3, 4], vec![3, 2])),
+        (vec![6, 5, 8], fno(vec![2, 2, 5], vec![0, 1, 0])),
+        (vec![12, 10], st(6, 9, [4, 5, 2], 4)),
+        (vec![7, 9], st(5, 3, [2, 3, 3], 5)),
     ] {
-        let shape = Shape { input: 2, output: 3, width: 6, layers: 3, modes, projection: 7 };
-        let size: usize = points.iter().product();
+        let (size, [input, output]) = (points.iter().product::<usize>(), shape.channels());
         let fields = |channels: usize, stream: u64| -> Vec<Vec<f64>> {
             let random = |b: u64| Philox::new(6, stream + b);
             (0..4).map(|b| (0..channels * size).map(|i| random(b).normal(i as u64)).collect()).collect()
         };
-        let (inputs, slopes, parameters) = (fields(2, 0), fields(3, 9), initial::<f64>(&shape, 2));
+        let (inputs, slopes, mut parameters) = (fields(input, 0), fields(output, 9), shape.parts().initial::<f64>(2));
+        // Some first values are zeros and ones.
+        let random = Philox::new(6, 99);
+        parameters.iter_mut().enumerate().for_each(|(i, p)| *p += 0.1 * random.normal(i as u64));
         let folder = tempfile::tempdir().expect("a scratch directory");
         let path = |name: &str| folder.path().join(name);
         let batch = |channels: usize| [&[4, channels], points.as_slice()].concat();
         write(&path("parameters.npy"), &[parameters.len()], &parameters);
-        write(&path("inputs.npy"), &batch(2), &inputs.concat());
-        write(&path("slopes.npy"), &batch(3), &slopes.concat());
-        let case = serde_json::json!({
-            "input": 2, "output": 3, "width": 6, "layers": 3, "modes": shape.modes, "projection": 7, "padding": padding,
-        });
-        std::fs::write(path("case.json"), case.to_string()).expect("written");
+        write(&path("inputs.npy"), &batch(input), &inputs.concat());
+        write(&path("slopes.npy"), &batch(output), &slopes.concat());
+        std::fs::write(path("case.json"), serde_json::to_string(&shape).expect("a size")).expect("written");
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/neural-operator/agree.py");
-        let output = Command::new(&python).arg("-B").arg(script).arg(folder.path()).output().expect("Python starts");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let ran = Command::new(&python).arg("-B").arg(script).arg(folder.path()).output().expect("Python starts");
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
         let peer = |name: &str| npy::read::<f64>(path(name)).expect("PyTorch's answer").1;
-        let fno = Fno::new(&shape, &points, &padding);
-        let (outputs, tape) = fno.forward(&parameters, &inputs);
-        let gradient = fno.backward(&parameters, &tape, &slopes);
+        let model = Model::new(&shape, &points, &points);
+        let (outputs, tape) = model.forward(&parameters, &inputs);
+        let gradient = model.backward(&parameters, &tape, &slopes);
         for (what, ours, theirs, most) in [
             ("outputs", outputs.concat(), peer("outputs.npy"), 1e-10),
             ("gradient", gradient, peer("gradient.npy"), 1e-9),
         ] {
             let largest = theirs.iter().fold(0f64, |most, v| most.max(v.abs()));
             let far = ours.iter().zip(&theirs).fold(0f64, |most, (a, b)| most.max((a - b).abs())) / largest;
-            eprintln!("{what} on {points:?}: {far:.1e}");
-            assert!(ours.len() == theirs.len() && far <= most, "{what} on {points:?}: {far:e}");
+            eprintln!("{what} of {shape:?}: {far:.1e}");
+            assert!(ours.len() == theirs.len() && far <= most, "{what} of {shape:?}: {far:e}");
         }
     }
 }

@@ -6,6 +6,7 @@ use convoke_cluster::workload::Inputs;
 use convoke_cluster::{BadValue, Result};
 use convoke_data::store::Reader;
 
+use super::model::Shape;
 use super::real::Real;
 use super::saved::file;
 use super::spec::{DataSpec, FieldSpec, Normalise};
@@ -83,19 +84,12 @@ impl Layout {
     ///
     /// # Errors
     /// [`BadValue`] of the first axis that has too few points.
-    pub fn admits(&self, modes: &[usize], padding: &[usize]) -> Result<(), BadValue> {
-        let d = self.points.len();
-        for (axis, (n, p)) in self.points.iter().zip(padding).enumerate() {
-            let (n, m) = (n + p, modes[axis]);
-            let most = if axis + 1 == d { n / 2 + 1 } else { n / 2 };
-            if m > most {
-                let expected = format!("at most {most} along axis {axis}, which has {n} points with its padding");
-                return Err(
-                    BadValue::new("problem.model.modes", m, expected).help(format!("in {}", self.path.display()))
-                );
-            }
-        }
-        Ok(())
+    pub fn admits(&self, shape: &Shape) -> Result<(), BadValue> {
+        let (modes, most) = shape.modes(&self.points);
+        let Some(axis) = (0..modes.len()).find(|axis| modes[*axis] > most[*axis]) else { return Ok(()) };
+        let points = self.points.get(axis).map_or_else(|| "the times inside".to_owned(), |n| format!("{n} points"));
+        let expected = format!("at most {} along axis {axis}, which has {points} before padding", most[axis]);
+        Err(BadValue::new("problem.model.modes", modes[axis], expected).help(format!("in {}", self.path.display())))
     }
 
     /// Numbers of all samples.

@@ -6,7 +6,7 @@ use convoke_cluster::results::{Axis, Meaning};
 use convoke_cluster::{Ctx, Fields, Progress, Region, Result, Results};
 
 use super::data::{Layout, Set};
-use super::model::Fno;
+use super::model::Model;
 use super::norms::Norm;
 use super::real::Real;
 use super::saved::Operator;
@@ -53,19 +53,15 @@ impl<T: Real> Evaluation<T> {
         })
     }
 
-    fn fno(&self, set: &Set<T>) -> Fno<T> {
-        Fno::new(&self.operator.card.shape, &set.points, &self.operator.card.padding)
-    }
-
     /// Outputs of all applications, one after another, for inputs as the data have them.
-    fn roll_out(&self, fno: &Fno<T>, inputs: &[Vec<T>]) -> Vec<Vec<T>> {
+    fn roll_out(&self, model: &Model<T>, inputs: &[Vec<T>]) -> Vec<Vec<T>> {
         let operator = &self.operator;
         let mut state: Vec<Vec<T>> = inputs.to_vec();
         let mut all: Vec<Vec<T>> = vec![Vec::new(); inputs.len()];
         for _ in 0..self.applications {
             let mut encoded = state.clone();
             encoded.iter_mut().for_each(|field| operator.input.encode(field));
-            for ((output, state), all) in operator.apply(fno, &encoded).into_iter().zip(&mut state).zip(&mut all) {
+            for ((output, state), all) in operator.apply(model, &encoded).into_iter().zip(&mut state).zip(&mut all) {
                 let len = state.len();
                 state.extend(&output);
                 state.drain(..state.len() - len);
@@ -80,20 +76,21 @@ impl<T: Real> Learn for Evaluation<T> {
     fn step(&mut self, ctx: &Ctx) -> Result<Progress> {
         let index = self.done as usize;
         let (_, set) = &self.sets[index];
-        let (fno, norm, shape) = (self.fno(set), Norm::Lp(2.0), &self.operator.card.shape);
+        let (model, norm, shape) = (self.operator.on(&set.points), Norm::Lp(2.0), &self.operator.card.shape);
+        let [_, channels] = shape.channels();
         let (mine, size) = (ctx.comm.block(set.inputs.len()), set.points.iter().product::<usize>());
-        let (part, count) = (shape.output * size, set.inputs.len() as f64);
+        let (part, count) = (channels * size, set.inputs.len() as f64);
         let mut sums = vec![0.0; self.applications * FIGURES];
         for first in mine.clone().step_by(TOGETHER) {
             let samples = first..mine.end.min(first + TOGETHER);
-            for (output, i) in self.roll_out(&fno, &set.inputs[samples.clone()]).iter().zip(samples) {
+            for (output, i) in self.roll_out(&model, &set.inputs[samples.clone()]).iter().zip(samples) {
                 // The last snapshot of the input stays.
                 let last = &set.inputs[i][set.inputs[i].len() - size..];
-                let still = last.repeat(shape.output);
+                let still = last.repeat(channels);
                 let parts = output.chunks(part).zip(set.targets[i].chunks(part));
                 for (sums, (output, target)) in sums.chunks_mut(FIGURES).zip(parts) {
-                    sums[0] += norm.relative(output, target, shape.output).0 / count;
-                    sums[1] += norm.relative(&still, target, shape.output).0 / count;
+                    sums[0] += norm.relative(output, target, channels).0 / count;
+                    sums[1] += norm.relative(&still, target, channels).0 / count;
                 }
             }
         }
@@ -121,8 +118,8 @@ impl<T: Real> Learn for Evaluation<T> {
             out.series(&format!("{name}_error"), &column(0), "1", "relative L2 error of each application")?;
             out.series(&format!("{name}_persistence"), &column(1), "1", "that of the last input, unchanged")?;
             let shown = SHOWN.min(set.inputs.len());
-            let predictions = self.roll_out(&self.fno(set), &set.inputs[..shown]).concat();
-            let channels = applications * self.operator.card.shape.output;
+            let predictions = self.roll_out(&self.operator.on(&set.points), &set.inputs[..shown]).concat();
+            let channels = applications * self.operator.card.shape.channels()[1];
             let shape = [&[shown, channels], set.points.as_slice()].concat();
             let axes = ["sample", "channel", "x", "y", "z"][..shape.len()].iter().map(|name| axis(name)).collect();
             let meaning = Meaning { long_name: "what the operator gives".to_owned(), unit: "1".to_owned(), axes };

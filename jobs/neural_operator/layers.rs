@@ -54,7 +54,7 @@ pub fn mix_parameters<T: Real>(x: &[Vec<T>], g: &[Vec<T>], dw: &mut [T], db: &mu
 }
 
 /// A sum in eight lanes.
-fn total<T: Real>(values: &[T]) -> T {
+pub(super) fn total<T: Real>(values: &[T]) -> T {
     let mut lanes = [T::default(); 8];
     let mut chunks = values.chunks_exact(8);
     for chunk in &mut chunks {
@@ -73,6 +73,18 @@ pub fn activate<T: Real>(pool: &Pool<T>, x: &mut [T]) -> Vec<T> {
         || x.iter_mut().zip(&mut slopes).for_each(|(x, slope)| (*x, *slope) = x.gelu()),
     );
     slopes
+}
+
+/// x += y, and y is for others.
+pub fn add<T: Real>(pool: &Pool<T>, x: &mut [T], y: Vec<T>) {
+    x.iter_mut().zip(&y).for_each(|(x, y)| *x += *y);
+    pool.give(y);
+}
+
+/// g times slopes.
+pub fn times<T: Real>(mut g: Vec<T>, slopes: &[T]) -> Vec<T> {
+    g.iter_mut().zip(slopes).for_each(|(g, slope)| *g *= *slope);
+    g
 }
 
 /// Coefficients of a batch by outer mode: x `[outer][re above im: 2 samples, channels]` for each inner mode.

@@ -4,14 +4,18 @@
 
 pub mod data;
 mod evaluation;
+pub mod feed;
+pub mod fno;
 pub mod layers;
 pub mod model;
 pub mod norms;
 pub mod optimiser;
+pub mod parameters;
 mod pool;
 pub mod real;
 mod saved;
 pub mod spec;
+pub mod st_fno;
 mod training;
 pub mod transform;
 
@@ -48,7 +52,7 @@ impl Workload for NeuralOperator {
     fn plan(spec: &Spec, inputs: &Inputs, resources: &Resources) -> Result<Plan> {
         spec.check()?;
         Ok(match Task::of(spec, inputs)? {
-            Task::Train(model, training, train, tests) => price((model, training), &train, &tests, resources),
+            Task::Train(model, training, train, tests) => price((model, training), &train, &tests, resources)?,
             Task::Evaluate(evaluation, card, _, layouts) => price_of_evaluation(evaluation, &card, &layouts, resources),
         })
     }
@@ -102,11 +106,12 @@ impl<'a> Task<'a> {
         };
         if let (Some(model), Some(training), Some(file)) = (&spec.model, &spec.training, &data.file) {
             let train = Layout::of(data, inputs, (file, 0, data.samples), "problem.data.samples")?;
-            train.admits(&model.modes, &model.padding())?;
+            let shape = model.shape(train.channels, &train.points)?;
+            train.admits(&shape)?;
             let tests = tests()?;
             for (test, layout) in spec.test.iter().zip(&tests) {
-                fits(layout, &test.name, train.channels, (data.normalise, &train.points))?;
-                layout.admits(&model.modes, &model.padding())?;
+                fits(layout, &test.name, train.channels, (spec.normalise(), &train.points))?;
+                layout.admits(&shape)?;
             }
             return Ok(Self::Train(model, training, train, tests));
         }
@@ -115,15 +120,16 @@ impl<'a> Task<'a> {
         };
         let path = saved::file(inputs.resolve(&evaluation.operator));
         let card = Card::read(&path)?;
-        let channels = [card.shape.input, card.shape.output * evaluation.applications];
-        if card.shape.modes.len() != data.dimension {
-            let expected = format!("{}, the dimension of the operator", card.shape.modes.len());
+        let [input, output] = card.shape.channels();
+        let channels = [input, output * evaluation.applications];
+        if card.shape.dimension() != data.dimension {
+            let expected = format!("{}, the dimension of the operator", card.shape.dimension());
             return Err(BadValue::new("problem.data.dimension", data.dimension, expected).into());
         }
         let all = tests()?;
         for (test, layout) in spec.test.iter().zip(&all) {
             fits(layout, &test.name, channels, (card.normalise, &card.points))?;
-            layout.admits(&card.shape.modes, &card.padding)?;
+            layout.admits(&card.shape)?;
         }
         Ok(Self::Evaluate(evaluation, card, path, all))
     }
@@ -153,7 +159,7 @@ fn price_of_evaluation(evaluation: &EvaluationSpec, card: &Card, layouts: &[Layo
     let (ranks, applications) = (resources.ranks as u64, evaluation.applications as u64);
     let numbers: u64 = layouts.iter().map(Layout::numbers).sum();
     let work = |l: &Layout| l.samples as f64 * card.shape.flops(&l.points);
-    let largest = layouts.iter().map(|l| l.points.iter().product::<usize>() as u64).max().unwrap_or(0);
+    let largest = layouts.iter().map(|l| card.shape.held(&l.points)).max().unwrap_or(0);
     let mut plan = Plan {
         steps: layouts.len() as u64,
         work: applications as f64 * layouts.iter().map(work).sum::<f64>(),
@@ -165,9 +171,9 @@ fn price_of_evaluation(evaluation: &EvaluationSpec, card: &Card, layouts: &[Layo
     };
     plan.holds("program and libraries", PROGRAM);
     plan.holds("samples", 8 * numbers);
-    plan.holds("parameters", 8 * card.shape.parameters() as u64);
-    plan.holds(format!("fields inside of {TOGETHER} samples"), 4 * TOGETHER as u64 * card.shape.held(largest));
-    plan.notes.push(format!("{} parameters, trained on {:?} points", card.shape.parameters(), card.points));
+    plan.holds("parameters", 8 * card.shape.parts().count() as u64);
+    plan.holds(format!("fields inside of {TOGETHER} samples"), 4 * TOGETHER as u64 * largest);
+    plan.notes.push(format!("{} parameters, trained on {:?} points", card.shape.parts().count(), card.points));
     plan
 }
 
@@ -177,16 +183,14 @@ fn price(
     train: &Layout,
     tests: &[Layout],
     resources: &Resources,
-) -> Plan {
-    let [input, output] = train.channels;
-    let shape = model.shape(input, output);
+) -> Result<Plan, BadValue> {
+    let shape = model.shape(train.channels, &train.points)?;
     let bytes = if training.precision == Precision::Single { 4 } else { 8 };
-    let (parameters, ranks) = (shape.parameters() as u64 * bytes, resources.ranks as u64);
+    let (parameters, ranks) = (shape.parts().count() as u64 * bytes, resources.ranks as u64);
     let (samples, batch) = (train.samples as u64, training.batch as u64);
     let steps = samples.div_ceil(batch) * training.epochs;
     let numbers = train.numbers() + tests.iter().map(Layout::numbers).sum::<u64>();
     let looks = training.epochs.div_ceil(training.test_every);
-    let padded: u64 = train.points.iter().zip(model.padding()).map(|(n, p)| (n + p) as u64).product();
     let mine = batch.min(samples).div_ceil(ranks);
     let mut plan = Plan {
         steps,
@@ -205,7 +209,7 @@ fn price(
     plan.holds("program and libraries", PROGRAM);
     plan.holds("samples", bytes * numbers);
     plan.holds("parameters, moments and gradient", 6 * parameters);
-    plan.holds(format!("fields inside of {mine} samples"), mine * bytes * shape.held(padded));
-    plan.notes.push(format!("{} parameters, {} on {:?} points", shape.parameters(), train.samples, train.points));
-    plan
+    plan.holds(format!("fields inside of {mine} samples"), mine * bytes * shape.held(&train.points));
+    plan.notes.push(format!("{} parameters, {} on {:?} points", shape.parts().count(), train.samples, train.points));
+    Ok(plan)
 }

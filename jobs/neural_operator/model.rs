@@ -1,427 +1,139 @@
-//! The Fourier neural operator (Li et al., ICLR 2021) in one to three dimensions, and its derivative.
-//!
-//! v = lift(a, x); L times v ← σ(K v + W v + b), K a product of kept Fourier modes with matrices, the last time without σ; output =
-//! project₂ σ(project₁ v). Beside the fields of a sample the operator is given the coordinates of its points. Fields that are not
-//! periodic are continued by zeros (`padding`) between lifting and projection.
+//! The operators that there are: one enum for each thing that they all have.
 
-use convoke_kernels::Philox;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::layers::{Batch, activate, mix, mix_back, mix_parameters, spectral, spectral_back, spectral_parameters};
-use super::pool::Pool;
+use super::fno::{self, Fno, FnoShape};
+use super::layers::Batch;
+use super::parameters::Parts;
 use super::real::Real;
-use super::transform::Transform;
+use super::st_fno::{self, StFno, StShape};
 
 /// The size of an operator: what its parameters depend on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shape {
-    /// Channels of its input, without coordinates.
-    pub input: usize,
-    /// Channels of its output.
-    pub output: usize,
-    /// Channels inside.
-    pub width: usize,
-    /// Fourier layers.
-    pub layers: usize,
-    /// Kept modes along each axis, on each side.
-    pub modes: Vec<usize>,
-    /// Channels between the two projections.
-    pub projection: usize,
-}
-
-/// A named part of the parameters.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
-    /// Name, as `layers.2.spectral`.
-    pub name: String,
-    /// Shape; a spectral one ends with re | im, from, to.
-    pub shape: Vec<usize>,
-    /// Where it starts.
-    pub start: usize,
-}
-
-impl Part {
-    /// Its place among all parameters.
-    pub fn range(&self) -> std::ops::Range<usize> {
-        self.start..self.start + self.shape.iter().product::<usize>()
-    }
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Shape {
+    /// Fourier neural operator.
+    Fno(FnoShape),
+    /// Spatiotemporal Fourier neural operator.
+    StFno(StShape),
 }
 
 impl Shape {
-    /// Kept modes in all.
-    pub fn kept(&self) -> usize {
-        let d = self.modes.len();
-        self.modes.iter().enumerate().map(|(axis, m)| if axis + 1 == d { *m } else { 2 * m }).product()
+    /// Channels of input and output.
+    pub fn channels(&self) -> [usize; 2] {
+        match self {
+            Self::Fno(shape) => [shape.input, shape.output],
+            Self::StFno(shape) => [shape.input, shape.output],
+        }
+    }
+
+    /// Kept modes, and the most that there can be on `points`.
+    pub fn modes(&self, points: &[usize]) -> (&[usize], Vec<usize>) {
+        match self {
+            Self::Fno(shape) => {
+                let padded = shape.padded(points);
+                let most = |(axis, n): (usize, &usize)| n / 2 + usize::from(axis + 1 == padded.len());
+                (&shape.modes, padded.iter().enumerate().map(most).collect())
+            }
+            Self::StFno(shape) => (&shape.modes, shape.most_modes(points)),
+        }
+    }
+
+    /// Axes of space.
+    pub fn dimension(&self) -> usize {
+        match self {
+            Self::Fno(shape) => shape.modes.len(),
+            Self::StFno(_) => 2,
+        }
     }
 
     /// All parameters in their order.
-    pub fn parts(&self) -> Vec<Part> {
-        let (h, d) = (self.width, self.modes.len());
-        let mut parts: Vec<Part> = Vec::new();
-        let mut add = |name: String, shape: Vec<usize>| {
-            let start = parts.last().map_or(0, |part| part.range().end);
-            parts.push(Part { name, shape, start });
-        };
-        add("lift.weight".into(), vec![h, self.input + d]);
-        add("lift.bias".into(), vec![h]);
-        for l in 0..self.layers {
-            add(format!("layers.{l}.spectral"), vec![self.kept(), 2, h, h]);
-            add(format!("layers.{l}.weight"), vec![h, h]);
-            add(format!("layers.{l}.bias"), vec![h]);
+    pub fn parts(&self) -> Parts {
+        match self {
+            Self::Fno(shape) => shape.parts(),
+            Self::StFno(shape) => shape.parts(),
         }
-        add("project.0.weight".into(), vec![self.projection, h]);
-        add("project.0.bias".into(), vec![self.projection]);
-        add("project.1.weight".into(), vec![self.output, self.projection]);
-        add("project.1.bias".into(), vec![self.output]);
-        parts
     }
 
-    /// Number of real parameters.
-    pub fn parameters(&self) -> usize {
-        self.parts().last().map_or(0, |part| part.range().end)
+    /// Numbers that the passes over one sample on `points` hold.
+    pub fn held(&self, points: &[usize]) -> u64 {
+        match self {
+            Self::Fno(shape) => shape.held(points),
+            Self::StFno(shape) => shape.held(points),
+        }
     }
 
-    /// Numbers that the passes over one sample of `points` points hold: of each layer the input, its slopes, and as much again in work.
-    pub fn held(&self, points: u64) -> u64 {
-        2 * points * ((self.width * (2 * self.layers + 4)) + 3 * self.projection) as u64
-    }
-
-    /// Flops of a forward pass over one sample of `points` points: products of matrices.
+    /// Flops of a forward pass over one sample: products of matrices.
     pub fn flops(&self, points: &[usize]) -> f64 {
-        let (n, h) = (points.iter().product::<usize>() as f64, self.width as f64);
-        let pointwise = (self.input + points.len()) as f64 * h
-            + self.layers as f64 * h * h
-            + self.projection as f64 * (h + self.output as f64);
-        // The last axis, then the others with two products for each.
-        let (mut rest, mut transform) = (n, 0.0);
-        for (axis, (n, m)) in points.iter().zip(&self.modes).enumerate().rev() {
-            let last = axis + 1 == points.len();
-            let kept = if last { *m as f64 } else { 2.0 * *m as f64 };
-            transform += if last { 4.0 } else { 8.0 } * rest * kept;
-            rest *= kept / *n as f64;
-        }
-        let spectral = 2.0 * h * transform + 8.0 * self.kept() as f64 * h * h;
-        2.0 * n * pointwise + self.layers as f64 * spectral
-    }
-}
-
-/// First values: those of the reference implementation, of the same laws. Spectral ones uniform on [0, 1/width²), others on ±1/√from.
-pub fn initial<T: Real>(shape: &Shape, seed: u64) -> Vec<T> {
-    let random = Philox::new(seed, 0x6e6f_2077_6569_6768); // "no weigh"
-    let mut values = vec![T::default(); shape.parameters()];
-    let mut fan = 1;
-    for part in shape.parts() {
-        if part.name.ends_with("weight") {
-            fan = part.shape[1];
-        }
-        let spectral = part.name.ends_with("spectral");
-        for i in part.range() {
-            let u = random.uniform(i as u64);
-            let value =
-                if spectral { u / (shape.width * shape.width) as f64 } else { (2.0 * u - 1.0) / (fan as f64).sqrt() };
-            values[i] = T::of(value);
+        match self {
+            Self::Fno(shape) => shape.flops(points),
+            Self::StFno(shape) => shape.flops(points),
         }
     }
-    values
 }
 
 /// An operator on a grid.
 #[derive(Debug, Clone)]
-pub struct Fno<T> {
-    /// Its size.
-    pub shape: Shape,
-    /// Points along each axis.
-    pub points: Vec<usize>,
-    transform: Transform<T>,
-    parts: Vec<Part>,
-    coordinates: Vec<T>,
+pub enum Model<T> {
+    /// Fourier neural operator.
+    Fno(Box<Fno<T>>),
+    /// Spatiotemporal Fourier neural operator.
+    StFno(Box<StFno<T>>),
 }
 
 /// What a forward pass leaves for the backward one.
 #[derive(Debug)]
-pub struct Tape<T> {
-    lifted_from: Batch<T>,
-    layers: Vec<Layer<T>>,
-    projected_from: Batch<T>,
-    hidden: Batch<T>,
-    slopes: Batch<T>,
+pub enum Tape<T> {
+    /// Of [`Model::Fno`].
+    Fno(fno::Tape<T>),
+    /// Of [`Model::StFno`].
+    StFno(st_fno::Tape<T>),
 }
 
-/// Of one layer: its input, the kept modes of it, σ' (nothing where there is no σ).
-#[derive(Debug)]
-struct Layer<T> {
-    v: Batch<T>,
-    modes: Batch<T>,
-    slopes: Batch<T>,
-}
-
-impl<T: Real> Fno<T> {
-    /// On `points`, continued by `padding` zeros along each axis. Modes must fit: twice as many on each side as points, on the last axis
-    /// one more.
-    pub fn new(shape: &Shape, points: &[usize], padding: &[usize]) -> Self {
-        let padded: Vec<usize> = points.iter().zip(padding).map(|(n, p)| n + p).collect();
-        let size: usize = points.iter().product();
-        let mut coordinates = Vec::with_capacity(points.len() * size);
-        for axis in 0..points.len() {
-            let after: usize = points[axis + 1..].iter().product();
-            let ends = (points[axis] - 1).max(1) as f64;
-            coordinates.extend((0..size).map(|i| T::of((i / after % points[axis]) as f64 / ends)));
-        }
-        Self {
-            shape: shape.clone(),
-            points: points.to_vec(),
-            transform: Transform::new(&padded, &shape.modes),
-            parts: shape.parts(),
-            coordinates,
+impl<T: Real> Model<T> {
+    /// On `points`; parameters were trained, or will be, on `trained` points.
+    pub fn new(shape: &Shape, points: &[usize], trained: &[usize]) -> Self {
+        match shape {
+            Shape::Fno(shape) => Self::Fno(Box::new(Fno::new(shape, points))),
+            Shape::StFno(shape) => Self::StFno(Box::new(StFno::new(shape, points, trained))),
         }
     }
 
-    fn part<'p>(&self, parameters: &'p [T], name: &str) -> &'p [T] {
-        let part = self.parts.iter().find(|part| part.name == name);
-        part.map_or(&[], |part| &parameters[part.range()])
-    }
-
-    /// Adds to the gradients of two parts that follow each other.
-    fn pair<'g>(&self, gradient: &'g mut [T], name: &str) -> (&'g mut [T], &'g mut [T]) {
-        let index = self.parts.iter().position(|part| part.name == name).unwrap_or(0);
-        let (first, second) = (self.parts[index].range(), self.parts[index + 1].range());
-        let (a, b) = gradient[first.start..second.end].split_at_mut(first.len());
-        (a, b)
-    }
-
-    /// The outputs, `[output, points]`, of inputs `[input, points]`, and what the backward pass needs.
+    /// Outputs `[channel, points]` of inputs, and what the backward pass needs.
     pub fn forward(&self, parameters: &[T], inputs: &[Vec<T>]) -> (Batch<T>, Tape<T>) {
-        let of = |name: &str| self.part(parameters, name);
-        let (h, pool) = (self.shape.width, &self.transform.pool);
-        let with_coordinates = |a: &Vec<T>| {
-            let mut all = pool.take(a.len() + self.coordinates.len());
-            let (front, back) = all.split_at_mut(a.len());
-            front.copy_from_slice(a);
-            back.copy_from_slice(&self.coordinates);
-            all
-        };
-        let lifted_from: Batch<T> = inputs.par_iter().map(with_coordinates).collect();
-        let (weight, bias) = (of("lift.weight"), of("lift.bias"));
-        let mut v: Batch<T> = lifted_from.par_iter().map(|x| self.pad(mix(pool, weight, bias, x))).collect();
-        let mut layers = Vec::with_capacity(self.shape.layers);
-        for l in 0..self.shape.layers {
-            let modes: Batch<T> = v.par_iter().map(|v| self.transform.analysis(v, h)).collect();
-            let products = spectral(&self.transform, of(&format!("layers.{l}.spectral")), &modes, (h, h));
-            let (weight, bias) = (of(&format!("layers.{l}.weight")), of(&format!("layers.{l}.bias")));
-            let last = l + 1 == self.shape.layers;
-            let pass = |(v, y): (&Vec<T>, Vec<T>)| {
-                let mut u = mix(pool, weight, bias, v);
-                add(pool, &mut u, self.transform.synthesis(y, h));
-                let slopes = if last { Vec::new() } else { activate(pool, &mut u) };
-                (u, slopes)
-            };
-            let (next, slopes) = v.par_iter().zip(products).map(pass).unzip();
-            layers.push(Layer { v: std::mem::replace(&mut v, next), modes, slopes });
+        match self {
+            Self::Fno(model) => {
+                let (outputs, tape) = model.forward(parameters, inputs);
+                (outputs, Tape::Fno(tape))
+            }
+            Self::StFno(model) => {
+                let (outputs, tape) = model.forward(parameters, inputs);
+                (outputs, Tape::StFno(tape))
+            }
         }
-        let projected_from: Batch<T> = v.into_par_iter().map(|v| self.crop(v)).collect();
-        let (weight, bias) = (of("project.0.weight"), of("project.0.bias"));
-        let (hidden, slopes): (Batch<T>, Batch<T>) = projected_from
-            .par_iter()
-            .map(|v| {
-                let mut u = mix(pool, weight, bias, v);
-                let slopes = activate(pool, &mut u);
-                (u, slopes)
-            })
-            .unzip();
-        let (weight, bias) = (of("project.1.weight"), of("project.1.bias"));
-        let outputs = hidden.par_iter().map(|u| mix(pool, weight, bias, u)).collect();
-        (outputs, Tape { lifted_from, layers, projected_from, hidden, slopes })
     }
 
     /// The gradient of the parameters for derivatives `g` of the outputs.
+    ///
+    /// # Panics
+    /// For the tape of another operator.
     pub fn backward(&self, parameters: &[T], tape: &Tape<T>, g: &[Vec<T>]) -> Vec<T> {
-        let of = |name: &str| self.part(parameters, name);
-        let (h, pool) = (self.shape.width, &self.transform.pool);
-        let mut gradient = vec![T::default(); parameters.len()];
-        let (dw, db) = self.pair(&mut gradient, "project.1.weight");
-        mix_parameters(&tape.hidden, g, dw, db);
-        let weight = of("project.1.weight");
-        let hidden: Batch<T> = g
-            .par_iter()
-            .zip(&tape.slopes)
-            .map(|(g, slopes)| times(mix_back(pool, weight, self.shape.output, g), slopes))
-            .collect();
-        let (dw, db) = self.pair(&mut gradient, "project.0.weight");
-        mix_parameters(&tape.projected_from, &hidden, dw, db);
-        let weight = of("project.0.weight");
-        let mut g: Batch<T> =
-            hidden.par_iter().map(|g| self.pad(mix_back(pool, weight, self.shape.projection, g))).collect();
-        pool.give_all(hidden);
-        for (l, layer) in tape.layers.iter().enumerate().rev() {
-            if l + 1 < self.shape.layers {
-                g = g.into_par_iter().zip(&layer.slopes).map(|(g, slopes)| times(g, slopes)).collect();
-            }
-            let modes: Batch<T> = g
-                .par_iter()
-                .map(|g| {
-                    let mut modes = self.transform.analysis(g, h);
-                    self.transform.weigh(&mut modes);
-                    modes
-                })
-                .collect();
-            let name = format!("layers.{l}.spectral");
-            let range = self.parts.iter().find(|part| part.name == name).map_or(0..0, Part::range);
-            spectral_parameters(&self.transform, &layer.modes, &modes, (h, h), &mut gradient[range]);
-            let back = spectral_back(&self.transform, of(&name), &modes, (h, h));
-            let name = format!("layers.{l}.weight");
-            let (dw, db) = self.pair(&mut gradient, &name);
-            mix_parameters(&layer.v, &g, dw, db);
-            let weight = of(&name);
-            let pass = |(g, modes): (Vec<T>, Vec<T>)| {
-                let mut x = mix_back(pool, weight, h, &g);
-                add(pool, &mut x, self.transform.adjoint(modes, h));
-                pool.give(g);
-                x
-            };
-            g = g.into_par_iter().zip(back).map(pass).collect();
-            pool.give_all(modes);
+        match (self, tape) {
+            (Self::Fno(model), Tape::Fno(tape)) => model.backward(parameters, tape, g),
+            (Self::StFno(model), Tape::StFno(tape)) => model.backward(parameters, tape, g),
+            _ => unreachable!("a tape of another operator"),
         }
-        let g: Batch<T> = g.into_par_iter().map(|g| self.crop(g)).collect();
-        let (dw, db) = self.pair(&mut gradient, "lift.weight");
-        mix_parameters(&tape.lifted_from, &g, dw, db);
-        pool.give_all(g);
-        gradient
     }
 
-    /// Gives the memory of a pass back: what [`Fno::forward`] returned, once nobody needs it.
+    /// Gives the memory of a pass back: what [`Model::forward`] returned, once nobody needs it.
+    ///
+    /// # Panics
+    /// For the tape of another operator.
     pub fn recycle(&self, outputs: Batch<T>, tape: Tape<T>) {
-        self.transform.pool.give_all(outputs);
-        let Tape { lifted_from, layers, projected_from, hidden, slopes } = tape;
-        let parts = layers.into_iter().flat_map(|layer| [layer.v, layer.modes, layer.slopes]);
-        let all = parts.chain([lifted_from, projected_from, hidden, slopes]);
-        all.for_each(|batch| self.transform.pool.give_all(batch));
-    }
-
-    /// Zeros behind the points of each axis.
-    fn pad(&self, v: Vec<T>) -> Vec<T> {
-        if self.points == self.transform.points {
-            return v;
-        }
-        let (pool, channels) = (&self.transform.pool, v.len() / self.points.iter().product::<usize>());
-        let mut out = pool.zeros(channels * self.transform.size());
-        self.lines(channels, |from, to, n| out[to..to + n].copy_from_slice(&v[from..from + n]));
-        pool.give(v);
-        out
-    }
-
-    /// The points without what was added.
-    fn crop(&self, v: Vec<T>) -> Vec<T> {
-        if self.points == self.transform.points {
-            return v;
-        }
-        let (pool, channels) = (&self.transform.pool, v.len() / self.transform.size());
-        let mut out = pool.take(channels * self.points.iter().product::<usize>());
-        self.lines(channels, |from, to, n| out[from..from + n].copy_from_slice(&v[to..to + n]));
-        pool.give(v);
-        out
-    }
-
-    /// Where each line of the last axis starts without padding and with it.
-    fn lines(&self, channels: usize, mut each: impl FnMut(usize, usize, usize)) {
-        let n = self.points[self.points.len() - 1];
-        let outer = &self.points[..self.points.len() - 1];
-        let lines: usize = outer.iter().product();
-        for line in 0..channels * lines {
-            let (channel, mut rest, mut place, mut pitch) = (line / lines, line % lines, 0, 1);
-            for axis in (0..outer.len()).rev() {
-                place += rest % outer[axis] * pitch;
-                rest /= outer[axis];
-                pitch *= self.transform.points[axis];
-            }
-            let padded = self.transform.points[outer.len()];
-            each(line * n, (channel * pitch + place) * padded, n);
-        }
-    }
-}
-
-/// x += y, and y is for others.
-fn add<T: Real>(pool: &Pool<T>, x: &mut [T], y: Vec<T>) {
-    x.iter_mut().zip(&y).for_each(|(x, y)| *x += *y);
-    pool.give(y);
-}
-
-fn times<T: Real>(mut g: Vec<T>, slopes: &[T]) -> Vec<T> {
-    g.iter_mut().zip(slopes).for_each(|(g, slope)| *g *= *slope);
-    g
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn random(len: usize, stream: u64) -> Vec<f64> {
-        (0..len as u64).map(|i| Philox::new(5, stream).normal(i)).collect()
-    }
-
-    /// Passes that give their memory back need no more of it, however many there are, with padding and without.
-    #[test]
-    fn memory_does_not_grow_with_the_passes() {
-        for padding in [vec![0, 0], vec![2, 1]] {
-            let shape = Shape { input: 2, output: 3, width: 6, layers: 3, modes: vec![2, 3], projection: 7 };
-            let fno = Fno::<f64>::new(&shape, &[5, 6], &padding);
-            let (inputs, parameters) = ([random(60, 0), random(60, 1)], initial(&shape, 1));
-            let mut held = Vec::new();
-            for _ in 0..12 {
-                let (outputs, tape) = fno.forward(&parameters, &inputs);
-                fno.backward(&parameters, &tape, &outputs);
-                fno.recycle(outputs, tape);
-                held.push(fno.transform.pool.held());
-            }
-            // Two threads may need a list more than one in some pass, and no more than that.
-            assert!(held[11] <= held[2] + 8, "{padding:?}: {held:?}");
-        }
-    }
-
-    /// Parameters of the reference implementations: FNO2d of width 32 with 12 modes and no MLP.
-    #[test]
-    fn parameters_are_counted_as_published() {
-        let shape = Shape { input: 1, output: 1, width: 32, layers: 4, modes: vec![12, 12], projection: 128 };
-        assert_eq!(shape.parameters(), 2_368_001);
-    }
-
-    /// Central differences of Σ c·output along random directions of each part, to 1e-7, in one to three dimensions, padded and not.
-    #[test]
-    fn gradients_are_slopes() {
-        for (points, modes, padding) in [
-            (vec![16], vec![5], vec![0]),
-            (vec![6, 9], vec![2, 4], vec![0, 0]),
-            (vec![5, 6], vec![2, 3], vec![2, 1]),
-            (vec![4, 5, 6], vec![1, 2, 3], vec![0, 1, 0]),
-        ] {
-            let shape = Shape { input: 2, output: 3, width: 4, layers: 3, modes, projection: 5 };
-            let fno = Fno::<f64>::new(&shape, &points, &padding);
-            let size: usize = points.iter().product();
-            let inputs: Batch<f64> = (0..3).map(|b| random(2 * size, b)).collect();
-            let c: Batch<f64> = (0..3).map(|b| random(3 * size, 10 + b)).collect();
-            let parameters: Vec<f64> = initial(&shape, 1);
-            let value = |parameters: &[f64]| -> f64 {
-                let outputs = fno.forward(parameters, &inputs).0;
-                outputs.iter().flatten().zip(c.iter().flatten()).map(|(y, c)| y * c).sum()
-            };
-            let tape = fno.forward(&parameters, &inputs).1;
-            let gradient = fno.backward(&parameters, &tape, &c);
-            for (i, part) in shape.parts().into_iter().enumerate() {
-                let direction = random(part.range().len(), 100 + i as u64);
-                let h = 1e-4;
-                let shifted = |by: f64| {
-                    let mut moved = parameters.clone();
-                    moved[part.range()].iter_mut().zip(&direction).for_each(|(p, d)| *p += by * d);
-                    value(&moved)
-                };
-                let slope = (shifted(h) - shifted(-h)) / (2.0 * h);
-                let found: f64 = gradient[part.range()].iter().zip(&direction).map(|(g, d)| g * d).sum();
-                assert!(
-                    (slope - found).abs() < 1e-7 * slope.abs().max(1.0),
-                    "{} {points:?}: {found} {slope}",
-                    part.name
-                );
-            }
+        match (self, tape) {
+            (Self::Fno(model), Tape::Fno(tape)) => model.recycle(outputs, tape),
+            (Self::StFno(model), Tape::StFno(tape)) => model.recycle(outputs, tape),
+            _ => unreachable!("a tape of another operator"),
         }
     }
 }

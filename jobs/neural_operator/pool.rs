@@ -45,10 +45,3 @@ impl<T: Real> Pool<T> {
         batch.into_iter().for_each(|list| self.give(list));
     }
 }
-
-impl<T> Clone for Pool<T> {
-    /// An empty one: what is in it is nobody's.
-    fn clone(&self) -> Self {
-        Self(Mutex::default())
-    }
-}

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::data::Normaliser;
 use super::layers::Batch;
-use super::model::{Fno, Shape};
+use super::model::{Model, Shape};
 use super::real::Real;
 use super::spec::Normalise;
 
@@ -21,8 +21,6 @@ const ATTRIBUTE: &str = "operator";
 pub struct Card {
     /// Its size.
     pub shape: Shape,
-    /// Zeros behind the points of each axis.
-    pub padding: Vec<usize>,
     /// What was taken out of its data.
     pub normalise: Normalise,
     /// Points of the grid that it was trained on.
@@ -79,24 +77,30 @@ impl<T: Real> Operator<T> {
             }
             Ok(reader.read(&name)?)
         };
-        let mut parameters = Vec::with_capacity(card.shape.parameters());
-        for part in card.shape.parts() {
+        let mut parameters = Vec::with_capacity(card.shape.parts().count());
+        for part in card.shape.parts().each() {
             parameters.extend(array(format!("weights/{}", part.name), &part.shape)?);
         }
+        let channels = card.shape.channels();
         let normaliser = |whose: &str, channels: usize| -> Result<Normaliser<T>> {
             let part = |name: &str| array(format!("normaliser/{whose}_{name}"), &[card.means(channels)]);
             Ok(Normaliser::from_parts(part("mean")?, part("deviation")?))
         };
-        let (input, target) = (normaliser("input", card.shape.input)?, normaliser("target", card.shape.output)?);
+        let (input, target) = (normaliser("input", channels[0])?, normaliser("target", channels[1])?);
         Ok(Self { parameters, input, target, card })
     }
 
+    /// The operator on a grid.
+    pub fn on(&self, points: &[usize]) -> Model<T> {
+        Model::new(&self.card.shape, points, &self.card.points)
+    }
+
     /// Outputs, as the data have them, of encoded inputs.
-    pub fn apply(&self, fno: &Fno<T>, encoded: &[Vec<T>]) -> Batch<T> {
-        let (outputs, tape) = fno.forward(&self.parameters, encoded);
+    pub fn apply(&self, model: &Model<T>, encoded: &[Vec<T>]) -> Batch<T> {
+        let (outputs, tape) = model.forward(&self.parameters, encoded);
         let mut decoded = outputs.clone();
         decoded.iter_mut().for_each(|field| self.target.decode(field));
-        fno.recycle(outputs, tape);
+        model.recycle(outputs, tape);
         decoded
     }
 
@@ -107,7 +111,7 @@ impl<T: Real> Operator<T> {
     pub fn write(&self, out: &mut Results) -> Result<()> {
         let root = out.is_root();
         let meaning = |long_name: String| Meaning { long_name, unit: "1".to_owned(), axes: Vec::new() };
-        for part in self.card.shape.parts() {
+        for part in self.card.shape.parts().each() {
             let (name, what) = (format!("weights/{}", part.name), meaning(format!("parameters {}", part.name)));
             out.array(&name, &part.shape, (Region::whole(&part.shape), root), &self.parameters[part.range()], &what)?;
         }

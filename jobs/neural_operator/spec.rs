@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use convoke_cluster::BadValue;
 use serde::{Deserialize, Serialize};
 
+use super::fno::FnoShape;
 use super::model::Shape;
+use super::st_fno::StShape;
 
 /// `[problem]`: an operator, what it learns from, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -66,9 +68,9 @@ pub struct DataSpec {
     /// Samples that are used, from the first one; absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub samples: Option<usize>,
-    /// Which means and deviations are taken out.
-    #[serde(default)]
-    pub normalise: Normalise,
+    /// Which means and deviations are taken out; absent: those of channels, and none for `st-fno`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub normalise: Option<Normalise>,
 }
 
 /// An array, or some of its channels.
@@ -99,13 +101,12 @@ pub struct TestSpec {
 }
 
 /// Means and deviations of the training data, in what the operator sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Normalise {
     /// As they are.
     None,
     /// One mean and deviation for each channel: fits any grid.
-    #[default]
     Channels,
     /// For each channel and point: for one grid.
     Points,
@@ -119,17 +120,23 @@ pub struct ModelSpec {
     pub kind: ModelKind,
     /// Channels inside.
     pub width: usize,
-    /// Kept modes along each axis, on each side.
+    /// Kept modes along each axis, on each side; `st-fno`: of x, y and t.
     pub modes: Vec<usize>,
     /// Fourier layers.
     #[serde(default = "defaults::layers")]
     pub layers: usize,
-    /// Channels between the two projections.
-    #[serde(default = "defaults::projection")]
-    pub projection: usize,
-    /// Zeros behind the points of each axis, for fields that are not periodic.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub padding: Vec<usize>,
+    /// `fno`: channels between the two projections; absent: 128.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub projection: Option<usize>,
+    /// `fno`: zeros behind the points of each axis, for fields that are not periodic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub padding: Option<Vec<usize>>,
+    /// `st-fno`: times inside; absent: 10, or as many as the input has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latent_steps: Option<usize>,
+    /// `st-fno`: growth of the encoding of time; absent: 0.02.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub growth: Option<f64>,
 }
 
 /// Kinds of operators.
@@ -138,6 +145,8 @@ pub struct ModelSpec {
 pub enum ModelKind {
     /// Fourier neural operator.
     Fno,
+    /// Spatiotemporal Fourier neural operator: channels are snapshots in time.
+    StFno,
 }
 
 /// How it learns.
@@ -219,10 +228,6 @@ mod defaults {
         4
     }
 
-    pub fn projection() -> usize {
-        128
-    }
-
     pub fn p() -> f64 {
         2.0
     }
@@ -244,6 +249,12 @@ fn within<N: PartialOrd + std::fmt::Display>(key: &str, value: N, low: N, high: 
 }
 
 impl Spec {
+    /// Which means and deviations are taken out.
+    pub fn normalise(&self) -> Normalise {
+        let st = self.model.as_ref().is_some_and(|model| model.kind == ModelKind::StFno);
+        self.data.normalise.unwrap_or(if st { Normalise::None } else { Normalise::Channels })
+    }
+
     /// Single values.
     ///
     /// # Errors
@@ -276,6 +287,12 @@ impl Spec {
         if let Some(training) = &self.training {
             training.check()?;
         }
+        let (normalise, st) = (self.normalise(), self.model.as_ref().is_some_and(|m| m.kind == ModelKind::StFno));
+        if st && normalise != Normalise::None {
+            let message =
+                "not with kind = \"st-fno\", which adds its changes to the newest snapshot and normalises inside";
+            return Err(BadValue::wrong("problem.data.normalise", message));
+        }
         if let Some(evaluation) = &self.evaluation {
             within("evaluation.applications", evaluation.applications, 1, 1_000_000)?;
         }
@@ -302,30 +319,66 @@ impl Spec {
     }
 }
 
+/// Channels between the projections of an `fno` unless others are asked for.
+const PROJECTION: usize = 128;
+/// Times inside of an `st-fno`, and growth of its encoding, unless others are asked for.
+const LATENT: usize = 10;
+const GROWTH: f64 = 0.02;
+
 impl ModelSpec {
     fn check(&self, d: usize) -> Result<(), BadValue> {
         within("model.width", self.width, 1, 4096)?;
         within("model.layers", self.layers, 1, 64)?;
-        within("model.projection", self.projection, 1, 65536)?;
-        for (key, list) in [("modes", &self.modes), ("padding", &self.padding)] {
-            if list.len() != d && !(key == "padding" && list.is_empty()) {
-                let expected = format!("{d} numbers, one for each axis of space");
-                return Err(BadValue::new(format!("problem.model.{key}"), format!("{list:?}"), expected));
+        let st = self.kind == ModelKind::StFno;
+        for (key, there, fits) in [
+            ("projection", self.projection.is_some(), !st),
+            ("padding", self.padding.is_some(), !st),
+            ("latent_steps", self.latent_steps.is_some(), st),
+            ("growth", self.growth.is_some(), st),
+        ] {
+            if there && !fits {
+                let kind = if st { "st-fno" } else { "fno" };
+                return Err(BadValue::foreign(format!("problem.model.{key}"), format!("kind = \"{kind}\"")));
             }
         }
+        if st && d != 2 {
+            return Err(BadValue::new("problem.data.dimension", d, "2 for kind = \"st-fno\""));
+        }
+        if st && self.width < 3 {
+            return Err(BadValue::new("problem.model.width", self.width, "at least 3 for kind = \"st-fno\""));
+        }
+        let axes = if st { 3 } else { d };
+        for (key, list) in [("modes", Some(&self.modes)), ("padding", self.padding.as_ref())] {
+            let Some(list) = list.filter(|list| list.len() != axes) else { continue };
+            let what = if st { "x, y and t" } else { "each axis of space" };
+            let expected = format!("{axes} numbers, one for {what}");
+            return Err(BadValue::new(format!("problem.model.{key}"), format!("{list:?}"), expected));
+        }
         self.modes.iter().try_for_each(|m| within("model.modes", *m, 1, 8192))?;
-        self.padding.iter().try_for_each(|p| within("model.padding", *p, 0, 8192))
-    }
-
-    /// Zeros behind each axis.
-    pub fn padding(&self) -> Vec<usize> {
-        if self.padding.is_empty() { vec![0; self.modes.len()] } else { self.padding.clone() }
+        self.padding.iter().flatten().try_for_each(|p| within("model.padding", *p, 0, 8192))?;
+        self.projection.map_or(Ok(()), |p| within("model.projection", p, 1, 65536))?;
+        self.latent_steps.map_or(Ok(()), |l| within("model.latent_steps", l, 1, 4096))?;
+        self.growth.map_or(Ok(()), |g| within("model.growth", g, -1e2, 1e2))
     }
 
     /// The operator's size for so many channels.
-    pub fn shape(&self, input: usize, output: usize) -> Shape {
-        let Self { width, layers, projection, .. } = *self;
-        Shape { input, output, width, layers, modes: self.modes.clone(), projection }
+    ///
+    /// # Errors
+    /// [`BadValue`] for more times inside than the input has.
+    pub fn shape(&self, [input, output]: [usize; 2], points: &[usize]) -> Result<Shape, BadValue> {
+        let (width, layers, modes) = (self.width, self.layers, self.modes.clone());
+        if self.kind == ModelKind::Fno {
+            let padding = self.padding.clone().unwrap_or_else(|| vec![0; points.len()]);
+            let projection = self.projection.unwrap_or(PROJECTION);
+            return Ok(Shape::Fno(FnoShape { input, output, width, layers, modes, projection, padding }));
+        }
+        let latent = self.latent_steps.unwrap_or(LATENT.min(input));
+        if latent > input {
+            let expected = format!("at most the {input} snapshots of the input");
+            return Err(BadValue::new("problem.model.latent_steps", latent, expected));
+        }
+        let growth = self.growth.unwrap_or(GROWTH);
+        Ok(Shape::StFno(StShape { input, output, width, layers, modes, latent, growth }))
     }
 }
 

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::NAME;
 use super::data::{Layout, Normaliser, Set};
 use super::layers::Batch;
-use super::model::{Fno, initial};
+use super::model::Model;
 use super::norms::{FIGURES, Figures, Norm};
 use super::optimiser::{AdamW, rate};
 use super::real::Real;
@@ -48,7 +48,7 @@ pub trait Learn: std::fmt::Debug {
 struct Test<T> {
     name: String,
     set: Set<T>,
-    fno: Fno<T>,
+    model: Model<T>,
     /// Relative L2 error, then [`FIGURES`], when they were last looked at.
     figures: Vec<f64>,
 }
@@ -58,7 +58,7 @@ struct Test<T> {
 pub struct Training<T> {
     training: TrainingSpec,
     operator: Operator<T>,
-    fno: Fno<T>,
+    model: Model<T>,
     set: Set<T>,
     norm: Norm<T>,
     tests: Vec<Test<T>>,
@@ -92,25 +92,25 @@ impl<T: Real> Training<T> {
         let mut set = ctx.comm.agree(read(layout))?;
         let sets = ctx.comm.agree(tests.iter().map(read).collect::<Result<Vec<_>>>())?;
         let [inputs, outputs] = layout.channels;
-        let input = Normaliser::of(spec.data.normalise, &set.inputs, inputs);
-        let target = Normaliser::of(spec.data.normalise, &set.targets, outputs);
+        let input = Normaliser::of(spec.normalise(), &set.inputs, inputs);
+        let target = Normaliser::of(spec.normalise(), &set.targets, outputs);
         set.inputs.iter_mut().for_each(|field| input.encode(field));
-        let (shape, padding) = (model.shape(inputs, outputs), model.padding());
+        let shape = model.shape(layout.channels, &set.points)?;
         let tests = spec.test.iter().zip(sets).map(|(test, mut set)| {
             set.inputs.iter_mut().for_each(|field| input.encode(field));
-            let fno = Fno::new(&shape, &set.points, &padding);
-            Test { name: test.name.clone(), fno, set, figures: vec![0.0; 1 + FIGURES.len()] }
+            let model = Model::new(&shape, &set.points, &layout.points);
+            Test { name: test.name.clone(), model, set, figures: vec![0.0; 1 + FIGURES.len()] }
         });
         let tests = tests.collect();
-        let parameters = initial(&shape, ctx.seed);
-        let fno = Fno::new(&shape, &set.points, &padding);
-        let card = Card { shape, padding, normalise: spec.data.normalise, points: set.points.clone() };
+        let parameters: Vec<T> = shape.parts().initial(ctx.seed);
+        let model = Model::new(&shape, &set.points, &set.points);
+        let card = Card { shape, normalise: spec.normalise(), points: set.points.clone() };
         Ok(Self {
             norm: Norm::of(training, &set.points),
             adam: AdamW::new(parameters.len()),
             training: training.clone(),
             operator: Operator { card, parameters, input, target },
-            fno,
+            model,
             set,
             tests,
             order: (0, order(ctx.seed, 0, layout.samples)),
@@ -129,19 +129,20 @@ impl<T: Real> Training<T> {
         let mut loss = [0.0];
         let mut gradient = vec![T::default(); operator.parameters.len()];
         if !inputs.is_empty() {
-            let (mut outputs, tape) = self.fno.forward(&operator.parameters, &inputs);
+            let (mut outputs, tape) = self.model.forward(&operator.parameters, &inputs);
             let count = T::of(batch.len() as f64);
             let slope = |(output, i): (&mut Vec<T>, &usize)| {
                 operator.target.decode(output);
-                let (error, mut slope) = self.norm.relative(output, &self.set.targets[*i], operator.card.shape.output);
+                let (error, mut slope) =
+                    self.norm.relative(output, &self.set.targets[*i], operator.card.shape.channels()[1]);
                 operator.target.scale(&mut slope);
                 slope.iter_mut().for_each(|v| *v /= count);
                 (error, slope)
             };
             let (errors, slopes): (Vec<f64>, Batch<T>) = outputs.par_iter_mut().zip(mine).map(slope).unzip();
             loss[0] = errors.iter().sum::<f64>() / batch.len() as f64;
-            gradient = self.fno.backward(&operator.parameters, &tape, &slopes);
-            self.fno.recycle(outputs, tape);
+            gradient = self.model.backward(&operator.parameters, &tape, &slopes);
+            self.model.recycle(outputs, tape);
         }
         comm.all_sum(&mut loss)?;
         comm.all_sum(&mut gradient)?;
@@ -151,12 +152,12 @@ impl<T: Real> Training<T> {
     /// Predictions of some samples of a test set, as the targets are.
     fn predict(&self, test: &Test<T>, samples: Range<usize>) -> Batch<T> {
         let inputs = &test.set.inputs[samples];
-        self.operator.apply(&test.fno, inputs)
+        self.operator.apply(&test.model, inputs)
     }
 
     /// Figures of each test set. Collective.
     fn look(&mut self, comm: &Comm) -> Result<(), CommError> {
-        let (norm, channels) = (Norm::Lp(2.0), self.operator.card.shape.output);
+        let (norm, channels) = (Norm::Lp(2.0), self.operator.card.shape.channels()[1]);
         for t in 0..self.tests.len() {
             let test = &self.tests[t];
             let (mine, count) = (comm.block(test.set.inputs.len()), test.set.inputs.len() as f64);
@@ -236,13 +237,13 @@ impl<T: Real> Learn for Training<T> {
         };
         let root = out.is_root();
         self.operator.write(out)?;
-        let space = &["x", "y", "z"][..self.operator.card.shape.modes.len()];
+        let space = &["x", "y", "z"][..self.operator.card.shape.dimension()];
         for test in &self.tests {
             for (name, figure) in ["relative_l2"].iter().chain(&FIGURES).zip(&test.figures) {
                 out.figure(&format!("{name}_{}", test.name), *figure)?;
             }
             let shown = SHOWN.min(test.set.inputs.len());
-            let shape = [&[shown, self.operator.card.shape.output], test.set.points.as_slice()].concat();
+            let shape = [&[shown, self.operator.card.shape.channels()[1]], test.set.points.as_slice()].concat();
             let axes = [&["sample", "channel"], space].concat();
             for (name, fields, what) in [
                 ("predictions", self.predict(test, 0..shown), "what the operator gives"),

@@ -6,6 +6,7 @@
 //! the zero-padded modes gives.
 
 use std::f64::consts::TAU;
+use std::sync::Arc;
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
@@ -27,8 +28,8 @@ pub struct Transform<T> {
     last: (Vec<T>, Vec<T>),
     /// c_k/N along the last axis.
     weights: Vec<T>,
-    /// Memory of the passes.
-    pub pool: Pool<T>,
+    /// Memory of the passes, also of other transforms.
+    pub pool: Arc<Pool<T>>,
 }
 
 /// c ← a b, row-major, `[rows, depth] [depth, cols]`; rows of `c` are `pitch` apart.
@@ -48,11 +49,17 @@ pub(super) fn product<T: Real>(
 impl<T: Real> Transform<T> {
     /// Of fields on `points`, keeping `modes` along each axis: at most half of the points, on the last axis one more.
     pub fn new(points: &[usize], modes: &[usize]) -> Self {
+        Self::window(points, modes, (points[points.len() - 1], 0))
+    }
+
+    /// Along the last axis the points are those from `offset` on of a `period` that is longer: the others are zero for the analysis, and
+    /// the synthesis does not make them.
+    pub fn window(points: &[usize], modes: &[usize], (period, offset): (usize, usize)) -> Self {
         let kept = |axis: usize| -> Vec<i64> {
             let m = modes[axis] as i64;
             if axis + 1 == points.len() { (0..m).collect() } else { (0..m).chain(-m..0).collect() }
         };
-        Self::of(points, (0..points.len()).map(kept).collect())
+        Self::of(points, (0..points.len()).map(kept).collect(), (period, offset))
     }
 
     /// All modes.
@@ -61,10 +68,29 @@ impl<T: Real> Transform<T> {
             let n = points[axis] as i64;
             if axis + 1 == points.len() { (0..=n / 2).collect() } else { (0..(n + 1) / 2).chain(-(n / 2)..0).collect() }
         };
-        Self::of(points, (0..points.len()).map(kept).collect())
+        Self::of(points, (0..points.len()).map(kept).collect(), (points[points.len() - 1], 0))
     }
 
-    fn of(points: &[usize], kept: Vec<Vec<i64>>) -> Self {
+    /// The same with the memory of others.
+    #[must_use]
+    pub fn sharing(self, pool: &Arc<Pool<T>>) -> Self {
+        Self { pool: pool.clone(), ..self }
+    }
+
+    /// Real multiplications and additions of an analysis, or of a synthesis, of one field.
+    pub fn flops(points: &[usize], modes: &[usize]) -> f64 {
+        // The last axis, then the others with two products for each.
+        let (mut rest, mut all) = (points.iter().product::<usize>() as f64, 0.0);
+        for (axis, (n, m)) in points.iter().zip(modes).enumerate().rev() {
+            let last = axis + 1 == points.len();
+            let kept = if last { *m as f64 } else { 2.0 * *m as f64 };
+            all += if last { 4.0 } else { 8.0 } * rest * kept;
+            rest *= kept / *n as f64;
+        }
+        all
+    }
+
+    fn of(points: &[usize], kept: Vec<Vec<i64>>, (period, offset): (usize, usize)) -> Self {
         let d = points.len();
         // The angle is reduced first, so that it has all digits.
         let angle = |k: i64, n: usize, of: usize| {
@@ -83,15 +109,15 @@ impl<T: Real> Transform<T> {
         };
         let (n, ks) = (points[d - 1], &kept[d - 1]);
         let entry = |i: usize, part: usize, k: i64| {
-            let (sin, cos) = angle(k, i, n);
+            let (sin, cos) = angle(k, i + offset, period);
             T::of(if part == 0 { cos } else { -sin })
         };
         let parts = || [0, 1].into_iter().flat_map(|part| ks.iter().map(move |k| (part, *k)));
         let analysis = (0..n).flat_map(|i| parts().map(move |(part, k)| entry(i, part, k))).collect();
         let synthesis = parts().flat_map(|(part, k)| (0..n).map(move |i| entry(i, part, k))).collect();
-        let all: usize = points.iter().product();
+        let all = points[..d - 1].iter().product::<usize>() * period;
         let weight = |k: &i64| {
-            let single = *k == 0 || 2 * *k == n as i64;
+            let single = *k == 0 || 2 * *k == period as i64;
             T::of(if single { 1.0 } else { 2.0 } / all as f64)
         };
         Self {
@@ -100,7 +126,7 @@ impl<T: Real> Transform<T> {
             last: (analysis, synthesis),
             weights: ks.iter().map(weight).collect(),
             kept,
-            pool: Pool::default(),
+            pool: Arc::default(),
         }
     }
 

@@ -7,14 +7,20 @@ from pathlib import Path
 import numpy
 import torch
 
-from fno import operator, shapes, split
+import fno
+import st_fno
 
 folder = Path(sys.argv[1])
 case = json.loads((folder / "case.json").read_text())
 read = lambda name: torch.tensor(numpy.load(folder / f"{name}.npy"))
 flat = read("parameters").requires_grad_()
-sizes = shapes(*[case[key] for key in ("input", "output", "width", "layers", "modes", "projection")])
-out = operator(split(flat, sizes), read("inputs"), case["layers"], case["modes"], case["padding"])
+if case["kind"] == "fno":
+    sizes = fno.shapes(*[case[key] for key in ("input", "output", "width", "layers", "modes", "projection")])
+    out = fno.operator(fno.split(flat, sizes), read("inputs"), case["layers"], case["modes"], case["padding"])
+else:
+    known = [case[key] for key in ("width", "layers", "modes")]
+    parts = fno.split(flat, st_fno.shapes(*known))
+    out = st_fno.operator(parts, read("inputs"), *known, *[case[key] for key in ("latent", "growth", "output")])
 (out * read("slopes")).sum().backward()
 numpy.save(folder / "outputs.npy", out.detach().numpy())
 numpy.save(folder / "gradient.npy", flat.grad.numpy())
