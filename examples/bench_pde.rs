@@ -2,9 +2,7 @@
 
 use std::time::Instant;
 
-use convoke::pde_data::modes::Modes;
-use convoke::pde_data::navier_stokes::Flow;
-use convoke::pde_data::spec::Scheme;
+use convoke::flow::{Flow, Modes, Scheme};
 use num_complex::Complex64;
 
 /// Repetitions; the least and the median are shown.

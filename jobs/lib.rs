@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod dpp;
 pub mod expression;
+pub mod flow;
 pub mod gp_pde;
 pub mod neural_operator;
 pub mod pde_data;

@@ -22,7 +22,8 @@ const FIGURES: usize = 2;
 #[derive(Debug)]
 pub struct Evaluation<T> {
     applications: usize,
-    operator: Operator<T>,
+    /// What is evaluated.
+    pub(super) operator: Operator<T>,
     sets: Vec<(String, Set<T>)>,
     /// Sets that are done.
     done: u64,
@@ -53,8 +54,13 @@ impl<T: Real> Evaluation<T> {
         })
     }
 
+    /// Of no data: for [`Evaluation::roll_out`] alone.
+    pub(super) fn of(operator: Operator<T>, applications: usize) -> Self {
+        Self { applications, operator, sets: Vec::new(), done: 0, figures: Vec::new() }
+    }
+
     /// Outputs of all applications, one after another, for inputs as the data have them.
-    fn roll_out(&self, model: &Model<T>, inputs: &[Vec<T>]) -> Vec<Vec<T>> {
+    pub(super) fn roll_out(&self, model: &Model<T>, inputs: &[Vec<T>]) -> Vec<Vec<T>> {
         let operator = &self.operator;
         let mut state: Vec<Vec<T>> = inputs.to_vec();
         let mut all: Vec<Vec<T>> = vec![Vec::new(); inputs.len()];

@@ -13,6 +13,7 @@ pub mod optimiser;
 pub mod parameters;
 mod pool;
 pub mod real;
+pub mod refine;
 mod saved;
 pub mod spec;
 pub mod st_fno;

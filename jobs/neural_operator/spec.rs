@@ -3,11 +3,14 @@
 use std::path::PathBuf;
 
 use convoke_cluster::BadValue;
+use num_complex::Complex64;
 use serde::{Deserialize, Serialize};
 
 use super::fno::FnoShape;
 use super::model::Shape;
 use super::st_fno::StShape;
+use crate::expression::Number;
+use crate::flow::{Modes, Scheme, given};
 
 /// `[problem]`: an operator, what it learns from, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +32,12 @@ pub struct Spec {
     /// What task `evaluate` does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluation: Option<EvaluationSpec>,
+    /// The equation of the data, for task `refine`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub equation: Option<EquationSpec>,
+    /// How trajectories are made better.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refinement: Option<RefinementSpec>,
 }
 
 /// What is evaluated.
@@ -50,6 +59,74 @@ pub enum Task {
     Train,
     /// Apply a trained operator to test data.
     Evaluate,
+    /// Correct what a trained operator makes of test data with the equation, beside the equation's solver.
+    Refine,
+}
+
+impl Task {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Evaluate => "evaluate",
+            Self::Refine => "refine",
+        }
+    }
+}
+
+/// A two-dimensional incompressible flow on a periodic square; fields are its vorticity.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EquationSpec {
+    /// Side of the square.
+    pub length: Number,
+    /// Kinematic viscosity ν.
+    pub viscosity: f64,
+    /// Drag μ of the term −μ w.
+    #[serde(default)]
+    pub drag: f64,
+    /// Forcing of the vorticity, an expression in x and y.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forcing: Option<String>,
+}
+
+/// Corrections, and what they are compared with. Snapshots are the channels of input and target.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RefinementSpec {
+    /// Time between snapshots.
+    pub every: f64,
+    /// Steps of the solver between snapshots.
+    pub steps: u64,
+    /// How it takes them.
+    #[serde(default)]
+    pub scheme: Scheme,
+    /// Its points along each axis; absent: half as many again as the data, so that it holds all of their modes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub points: Option<usize>,
+    /// Steps of the coarse solver (Heun) between snapshots.
+    #[serde(default = "defaults::coarse")]
+    pub coarse: u64,
+    /// Iterations of parareal.
+    #[serde(default = "defaults::parareal")]
+    pub parareal: usize,
+    /// Rounds of Gauss and Newton's method on the residual.
+    #[serde(default = "defaults::gauss_newton")]
+    pub gauss_newton: usize,
+    /// Iterations of the linear solver in each round.
+    #[serde(default = "defaults::iterations")]
+    pub iterations: usize,
+    /// Order of the differences that take the time derivative from a trajectory.
+    #[serde(default = "defaults::order")]
+    pub order: usize,
+    /// s of the residual's norm Σ (α + |κ|²)^s |R̂|².
+    #[serde(default = "defaults::dual")]
+    pub s: f64,
+    /// α of it.
+    #[serde(default = "defaults::alpha")]
+    pub alpha: f64,
+    /// The solver alone, with so many steps between snapshots, for comparison.
+    #[serde(default)]
+    pub direct: Vec<u64>,
 }
 
 /// Pairs of functions on a grid.
@@ -224,6 +301,30 @@ mod defaults {
         1
     }
 
+    pub fn coarse() -> u64 {
+        2
+    }
+
+    pub fn parareal() -> usize {
+        3
+    }
+
+    pub fn gauss_newton() -> usize {
+        2
+    }
+
+    pub fn iterations() -> usize {
+        20
+    }
+
+    pub fn order() -> usize {
+        4
+    }
+
+    pub fn dual() -> f64 {
+        -1.0
+    }
+
     pub fn layers() -> usize {
         4
     }
@@ -261,15 +362,16 @@ impl Spec {
     /// [`BadValue`] that names the key.
     pub fn check(&self) -> Result<(), BadValue> {
         within("data.dimension", self.data.dimension, 1, 3)?;
-        let train = self.task == Task::Train;
+        let (train, refine, task) = (self.task == Task::Train, self.task == Task::Refine, self.task.name());
         for (key, there, wanted) in [
             ("model", self.model.is_some(), train),
             ("training", self.training.is_some(), train),
             ("data.file", self.data.file.is_some(), train),
             ("evaluation", self.evaluation.is_some(), !train),
+            ("equation", self.equation.is_some(), refine),
+            ("refinement", self.refinement.is_some(), refine),
             ("test", !self.test.is_empty(), !train || !self.test.is_empty()),
         ] {
-            let task = if train { "train" } else { "evaluate" };
             match (there, wanted) {
                 (false, true) => {
                     return Err(BadValue::wrong(
@@ -292,6 +394,17 @@ impl Spec {
             let message =
                 "not with kind = \"st-fno\", which adds its changes to the newest snapshot and normalises inside";
             return Err(BadValue::wrong("problem.data.normalise", message));
+        }
+        if let (Some(equation), Some(refinement)) = (&self.equation, &self.refinement) {
+            if self.test.len() != 1 {
+                let expected = "one set of data for task = \"refine\"";
+                return Err(BadValue::new("problem.test", format!("{} sets", self.test.len()), expected));
+            }
+            if self.data.dimension != 2 {
+                return Err(BadValue::new("problem.data.dimension", self.data.dimension, "2 for task = \"refine\""));
+            }
+            equation.check()?;
+            refinement.check()?;
         }
         if let Some(evaluation) = &self.evaluation {
             within("evaluation.applications", evaluation.applications, 1, 1_000_000)?;
@@ -316,6 +429,57 @@ impl Spec {
             }
         }
         Ok(())
+    }
+}
+
+impl EquationSpec {
+    fn check(&self) -> Result<(), BadValue> {
+        let length = self.length()?;
+        within("equation.length", length, 1e-12, 1e12)?;
+        within("equation.viscosity", self.viscosity, 0.0, 1e12)?;
+        within("equation.drag", self.drag, 0.0, 1e12)
+    }
+
+    fn length(&self) -> Result<f64, BadValue> {
+        self.length.value().map_err(|e| BadValue::wrong("problem.equation.length", e))
+    }
+
+    /// The modes of so many points along each axis.
+    ///
+    /// # Errors
+    /// [`BadValue`] for a length that is none.
+    pub fn modes(&self, points: usize) -> Result<Modes, BadValue> {
+        Ok(Modes::new(points, self.length()?))
+    }
+
+    /// Coefficients of the forcing; none where there is none.
+    ///
+    /// # Errors
+    /// [`BadValue`] for an expression that cannot be read or is finer than the modes.
+    pub fn coefficients(&self, modes: &Modes) -> Result<Vec<Complex64>, BadValue> {
+        let key = "problem.equation.forcing";
+        self.forcing.as_ref().map_or(Ok(Vec::new()), |text| given::coefficients(key, text, modes))
+    }
+}
+
+impl RefinementSpec {
+    fn check(&self) -> Result<(), BadValue> {
+        within("refinement.every", self.every, 1e-12, 1e12)?;
+        within("refinement.coarse", self.coarse, 1, 1_000_000)?;
+        within("refinement.parareal", self.parareal, 0, 1000)?;
+        within("refinement.gauss_newton", self.gauss_newton, 0, 1000)?;
+        within("refinement.iterations", self.iterations, 1, 100_000)?;
+        within("refinement.order", self.order, 1, 6)?;
+        within("refinement.s", self.s, -8.0, 8.0)?;
+        within("refinement.alpha", self.alpha, 1e-12, 1e12)?;
+        within("refinement.steps", self.steps, 1, 100_000_000)?;
+        self.points.map_or(Ok(()), |points| within("refinement.points", points, 4, 16384))?;
+        self.direct.iter().try_for_each(|steps| within("refinement.direct", *steps, 1, 100_000_000))
+    }
+
+    /// Points of the solver for data on so many.
+    pub fn points(&self, data: usize) -> usize {
+        self.points.unwrap_or((3 * data).div_ceil(2))
     }
 }
 

@@ -4,14 +4,11 @@
 //! that memory does not depend on the number of samples. See `README.md` beside this file.
 
 mod initial;
-pub mod modes;
-pub mod navier_stokes;
 mod output;
 mod plan;
 pub mod spec;
 #[cfg(test)]
 mod tests;
-pub mod transform;
 
 use std::ops::Range;
 
@@ -20,9 +17,8 @@ use convoke_cluster::{Ctx, Error, Fields, Plan, Progress, Region, Result, Result
 use num_complex::Complex64;
 use rayon::prelude::*;
 
+use crate::flow::{Flow, Modes, modes, navier_stokes, transform};
 use initial::{Initial, Sampler};
-use modes::Modes;
-use navier_stokes::Flow;
 use spec::{Spec, Ticks};
 
 /// Registry name.

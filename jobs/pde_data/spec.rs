@@ -3,8 +3,8 @@
 use convoke_cluster::BadValue;
 use serde::{Deserialize, Serialize};
 
-use super::modes::Modes;
 use crate::expression::Number;
+use crate::flow::{Modes, Scheme};
 
 /// Most points along an axis.
 const MOST_POINTS: usize = 16384;
@@ -70,33 +70,6 @@ pub struct TimeSpec {
     /// How a step is taken.
     #[serde(default)]
     pub scheme: Scheme,
-}
-
-/// Schemes in time; diffusion and drag by Crank and Nicolson in all of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Scheme {
-    /// Five stages of Carpenter and Kennedy: fourth order without viscosity, second with a tiny constant else.
-    #[default]
-    Rk4Cn,
-    /// Three stages of Williamson.
-    Rk3Cn,
-    /// Heun.
-    Rk2Cn,
-    /// Explicit Euler, first order: for comparison with published data.
-    ImexCn,
-}
-
-impl Scheme {
-    /// Evaluations of the equation in a step.
-    pub fn stages(self) -> usize {
-        match self {
-            Self::Rk4Cn => 5,
-            Self::Rk3Cn => 3,
-            Self::Rk2Cn => 2,
-            Self::ImexCn => 1,
-        }
-    }
 }
 
 /// Constants of a flow.

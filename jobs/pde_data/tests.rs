@@ -6,7 +6,8 @@ use rayon::prelude::*;
 use super::initial::{Initial, Sampler, coefficients};
 use super::modes::Modes;
 use super::navier_stokes::Flow;
-use super::spec::{InitialKind, InitialSpec, Scheme};
+use super::spec::{InitialKind, InitialSpec};
+use crate::flow::Scheme;
 
 const SIDE: f64 = std::f64::consts::TAU;
 

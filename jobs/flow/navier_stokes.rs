@@ -5,10 +5,37 @@
 //! one complex transform each way.
 
 use num_complex::Complex64;
+use serde::{Deserialize, Serialize};
 
 use super::modes::Modes;
-use super::spec::Scheme;
 use super::transform::{Transform, Work};
+
+/// Schemes in time; diffusion and drag by Crank and Nicolson in all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scheme {
+    /// Five stages of Carpenter and Kennedy: fourth order without viscosity, second with a tiny constant else.
+    #[default]
+    Rk4Cn,
+    /// Three stages of Williamson.
+    Rk3Cn,
+    /// Heun.
+    Rk2Cn,
+    /// Explicit Euler, first order: for comparison with published data.
+    ImexCn,
+}
+
+impl Scheme {
+    /// Evaluations of the equation in a step.
+    pub fn stages(self) -> usize {
+        match self {
+            Self::Rk4Cn => 5,
+            Self::Rk3Cn => 3,
+            Self::Rk2Cn => 2,
+            Self::ImexCn => 1,
+        }
+    }
+}
 
 /// A scheme with few registers: for each stage, h ← N(w) + βh and w ← (w + γΔt h + μLw)/(1 − μL), μ = Δt(α₊ − α)/2.
 struct LowStorage {
@@ -31,18 +58,18 @@ const WILLIAMSON: LowStorage = LowStorage {
 };
 
 /// The equation on one grid.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Flow {
     /// Kept modes.
     pub modes: Modes,
-    transform: Transform,
+    pub(super) transform: Transform,
     scheme: Scheme,
     /// Length of a step.
     step: f64,
     /// κ_x and κ_y of each mode.
-    kappa: Vec<[f64; 2]>,
+    pub(super) kappa: Vec<[f64; 2]>,
     /// 1/|κ|²; 0 for the mean.
-    inverse: Vec<f64>,
+    pub(super) inverse: Vec<f64>,
     /// −ν|κ|² − μ.
     linear: Vec<f64>,
     /// Coefficients of f; empty for none.
@@ -56,6 +83,13 @@ pub struct Mover {
     slope: Vec<Complex64>,
     other: Vec<Complex64>,
     known: Vec<Complex64>,
+}
+
+impl Mover {
+    /// Memory for transforms alone.
+    pub fn work(&mut self) -> &mut Work {
+        &mut self.work
+    }
 }
 
 impl Flow {
@@ -72,6 +106,12 @@ impl Flow {
         let linear = modes.squares().map(|s| -viscosity * s - drag).collect();
         let transform = Transform::new(&modes, wide);
         Self { modes, transform, scheme, step, kappa, inverse, linear, forcing }
+    }
+
+    /// The same with other steps.
+    #[must_use]
+    pub fn with_step(&self, scheme: Scheme, step: f64) -> Self {
+        Self { scheme, step, ..self.clone() }
     }
 
     /// Memory for [`Flow::advance`].
@@ -139,6 +179,22 @@ impl Flow {
         for ((w, h), l) in w.iter_mut().zip(&mover.slope).zip(&self.linear) {
             *w = (*w * (1.0 + half * l) + h * self.step) / (1.0 - half * l);
         }
+    }
+
+    /// w_t = f − u·∇w + ν Δw − μ w.
+    pub fn tendency(&self, w: &[Complex64], out: &mut [Complex64], mover: &mut Mover) {
+        self.explicit(w, out, &mut mover.work);
+        out.iter_mut().zip(w).zip(&self.linear).for_each(|((out, w), l)| *out += w * l);
+    }
+
+    /// −ν|κ|² − μ of each mode.
+    pub fn linear(&self) -> &[f64] {
+        &self.linear
+    }
+
+    /// Length of a step.
+    pub fn step(&self) -> f64 {
+        self.step
     }
 
     /// f − u·∇w.

@@ -82,6 +82,26 @@ impl Transform {
         }
     }
 
+    /// From the values along y that `values(x, line)` writes to rows of n² times their coefficients, as [`Transform::through`] reads them.
+    pub fn from_values(
+        &self,
+        work: &mut Work,
+        mut values: impl FnMut(usize, &mut [Complex64]),
+        mut read: impl FnMut(usize, &[Complex64], &[Complex64]),
+    ) {
+        for first in (0..self.n).step_by(TILE) {
+            let tile = &mut work.lines[..TILE.min(self.n - first) * self.n];
+            tile.chunks_exact_mut(self.n).enumerate().for_each(|(i, line)| values(first + i, line));
+            self.forward.process_with_scratch(tile, &mut work.scratch);
+            self.scatter(tile, first, &mut work.rows);
+        }
+        self.forward.process_with_scratch(&mut work.rows, &mut work.scratch);
+        for ky in 0..=self.m {
+            let (row, mirror) = self.pair(&mut work.rows, ky);
+            read(ky, row, mirror);
+        }
+    }
+
     /// Replaces values by others: from rows of coefficients to rows of n² times those of what `change(x, lines)` makes of the
     /// values, where `lines` holds those along y from x on. `fill(k_y, row, mirror)` writes the coefficients of k_y and −k_y, and
     /// `read` reads what became of them; both in the order of k_y, for which the mirror is empty where k_y = 0.
