@@ -1,18 +1,16 @@
-//! Where samples begin, and functions that a job file gives as expressions.
+//! Where flows on a square begin, and what is shown of them.
 
 use convoke_cluster::BadValue;
 use convoke_kernels::random::Philox;
 use num_complex::Complex64;
 
+use super::function;
 use super::modes::Modes;
 use super::spec::{InitialKind, InitialSpec};
 use super::transform::Transform;
-use crate::expression::{Graph, Names, compile};
 
 /// Streams of random numbers from here on belong to samples.
-const STREAM: u64 = 0x7064_0000_0000;
-/// Part of a function's mean square that the modes may miss.
-const MISSED: f64 = 1e-20;
+pub const STREAM: u64 = 0x7064_0000_0000;
 
 /// Initial vorticity of samples.
 #[derive(Debug)]
@@ -31,9 +29,9 @@ impl Initial {
     pub fn new(spec: &InitialSpec, modes: &Modes) -> Result<Self, BadValue> {
         Ok(match spec.kind {
             InitialKind::Gaussian => {
-                let (alpha, tau) = (spec.alpha.unwrap_or(2.5), spec.tau.unwrap_or(7.0));
+                let (alpha, tau, scale) = (spec.alpha.unwrap_or(2.5), spec.tau.unwrap_or(7.0), spec.scale()?);
                 let deviation =
-                    |square: f64| 2f64.sqrt() * tau.powf(alpha - 1.0) * (square + tau * tau).powf(-0.5 * alpha);
+                    |square: f64| scale * 2f64.sqrt() * tau.powf(alpha - 1.0) * (square + tau * tau).powf(-0.5 * alpha);
                 Self::Gaussian(modes.squares().map(|s| if s > 0.0 { deviation(s) } else { 0.0 }).collect())
             }
             InitialKind::Mcwilliams => {
@@ -78,42 +76,15 @@ fn normal(modes: &Modes, deviations: &[f64], seed: u64, sample: u64) -> Vec<Comp
     modes.each().zip(deviations).map(|(mode, deviation)| value(mode) * *deviation).collect()
 }
 
-/// A function of x and y, as text; its value at a point.
-fn function(key: &str, text: &str) -> Result<impl Fn(f64, f64) -> f64 + use<>, BadValue> {
-    let mut graph = Graph::new();
-    let axes = ["x", "y"].map(|name| graph.symbol(name));
-    let mut names = Names::new();
-    for (name, axis) in ["x", "y"].into_iter().zip(axes) {
-        let node = graph.variable(axis);
-        names.insert(name, node);
-    }
-    let node = graph.parse(text, &names).map_err(|e| BadValue::wrong(key, e))?;
-    let program = compile(&graph, &[node], &axes).map_err(|e| BadValue::wrong(key, e))?;
-    Ok(move |x, y| program.at(&[x, y])[0])
-}
-
-/// Whether a text is a function of x and y.
-///
-/// # Errors
-/// [`BadValue`] with the column.
-pub fn check(key: &str, text: &str) -> Result<(), BadValue> {
-    function(key, text).map(drop)
-}
-
 /// Coefficients of the function `text` of x and y.
 ///
 /// # Errors
 /// [`BadValue`] where it cannot be read, is not finite, or is finer than the modes.
 pub fn coefficients(key: &str, text: &str, modes: &Modes) -> Result<Vec<Complex64>, BadValue> {
-    let f = function(key, text)?;
     let transform = Transform::new(modes, false);
     let n = modes.n;
     let at = |i: usize| modes.length * i as f64 / n as f64;
-    let values: Vec<f64> = (0..n * n).map(|i| f(at(i / n), at(i % n))).collect();
-    if let Some(i) = values.iter().position(|v| !v.is_finite()) {
-        let (x, y, v) = (at(i / n), at(i % n), values[i]);
-        return Err(BadValue::wrong(key, format!("{text:?} is {v} at x = {x}, y = {y}: expected a finite function")));
-    }
+    let values = function::values(key, text, ["x", "y"], (0..n * n).map(|i| [at(i / n), at(i % n)]))?;
     let square: f64 = values.iter().map(|v| v * v).sum();
     let scale = 1.0 / (n * n) as f64;
     let mut found = vec![Complex64::ZERO; modes.len()];
@@ -127,12 +98,7 @@ pub fn coefficients(key: &str, text: &str, modes: &Modes) -> Result<Vec<Complex6
             }
         },
     );
-    let held = modes.norm2(&found);
-    if square * scale - held > MISSED.sqrt() * square * scale {
-        let message = format!("{text:?} has waves beyond mode {} or does not repeat along the square", modes.m);
-        let help = "raise problem.grid.points (modes below a third of them are kept), or check problem.grid.length";
-        return Err(BadValue::wrong(key, message).help(help));
-    }
+    function::resolved(key, text, modes.m, modes.norm2(&found), square * scale)?;
     Ok(found)
 }
 

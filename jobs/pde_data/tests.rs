@@ -34,7 +34,16 @@ fn difference(modes: &Modes, a: &[Complex64], b: &[Complex64]) -> f64 {
 }
 
 fn mcwilliams() -> InitialSpec {
-    InitialSpec { kind: InitialKind::Mcwilliams, alpha: None, tau: None, peak: None, energy: None, vorticity: None }
+    InitialSpec {
+        kind: InitialKind::Mcwilliams,
+        alpha: None,
+        tau: None,
+        peak: None,
+        energy: None,
+        vorticity: None,
+        scale: None,
+        solution: None,
+    }
 }
 
 /// All triads, one by one.
