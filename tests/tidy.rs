@@ -76,7 +76,9 @@ fn no_workload_knows_another() {
     let folders: Vec<String> = fs::read_dir(root().join("jobs"))
         .expect("jobs")
         .flatten()
-        .filter(|e| e.path().join("mod.rs").exists() && !["cli", "expression", "flow"].iter().any(|room| e.file_name() == *room))
+        .filter(|e| {
+            e.path().join("mod.rs").exists() && !["cli", "expression", "flow"].iter().any(|room| e.file_name() == *room)
+        })
         .map(|e| e.file_name().to_string_lossy().into_owned())
         .collect();
     assert!(folders.contains(&"tomography".to_owned()));

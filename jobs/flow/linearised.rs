@@ -107,25 +107,6 @@ fn coefficients(
     out
 }
 
-/// The coefficients of a real function with `values` at `points` × `points` points, `[x][y]`, cut to the modes of both.
-pub fn from_points(flow: &Flow, values: &[f64], points: usize) -> Vec<Complex64> {
-    let here = Modes { n: points, m: flow.modes.m.min((points - 1) / 2), length: flow.modes.length };
-    let transform = super::transform::Transform::new(&here, false);
-    let mut out = vec![Complex64::ZERO; flow.modes.len()];
-    let scale = 1.0 / (points * points) as f64;
-    transform.from_values(
-        &mut transform.work(),
-        |x, line| line.iter_mut().zip(&values[x * points..]).for_each(|(z, v)| *z = Complex64::new(*v, 0.0)),
-        |ky, row, _| {
-            for column in 0..here.width() {
-                let kx = if column <= here.m { column as i64 } else { column as i64 - here.width() as i64 };
-                out[flow.modes.index(kx, ky)] = row[here.places(column).0] * scale;
-            }
-        },
-    );
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::navier_stokes::Scheme;
@@ -173,28 +154,10 @@ mod tests {
         let work = other.work();
         let linear = Linearised::at(&flow, &w, work);
         let along = linear.along(&flow, &v, work);
-        let far = along.iter().zip(plus.iter().zip(&minus)).map(|(a, (p, m))| (a - (p - m) * 0.5).norm()).fold(0.0, f64::max);
+        let far =
+            along.iter().zip(plus.iter().zip(&minus)).map(|(a, (p, m))| (a - (p - m) * 0.5).norm()).fold(0.0, f64::max);
         assert!(far < 1e-13, "{far:e}");
         let (left, right) = (dot(modes, &along, &r), dot(modes, &v, &linear.adjoint(&flow, &r, work)));
         assert!((left - right).abs() < 1e-12 * left.abs(), "{left} {right}");
-    }
-
-    /// Values of a wave give the coefficients of the wave, whatever the grids.
-    #[test]
-    fn values_at_points_become_coefficients() {
-        let flow = flow(24);
-        for points in [9, 16] {
-            let value = |i: usize| {
-                let (x, y) = ((i / points) as f64 / points as f64, (i % points) as f64 / points as f64);
-                (std::f64::consts::TAU * (2.0 * x - 3.0 * y) + 0.3).cos()
-            };
-            let found = from_points(&flow, &(0..points * points).map(value).collect::<Vec<_>>(), points);
-            // cos(a + 0.3) = ½ e^{0.3 i} e^{ia} + …; the half plane holds (−2, 3).
-            let due = Complex64::cis(-0.3) * 0.5;
-            for ((kx, ky), c) in flow.modes.each().zip(&found) {
-                let expected = if (kx, ky) == (-2, 3) { due } else { Complex64::ZERO };
-                assert!((c - expected).norm() < 1e-14, "{kx} {ky}: {c}");
-            }
-        }
     }
 }

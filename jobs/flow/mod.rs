@@ -1,8 +1,11 @@
 //! Two-dimensional incompressible flow on a periodic square by a pseudo-spectral method: what several workloads compute with.
 
+pub mod function;
+pub mod given;
 pub mod linearised;
 pub mod modes;
 pub mod navier_stokes;
+pub mod sampler;
 pub mod transform;
 
 pub use modes::Modes;

@@ -125,6 +125,11 @@ impl Flow {
         Work::bytes(modes, wide) + 48 * modes.len() as u64
     }
 
+    /// Bytes of what all samples share, with their first values.
+    pub fn table_bytes(modes: &Modes) -> u64 {
+        64 * modes.len() as u64
+    }
+
     /// FFT-dominated operations of a step, 5 n log₂ n for each complex FFT of n values.
     pub fn flops(modes: &Modes, scheme: Scheme) -> f64 {
         let (n, lines) = (modes.n as f64, (modes.n + modes.width()) as f64);

@@ -27,8 +27,11 @@ use convoke_cluster::{BadValue, Ctx, Fields, Plan, Progress, Result, Results, Wo
 
 use data::Layout;
 use evaluation::{Evaluation, TOGETHER};
+use refine::study::{self, Study};
 use saved::{Card, Operator};
-use spec::{EvaluationSpec, ModelSpec, Normalise, Precision, Spec, TestSpec, TrainingSpec};
+use spec::{
+    EquationSpec, EvaluationSpec, ModelSpec, Normalise, Precision, RefinementSpec, Spec, TestSpec, TrainingSpec,
+};
 use training::{Learn, Training};
 
 /// Registry name.
@@ -55,6 +58,7 @@ impl Workload for NeuralOperator {
         Ok(match Task::of(spec, inputs)? {
             Task::Train(model, training, train, tests) => price((model, training), &train, &tests, resources)?,
             Task::Evaluate(evaluation, card, _, layouts) => price_of_evaluation(evaluation, &card, &layouts, resources),
+            Task::Refine(how, card, _, layout) => study::price(how, &card, &layout, resources)?,
         })
     }
 
@@ -71,6 +75,10 @@ impl Workload for NeuralOperator {
             Task::Evaluate(evaluation, card, path, layouts) => {
                 let operator = ctx.comm.agree(Operator::<f32>::read(&path, card))?;
                 Box::new(Evaluation::new((spec, evaluation), operator, &layouts, ctx)?)
+            }
+            Task::Refine((evaluation, equation, refinement), card, path, layout) => {
+                let operator = ctx.comm.agree(Operator::<f32>::read(&path, card))?;
+                Box::new(Study::new((spec, evaluation), (equation, refinement), operator, &layout, ctx)?)
             }
         }))
     }
@@ -94,6 +102,8 @@ enum Task<'a> {
     Train(&'a ModelSpec, &'a TrainingSpec, Layout, Vec<Layout>),
     /// The operator and its file, test data.
     Evaluate(&'a EvaluationSpec, Card, PathBuf, Vec<Layout>),
+    /// The same with an equation.
+    Refine((&'a EvaluationSpec, &'a EquationSpec, &'a RefinementSpec), Card, PathBuf, Layout),
 }
 
 impl<'a> Task<'a> {
@@ -127,10 +137,15 @@ impl<'a> Task<'a> {
             let expected = format!("{}, the dimension of the operator", card.shape.dimension());
             return Err(BadValue::new("problem.data.dimension", data.dimension, expected).into());
         }
-        let all = tests()?;
+        let mut all = tests()?;
         for (test, layout) in spec.test.iter().zip(&all) {
             fits(layout, &test.name, channels, (card.normalise, &card.points))?;
             layout.admits(&card.shape)?;
+        }
+        if let (Some(equation), Some(refinement)) = (&spec.equation, &spec.refinement) {
+            let layout = all.remove(0);
+            study::check((equation, refinement), &layout)?;
+            return Ok(Self::Refine((evaluation, equation, refinement), card, path, layout));
         }
         Ok(Self::Evaluate(evaluation, card, path, all))
     }

@@ -458,7 +458,8 @@ impl EquationSpec {
     /// [`BadValue`] for an expression that cannot be read or is finer than the modes.
     pub fn coefficients(&self, modes: &Modes) -> Result<Vec<Complex64>, BadValue> {
         let key = "problem.equation.forcing";
-        self.forcing.as_ref().map_or(Ok(Vec::new()), |text| given::coefficients(key, text, modes))
+        let grid = ["problem.refinement.points", "problem.equation.length"];
+        self.forcing.as_ref().map_or(Ok(Vec::new()), |text| given::coefficients(key, text, modes, grid))
     }
 }
 

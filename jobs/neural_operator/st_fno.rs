@@ -503,13 +503,17 @@ mod tests {
         let model = StFno::<f64>::new(&shape, &points, &points);
         let (inputs, parameters) = ([random(5 * 42, 0), random(5 * 42, 1)], shape.parts().initial(1));
         let mut held = Vec::new();
-        for _ in 0..12 {
-            let (outputs, tape) = model.forward(&parameters, &inputs);
-            model.backward(&parameters, &tape, &outputs);
-            model.recycle(outputs, tape);
-            held.push(model.pool.held());
-        }
-        assert!(held[11] <= held[2] + 8, "{held:?}");
+        // One thread: with more, their number of lists under way differs from pass to pass.
+        let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
+        one.install(|| {
+            for _ in 0..4 {
+                let (outputs, tape) = model.forward(&parameters, &inputs);
+                model.backward(&parameters, &tape, &outputs);
+                model.recycle(outputs, tape);
+                held.push(model.pool.held());
+            }
+        });
+        assert!(held[1..].iter().all(|lists| *lists == held[1]), "{held:?}");
     }
 
     /// The bias of the last K is the same function on a finer grid than it was trained on.

@@ -3,11 +3,14 @@
 use num_complex::Complex64;
 use rayon::prelude::*;
 
-use super::initial::{Initial, Sampler, coefficients};
-use super::modes::Modes;
-use super::navier_stokes::Flow;
+use super::initial::{GRID, Initial};
 use super::spec::{InitialKind, InitialSpec};
-use crate::flow::Scheme;
+use crate::flow::sampler::Sampler;
+use crate::flow::{Flow, Modes, Scheme, given};
+
+fn coefficients(key: &str, text: &str, modes: &Modes) -> Result<Vec<Complex64>, convoke_cluster::BadValue> {
+    given::coefficients(key, text, modes, GRID)
+}
 
 const SIDE: f64 = std::f64::consts::TAU;
 
@@ -35,7 +38,16 @@ fn difference(modes: &Modes, a: &[Complex64], b: &[Complex64]) -> f64 {
 }
 
 fn mcwilliams() -> InitialSpec {
-    InitialSpec { kind: InitialKind::Mcwilliams, alpha: None, tau: None, peak: None, energy: None, vorticity: None }
+    InitialSpec {
+        kind: InitialKind::Mcwilliams,
+        alpha: None,
+        tau: None,
+        peak: None,
+        energy: None,
+        vorticity: None,
+        scale: None,
+        solution: None,
+    }
 }
 
 /// All triads, one by one.

@@ -59,7 +59,12 @@ pub struct Parareal<'e> {
 
 impl<'e> Parareal<'e> {
     /// From the trajectory `w` after `newest`, with a coarse solver G that takes so many steps between snapshots.
-    pub fn new(equation: &'e Equation, (coarse, coarse_steps): (&'e Flow, u64), newest: &Snapshot, w: &[Snapshot]) -> Self {
+    pub fn new(
+        equation: &'e Equation,
+        (coarse, coarse_steps): (&'e Flow, u64),
+        newest: &Snapshot,
+        w: &[Snapshot],
+    ) -> Self {
         let mut parareal = Self { equation, coarse, coarse_steps, guesses: Vec::new() };
         let before = std::iter::once(newest).chain(&w[..w.len() - 1]);
         parareal.guesses = before.map(|w| parareal.guess(w)).collect();

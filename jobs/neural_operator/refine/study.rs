@@ -5,19 +5,21 @@
 //! its own. One step of the job is one family of ways, for all samples.
 
 use convoke_cluster::results::{Axis, Meaning};
-use convoke_cluster::{Ctx, Fields, Progress, Region, Result, Results};
+use convoke_cluster::workload::Resources;
+use convoke_cluster::{BadValue, Ctx, Fields, Plan, Progress, Region, Result, Results, block};
 use num_complex::Complex64;
 
-use super::correct::{Parareal, gauss_newton};
-use super::equation::{Equation, Snapshot};
+use super::super::PROGRAM;
 use super::super::data::{Layout, Set};
 use super::super::evaluation::Evaluation;
-use super::super::saved::Operator;
+use super::super::saved::{Card, Operator};
 use super::super::spec::{EquationSpec, EvaluationSpec, RefinementSpec, Spec};
 use super::super::training::{Learn, SHOWN};
-use crate::flow::linearised::from_points;
+use super::correct::{Parareal, gauss_newton};
+use super::equation::{Equation, Snapshot};
+use crate::flow::linearised::Linearised;
 use crate::flow::sampler::Sampler;
-use crate::flow::{Flow, Scheme};
+use crate::flow::{Flow, Modes, Scheme};
 
 /// Figures of a way: see [`COLUMNS`].
 const MEASURED: usize = 4;
@@ -27,7 +29,10 @@ pub const COLUMNS: [(&str, &str); MEASURED + 2] = [
     ("error", "relative L2 error of all snapshots, mean over the samples"),
     ("last_error", "relative L2 error of the last snapshot, mean over the samples"),
     ("residual", "residual in H^s, time derivative by backward differences of the trajectory"),
-    ("estimate", "residual in the dual norm of velocity over the vorticity: the functional estimate without its constant"),
+    (
+        "estimate",
+        "residual in the dual norm of velocity over the vorticity: the functional estimate without its constant",
+    ),
     ("flops", "what it costs"),
     ("longest_path", "flops one after another when every snapshot has a rank"),
 ];
@@ -105,6 +110,95 @@ pub struct Study {
     refined: Vec<f32>,
 }
 
+/// Whether data fit an equation and its corrections.
+///
+/// # Errors
+/// [`BadValue`] that names the key.
+pub fn check((equation, refinement): (&EquationSpec, &RefinementSpec), layout: &Layout) -> Result<(), BadValue> {
+    if layout.points[0] != layout.points[1] {
+        let message = format!("the flow is on a square, and the data are on {:?} points", layout.points);
+        return Err(BadValue::wrong("problem.test.file", message));
+    }
+    if layout.channels[0] < refinement.order {
+        let expected = format!("at most {}, the snapshots of the input", layout.channels[0]);
+        return Err(BadValue::new("problem.refinement.order", refinement.order, expected));
+    }
+    equation.coefficients(&equation.modes(refinement.points(layout.points[0]))?).map(drop)
+}
+
+/// The bill.
+///
+/// # Errors
+/// [`BadValue`] for a length that is none.
+pub fn price(
+    (evaluation, equation, refinement): (&EvaluationSpec, &EquationSpec, &RefinementSpec),
+    card: &Card,
+    layout: &Layout,
+    resources: &Resources,
+) -> Result<Plan, BadValue> {
+    let modes = equation.modes(refinement.points(layout.points[0]))?;
+    let (ranks, samples) = (resources.ranks as u64, layout.samples as u64);
+    let [known, found] = layout.channels.map(|snapshots| snapshots as u64);
+    let (origins, snapshot) = (Origin::all(refinement), 16 * modes.len() as u64);
+    let corrected = origins.iter().filter(|origin| origin.corrected()).count() as u64;
+    let ways: u64 = origins.iter().map(|origin| origin.ways(refinement).len() as u64).sum();
+    let shown = samples.min(SHOWN as u64) * found * layout.points.iter().product::<usize>() as u64;
+    let operator = evaluation.applications as f64 * card.shape.flops(&layout.points);
+    let costs = |origin: &Origin| costs(*origin, refinement, &modes, (found as f64, operator));
+    let flops: f64 = origins.iter().flat_map(costs).map(|cost| cost[0]).sum();
+    let mut plan = Plan {
+        steps: origins.len() as u64,
+        work: samples as f64 * flops,
+        work_unit: "flop",
+        // A trajectory from its owner and, in each iteration, from all; figures and flags; what is shown.
+        bytes_sent_per_rank: (corrected * samples * found * snapshot * (1 + refinement.parareal as u64)
+            + 64 * ways
+            + 8 * shown
+            + 4096 * (origins.len() as u64 + samples)
+            + (1 << 17))
+            * ranks,
+        checkpoint_bytes: 4 * shown + 64 * ways + (1 << 16),
+        result_bytes: 8 * shown + 96 * ways + (1 << 20),
+        ..Plan::default()
+    };
+    plan.holds("program and libraries", PROGRAM);
+    plan.holds("samples", samples * (known + found) * (snapshot + 4 * layout.points.iter().product::<usize>() as u64));
+    plan.holds("parameters", 8 * card.shape.parts().count() as u64);
+    plan.holds("fields inside of a sample", 4 * card.shape.held(&layout.points));
+    // Gradients at the points, and what CGLS and parareal hold.
+    plan.holds("derivatives of a trajectory", found * (Linearised::bytes(&modes) + 12 * snapshot));
+    plan.holds("transforms", resources.threads as u64 * Flow::mover_bytes(&modes, false));
+    plan.holds("what is shown", 12 * shown);
+    plan.notes.push(format!("solver with modes up to {} of {} points along each axis", modes.m, modes.n));
+    Ok(plan)
+}
+
+/// Flops, all and on the longest path, of the ways of one origin: `count` snapshots of a sample.
+fn costs(origin: Origin, spec: &RefinementSpec, modes: &Modes, (count, operator): (f64, f64)) -> Vec<[f64; 2]> {
+    let solver = |scheme: Scheme, steps: u64| steps as f64 * Flow::flops(modes, scheme);
+    let (fine, coarse) = (solver(spec.scheme, spec.steps), count * solver(Scheme::Rk2Cn, spec.coarse));
+    // Two complex transforms, of a snapshot.
+    let pair = Flow::flops(modes, Scheme::ImexCn);
+    let start = match origin {
+        Origin::Data | Origin::Persistence => 0.0,
+        Origin::Solver(steps) => count * solver(spec.scheme, steps),
+        Origin::Coarse => coarse,
+        Origin::Operator => operator,
+    };
+    let mut all = vec![[start, start]];
+    if origin.corrected() {
+        // Residual, gradients at the points and the first adjoint; then five transforms an iteration.
+        let round = pair * (3.0 + 2.5 * spec.iterations as f64);
+        all.extend((1..=spec.gauss_newton).map(|i| [count, 1.0].map(|share| start + i as f64 * round * share)));
+        let iteration = |i: usize| {
+            let (i, first) = (i as f64, start + coarse);
+            [first + i * (count * fine + coarse), first + i * (fine + coarse)]
+        };
+        all.extend((1..=spec.parareal).map(iteration));
+    }
+    all
+}
+
 /// The solver of a job with so many steps between snapshots, on its grid.
 pub fn solver(
     (equation, refinement): (&EquationSpec, &RefinementSpec),
@@ -139,7 +233,7 @@ impl Study {
         let equation = Equation::new(fine, time, refinement.order, (refinement.s, refinement.alpha));
         let snapshots = |field: &[f32]| -> Vec<Snapshot> {
             let wide = |part: &[f32]| part.iter().map(|v| f64::from(*v)).collect::<Vec<f64>>();
-            field.chunks(points * points).map(|part| from_points(&equation.flow, &wide(part), points)).collect()
+            field.chunks(points * points).map(|part| sampler.coefficients(&equation.flow.modes, &wide(part))).collect()
         };
         let pairs = set.inputs.iter().zip(&set.targets);
         let samples = pairs.map(|(a, u)| Sample { known: snapshots(a), truth: snapshots(u) }).collect();
@@ -187,7 +281,8 @@ impl Study {
                 let model = self.evaluation.operator.on(&self.set.points);
                 let outputs = self.evaluation.roll_out(&model, &self.set.inputs[i..=i]).concat();
                 let wide: Vec<f64> = outputs.into_iter().map(f64::from).collect();
-                wide.chunks(points * points).map(|part| from_points(&self.equation.flow, part, points)).collect()
+                let modes = &self.equation.flow.modes;
+                wide.chunks(points * points).map(|part| self.sampler.coefficients(modes, part)).collect()
             }
         }
     }
@@ -207,31 +302,9 @@ impl Study {
         ]
     }
 
-    /// Flops, all and on the longest path, of the ways of one origin.
     fn costs(&self, origin: Origin) -> Vec<[f64; 2]> {
-        let (spec, modes, count) = (&self.refinement, &self.equation.flow.modes, self.samples[0].truth.len() as f64);
-        let solver = |scheme: Scheme, steps: u64| steps as f64 * Flow::flops(modes, scheme);
-        let (fine, coarse) = (solver(spec.scheme, spec.steps), count * solver(Scheme::Rk2Cn, spec.coarse));
-        // Two complex transforms, of a snapshot.
-        let pair = Flow::flops(modes, Scheme::ImexCn);
-        let start = match origin {
-            Origin::Data | Origin::Persistence => 0.0,
-            Origin::Solver(steps) => count * solver(spec.scheme, steps),
-            Origin::Coarse => coarse,
-            Origin::Operator => self.operator_flops,
-        };
-        let mut all = vec![[start, start]];
-        if origin.corrected() {
-            // Residual, gradients at the points and the first adjoint; then five transforms an iteration.
-            let round = pair * (3.0 + 2.5 * spec.iterations as f64);
-            all.extend((1..=spec.gauss_newton).map(|i| [count, 1.0].map(|share| start + i as f64 * round * share)));
-            let iteration = |i: usize| {
-                let (i, first) = (i as f64, start + coarse);
-                [first + i * (count * fine + coarse), first + i * (fine + coarse)]
-            };
-            all.extend((1..=spec.parareal).map(iteration));
-        }
-        all
+        let count = self.samples[0].truth.len() as f64;
+        costs(origin, &self.refinement, &self.equation.flow.modes, (count, self.operator_flops))
     }
 
     /// Figures of the ways of one origin, summed over the samples. Collective.
@@ -244,7 +317,7 @@ impl Study {
         let len = self.equation.flow.modes.len();
         let mut shown = vec![0.0; self.refined.len()];
         for owner in 0..comm.size() {
-            for i in convoke_cluster::block(self.samples.len(), owner, comm.size()) {
+            for i in block(self.samples.len(), owner, comm.size()) {
                 let sample = &self.samples[i];
                 // Its owner makes the start and what needs no other rank.
                 let mut w = Vec::new();
