@@ -63,7 +63,9 @@ fn losses_do_not_depend_on_the_ranks_and_finer_grids_are_known() {
     assert_eq!(one.len(), 180);
     for dir in &dirs[1..] {
         let other = column(dir, "loss");
-        assert!(one.iter().zip(&other).all(|(a, b)| (a - b).abs() < 1e-12 * a), "{one:?} {other:?}");
+        // Of losses that begin at one; training makes rounding grow.
+        let far = one.iter().zip(&other).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(far < 1e-12, "{far:e}");
     }
     let error = figure(&dirs[0], "relative_l2_fine");
     assert!(error < 0.1 && one[179] < 0.1 * one[0], "{error} {}", one[179]);
@@ -186,6 +188,99 @@ fn a_trained_operator_rolls_out_beside_persistence() {
         ),
     ] {
         let spec = job(scratch.path(), "bad.toml", &evaluate.replace(from, to));
+        let (code, _, err) = told(&common::run(&["run", &spec, "--dir", &below(scratch.path(), "bad"), "-q"]));
+        assert!(code == 2 && err.contains(expected), "{to}: {code} {err}");
+    }
+}
+
+/// Snapshots of decaying flows, from pde-data.
+fn flows(scratch: &Path) {
+    let flow = "schema = 1\nname = \"flow\"\nworkload = \"pde-data\"\nseed = 4\n[problem]\nequation = \"navier-stokes\"\nsamples = \
+        6\n[problem.grid]\npoints = 48\nlength = \"2*pi\"\n[problem.time]\nstep = 5e-3\nstart = 0.2\nevery = 0.05\nsnapshots = \
+        8\n[problem.flow]\nviscosity = 2e-2\nforcing = \"0.3*cos(2*y)\"\n[problem.initial]\nkind = \"mcwilliams\"\n[problem.output]\npoints = 32\n";
+    let spec = job(scratch, "flow.toml", flow);
+    let (code, _, err) = told(&common::run(&["run", &spec, "--dir", &below(scratch, "flows"), "-q"]));
+    assert_eq!(code, 0, "{err}");
+}
+
+const TURBULENCE: &str = "schema = 1\nname = \"st\"\nworkload = \"neural-operator\"\nseed = 3\n[problem]\ntask = \"train\"\n[problem.data]\nfile \
+    = \"flows\"\ndimension = 2\ninput = { array = \"/result/vorticity\", channels = [0, 4] }\ntarget = { array = \"/result/vorticity\", channels \
+    = [4, 8] }\nsamples = 4\n[[problem.test]]\nname = \"unseen\"\nfile = \"flows\"\nfirst = 4\n[problem.model]\nkind = \"st-fno\"\nwidth = \
+    4\nmodes = [4, 4, 2]\nlayers = 2\n[problem.training]\nepochs = 6\nbatch = 2\nrate = 1e-2\n";
+
+/// Corrections of a spatiotemporal operator by the equation: parareal reaches the solver, the residual of the truth is small, and nothing
+/// depends on the ranks.
+#[test]
+fn trajectories_of_an_operator_are_refined_by_their_equation() {
+    let scratch = scratch();
+    flows(scratch.path());
+    let spec = job(scratch.path(), "train.toml", TURBULENCE);
+    let trained = below(scratch.path(), "trained");
+    let (code, _, err) = told(&common::run(&["run", &spec, "--dir", &trained, "-n", "1", "-q"]));
+    assert_eq!(code, 0, "{err}");
+    let loss = column(Path::new(&trained), "loss");
+    assert!(loss[11] < loss[0], "{loss:?}");
+    let refine = "schema = 1\nname = \"refine\"\nworkload = \"neural-operator\"\nseed = 1\n[problem]\ntask = \"refine\"\n\
+        [problem.evaluation]\noperator = \"trained\"\n[problem.data]\ndimension = 2\n\
+        input = { array = \"/result/vorticity\", channels = [0, 4] }\ntarget = { array = \"/result/vorticity\", channels = [4, 8] }\n\
+        [[problem.test]]\nname = \"unseen\"\nfile = \"flows\"\nfirst = 3\n[problem.equation]\nlength = \"2*pi\"\nviscosity = 2e-2\n\
+        forcing = \"0.3*cos(2*y)\"\n[problem.refinement]\nevery = 0.05\nsteps = 10\ncoarse = 1\nparareal = 4\ngauss_newton = 2\norder = \
+        4\ndirect = [1, 10]\n";
+    let dirs = [1, 2, 3].map(|ranks| {
+        let dir = scratch.path().join(format!("refined{ranks}"));
+        let job = JobText { path: scratch.path().join("refine.toml"), text: refine.to_owned() };
+        for outcome in run_on_threads("neural-operator", job, ranks, &dir) {
+            let outcome = outcome.expect("it runs");
+            let (sent, planned) = (outcome.traffic.bytes, outcome.plan.bytes_sent_per_rank);
+            assert!(sent <= planned, "{sent} bytes sent by one of {ranks}, {planned} planned");
+            assert_eq!(outcome.steps, outcome.plan.steps);
+        }
+        dir
+    });
+    let [error, residual, flops] = ["error", "residual", "flops"].map(|name| doubles(&dirs[0], name));
+    for dir in &dirs[1..] {
+        for (name, one) in [("error", &error), ("residual", &residual)] {
+            let other = doubles(dir, name);
+            assert!(
+                one.iter().zip(&other).all(|(a, b)| (a - b).abs() < 1e-12 * (1.0 + a)),
+                "{name}: {one:?} {other:?}"
+            );
+        }
+    }
+    // data; solver 1, 10; then persistence, coarse solver, operator with two rounds and four iterations each.
+    assert_eq!(error.len(), 3 + 3 * 7);
+    assert!(error[0] == 0.0 && error[2] < 1e-6 && error[1] > error[2], "{error:?}");
+    for first in [3, 10, 17] {
+        let (start, newton, parareal) = (first, &error[first + 1..first + 3], &error[first + 3..first + 7]);
+        // The data have single precision, and that of their first snapshot stays.
+        assert!(parareal[3] < 1e-6 && parareal[0] < 0.2 * error[start].max(1e-5), "{first}: {error:?}");
+        assert!(newton[1] < 0.1 * error[start].max(1e-2), "{first}: {error:?}");
+        // Backward differences are off the truth by their own error: what is found has less than the truth's residual.
+        assert!(residual[first + 2] < residual[0], "{first}: {residual:?}");
+    }
+    assert!(residual[17] > 10.0 * residual[0], "{residual:?}");
+    // Four snapshots by ten steps are ten times those by one.
+    assert!((flops[2] / flops[1] - 10.0).abs() < 1e-12, "{flops:?}");
+    for (from, to, expected) in [
+        ("order = 4", "order = 5", "at most 4, the snapshots of the input"),
+        ("2e-2", "-1.0", "problem.equation.viscosity = -1"),
+        ("cos(2*y)", "cos(2*z)", "problem.equation.forcing"),
+        ("cos(2*y)", "cos(20*y)", "raise problem.refinement.points"),
+        ("direct = [1, 10]", "direct = [0]", "problem.refinement.direct"),
+        ("task = \"refine\"", "task = \"evaluate\"", "problem.equation"),
+    ] {
+        let spec = job(scratch.path(), "bad.toml", &refine.replace(from, to));
+        let (code, _, err) = told(&common::run(&["run", &spec, "--dir", &below(scratch.path(), "bad"), "-q"]));
+        assert!(code == 2 && err.contains(expected), "{to}: {code} {err}");
+    }
+    for (from, to, expected) in [
+        ("modes = [4, 4, 2]", "modes = [4, 4, 4]", "problem.model.modes = 4"),
+        ("modes = [4, 4, 2]", "modes = [4, 4]", "3 numbers, one for x, y and t"),
+        ("width = 4", "width = 4\npadding = [1, 1]", "problem.model.padding"),
+        ("width = 4", "width = 4\nlatent_steps = 5", "at most the 4 snapshots"),
+        ("dimension = 2", "dimension = 2\nnormalise = \"channels\"", "not with kind = \"st-fno\""),
+    ] {
+        let spec = job(scratch.path(), "bad.toml", &TURBULENCE.replace(from, to));
         let (code, _, err) = told(&common::run(&["run", &spec, "--dir", &below(scratch.path(), "bad"), "-q"]));
         assert!(code == 2 && err.contains(expected), "{to}: {code} {err}");
     }

@@ -49,7 +49,9 @@ impl Workload for NeuralOperator {
     const JOBS: &'static [(&'static str, &'static str)] = &[
         ("darcy", include_str!("darcy.toml")),
         ("flow", include_str!("flow.toml")),
+        ("turbulence", include_str!("turbulence.toml")),
         ("roll-out", include_str!("roll-out.toml")),
+        ("refine", include_str!("refine.toml")),
     ];
     type Spec = Spec;
 

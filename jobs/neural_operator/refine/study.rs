@@ -291,14 +291,15 @@ impl Study {
     fn measure(&self, sample: &Sample, w: &[Snapshot]) -> [f64; MEASURED] {
         let off: Vec<Snapshot> =
             w.iter().zip(&sample.truth).map(|(w, u)| w.iter().zip(u).map(|(w, u)| w - u).collect()).collect();
-        let size = |w: &[Snapshot]| self.equation.dot(w, w).max(f64::MIN_POSITIVE).sqrt();
+        let size = |w: &[Snapshot]| self.equation.dot(w, w).sqrt();
+        let truth = |w: &[Snapshot]| size(w).max(f64::MIN_POSITIVE);
         let (last, count) = (w.len() - 1, w.len() as f64);
         let residual = self.equation.residual(&sample.known, w);
         [
-            size(&off) / size(&sample.truth),
-            size(&off[last..]) / size(&sample.truth[last..]),
+            size(&off) / truth(&sample.truth),
+            size(&off[last..]) / truth(&sample.truth[last..]),
             self.equation.norm(&residual),
-            self.equation.dual_norm(&residual) / (size(&sample.truth) / count.sqrt()),
+            self.equation.dual_norm(&residual) / (truth(&sample.truth) / count.sqrt()),
         ]
     }
 
