@@ -176,6 +176,15 @@ fn a_trained_operator_rolls_out_beside_persistence() {
     assert!((error[0] - reported).abs() < 1e-4 * reported, "{} {reported}", error[0]);
     assert!(error[0] < 0.1 && error[2] < 0.3 && persistence[2] > 0.8, "{error:?} {persistence:?}");
     assert_eq!(doubles(Path::new(&rolled), "fine_predictions").len(), 8 * 3 * 24);
+    // Shells add up to the mean square (Parseval): of the data those of the last snapshot.
+    let spectrum = doubles(Path::new(&rolled), "fine_spectrum");
+    let data: Vec<f64> = Reader::open(&scratch.path().join("fine.h5")).expect("data").read("/w").expect("an array");
+    let last: Vec<f64> = data.chunks(4 * 24).flat_map(|sample| sample[3 * 24..].iter().map(|v| v * v)).collect();
+    let square = last.iter().sum::<f64>() / last.len() as f64;
+    assert!(
+        (spectrum[13..].iter().sum::<f64>() - square).abs() < 1e-5 * square && spectrum.len() == 26,
+        "{spectrum:?}"
+    );
     // What does not fit is refused.
     for (from, to, expected) in [
         ("operator = \"trained\"", "operator = \"fine.h5\"", "the directory of a run with task"),
@@ -284,4 +293,72 @@ fn trajectories_of_an_operator_are_refined_by_their_equation() {
         let (code, _, err) = told(&common::run(&["run", &spec, "--dir", &below(scratch.path(), "bad"), "-q"]));
         assert!(code == 2 && err.contains(expected), "{to}: {code} {err}");
     }
+}
+
+/// What is kept is the best of all looks, training ends when none was better for long, and averages of parameters do not tremble.
+#[test]
+fn training_ends_when_nothing_gets_better() {
+    let scratch = scratch();
+    waves(&scratch.path().join("train.h5"), 20, 16);
+    waves(&scratch.path().join("fine.h5"), 12, 40);
+    let text = text(&[
+        ("epochs = 30", "epochs = 400\naverage = 0.9\npatience = 4\nschedule = \"constant\""),
+        ("rate = 1e-2", "rate = 3e-2"),
+        ("layers = 2", "layers = 2\npadding = [3]"),
+    ]);
+    let dirs = [1, 2].map(|ranks| {
+        let dir = scratch.path().join(format!("run{ranks}"));
+        let job = JobText { path: scratch.path().join("job.toml"), text: text.clone() };
+        for outcome in run_on_threads("neural-operator", job, ranks, &dir) {
+            let outcome = outcome.expect("it runs");
+            assert!(outcome.steps < outcome.plan.steps && outcome.traffic.bytes <= outcome.plan.bytes_sent_per_rank);
+        }
+        dir
+    });
+    let looks: Vec<f64> = column(&dirs[0], "test").into_iter().skip(1).step_by(2).collect();
+    let best = looks.iter().copied().fold(f64::INFINITY, f64::min);
+    assert!(
+        looks[looks.len() - 5..].iter().skip(1).all(|error| *error > best) && looks[looks.len() - 5] == best,
+        "{looks:?}"
+    );
+    let kept = figure(&dirs[0], "relative_l2_fine");
+    assert!((kept - best).abs() < 1e-12 * best, "{kept} {best}");
+}
+
+/// Velocities without divergence, whatever the operator; the loss is that of the projected ones.
+#[test]
+fn a_divergence_free_operator_gives_velocities_without_divergence() {
+    let scratch = scratch();
+    let n = 12;
+    let mut random = fastrand::Rng::with_seed(7);
+    let values: Vec<f64> = (0..10 * 2 * n * n).map(|_| random.f64() - 0.5).collect();
+    write_arrays(&scratch.path().join("train.h5"), &[("a", &[10, 2, n, n], &values), ("u", &[10, 2, n, n], &values)]);
+    let text = "schema = 1\nname = \"free\"\nworkload = \"neural-operator\"\nseed = 3\n[problem]\ntask = \"train\"\n[problem.data]\n\
+        file = \"train.h5\"\ndimension = 2\ninput = { array = \"/a\" }\ntarget = { array = \"/u\" }\n[[problem.test]]\nname = \"test\"\n\
+        file = \"train.h5\"\n[problem.model]\nkind = \"fno\"\nwidth = 4\nmodes = [3, 3]\nlayers = 2\nprojection = 8\n\
+        divergence_free = true\n[problem.training]\nepochs = 2\nbatch = 5\nrate = 1e-2\nprecision = \"double\"\ntorch_cfd = 0\n";
+    let spec = job(scratch.path(), "job.toml", text);
+    let dir = below(scratch.path(), "run");
+    let (code, _, err) = told(&common::run(&["run", &spec, "--dir", &dir, "-n", "1", "-q"]));
+    assert_eq!(code, 0, "{err}");
+    let velocities = doubles(Path::new(&dir), "test_predictions");
+    for velocity in velocities.chunks(2 * n * n) {
+        let mut largest: f64 = 0.0;
+        // k·û by naive sums, k below the Nyquist mode.
+        for (kx, ky) in (-5i32..6).flat_map(|kx| (0..6).map(move |ky| (kx, ky))) {
+            let mut sum = [0.0; 2];
+            for (i, (u, v)) in velocity[..n * n].iter().zip(&velocity[n * n..]).enumerate() {
+                let turns = f64::from(kx) * (i / n) as f64 / n as f64 + f64::from(ky) * (i % n) as f64 / n as f64;
+                let (sin, cos) = (TAU * turns).sin_cos();
+                let along = f64::from(kx) * u + f64::from(ky) * v;
+                sum = [sum[0] + along * cos, sum[1] - along * sin];
+            }
+            largest = largest.max(sum[0].hypot(sum[1]) / (n * n) as f64);
+        }
+        assert!(largest < 1e-12, "{largest:e}");
+        assert!(velocity.iter().any(|v| v.abs() > 1e-3));
+    }
+    let spec = job(scratch.path(), "bad.toml", &text.replace("\"/u\" }", "\"/u\", channels = [0, 1] }"));
+    let (code, _, err) = told(&common::run(&["run", &spec, "--dir", &below(scratch.path(), "bad"), "-q"]));
+    assert!(code == 2 && err.contains("problem.model.divergence_free") && err.contains("1 channels"), "{code} {err}");
 }

@@ -6,11 +6,11 @@ use convoke_cluster::results::{Axis, Meaning};
 use convoke_cluster::{Ctx, Fields, Progress, Region, Result, Results};
 
 use super::data::{Layout, Set};
-use super::model::Model;
 use super::norms::Norm;
 use super::real::Real;
-use super::saved::Operator;
+use super::saved::{Operator, Placed};
 use super::spec::{EvaluationSpec, Spec};
+use super::spectra::Shells;
 use super::training::{Learn, SHOWN};
 
 /// Samples that are evaluated at once.
@@ -29,6 +29,8 @@ pub struct Evaluation<T> {
     done: u64,
     /// Figures of all sets, `[set][application][FIGURES]`.
     figures: Vec<f64>,
+    /// Power by shells of wave numbers after the last application, of the operator and of the data, one set after another.
+    spectra: Vec<f64>,
 }
 
 impl<T: Real> Evaluation<T> {
@@ -48,6 +50,7 @@ impl<T: Real> Evaluation<T> {
         Ok(Self {
             applications: evaluation.applications,
             figures: vec![0.0; sets.len() * evaluation.applications * FIGURES],
+            spectra: vec![0.0; sets.iter().map(|set| 2 * Shells::<T>::new(&set.points).count).sum()],
             sets: names.zip(sets).collect(),
             operator,
             done: 0,
@@ -56,18 +59,18 @@ impl<T: Real> Evaluation<T> {
 
     /// Of no data: for [`Evaluation::roll_out`] alone.
     pub(super) fn of(operator: Operator<T>, applications: usize) -> Self {
-        Self { applications, operator, sets: Vec::new(), done: 0, figures: Vec::new() }
+        Self { applications, operator, sets: Vec::new(), done: 0, figures: Vec::new(), spectra: Vec::new() }
     }
 
     /// Outputs of all applications, one after another, for inputs as the data have them.
-    pub(super) fn roll_out(&self, model: &Model<T>, inputs: &[Vec<T>]) -> Vec<Vec<T>> {
+    pub(super) fn roll_out(&self, placed: &Placed<T>, inputs: &[Vec<T>]) -> Vec<Vec<T>> {
         let operator = &self.operator;
         let mut state: Vec<Vec<T>> = inputs.to_vec();
         let mut all: Vec<Vec<T>> = vec![Vec::new(); inputs.len()];
         for _ in 0..self.applications {
             let mut encoded = state.clone();
             encoded.iter_mut().for_each(|field| operator.input.encode(field));
-            for ((output, state), all) in operator.apply(model, &encoded).into_iter().zip(&mut state).zip(&mut all) {
+            for ((output, state), all) in operator.apply(placed, &encoded).into_iter().zip(&mut state).zip(&mut all) {
                 let len = state.len();
                 state.extend(&output);
                 state.drain(..state.len() - len);
@@ -86,13 +89,18 @@ impl<T: Real> Learn for Evaluation<T> {
         let [_, channels] = shape.channels();
         let (mine, size) = (ctx.comm.block(set.inputs.len()), set.points.iter().product::<usize>());
         let (part, count) = (channels * size, set.inputs.len() as f64);
-        let mut sums = vec![0.0; self.applications * FIGURES];
+        let (mut sums, shells) = (vec![0.0; self.applications * FIGURES], Shells::new(&set.points));
+        let mut spectra = vec![0.0; 2 * shells.count];
         for first in mine.clone().step_by(TOGETHER) {
             let samples = first..mine.end.min(first + TOGETHER);
             for (output, i) in self.roll_out(&model, &set.inputs[samples.clone()]).iter().zip(samples) {
                 // The last snapshot of the input stays.
                 let last = &set.inputs[i][set.inputs[i].len() - size..];
                 let still = last.repeat(channels);
+                for (power, fields) in spectra.chunks_mut(shells.count).zip([output, &set.targets[i]]) {
+                    let last = shells.power(&fields[fields.len() - part..], channels);
+                    power.iter_mut().zip(last).for_each(|(sum, power)| *sum += power / count);
+                }
                 let parts = output.chunks(part).zip(set.targets[i].chunks(part));
                 for (sums, (output, target)) in sums.chunks_mut(FIGURES).zip(parts) {
                     sums[0] += norm.relative(output, target, channels).0 / count;
@@ -101,6 +109,9 @@ impl<T: Real> Learn for Evaluation<T> {
             }
         }
         ctx.comm.all_sum(&mut sums)?;
+        ctx.comm.all_sum(&mut spectra)?;
+        let before: usize = self.sets[..index].iter().map(|(_, set)| 2 * Shells::<T>::new(&set.points).count).sum();
+        self.spectra[before..before + spectra.len()].copy_from_slice(&spectra);
         self.figures[index * sums.len()..(index + 1) * sums.len()].copy_from_slice(&sums);
         let work = count * self.applications as f64 * shape.flops(&set.points);
         self.done += 1;
@@ -113,16 +124,28 @@ impl<T: Real> Learn for Evaluation<T> {
         fields.counter("done", &mut self.done);
         let shape = [self.figures.len()];
         fields.array("figures", &shape, Region::whole(&shape), &mut self.figures[..]);
+        let shape = [self.spectra.len()];
+        fields.array("spectra", &shape, Region::whole(&shape), &mut self.spectra[..]);
     }
 
-    fn finish(&mut self, out: &mut Results) -> Result<()> {
+    fn finish(&mut self, _ctx: &Ctx, out: &mut Results) -> Result<()> {
         let axis = |name: &str| Axis { name: name.to_owned(), unit: "1".to_owned(), origin: 0.0, spacing: 1.0 };
         let root = out.is_root();
-        let applications = self.applications;
+        let (applications, mut spectra) = (self.applications, self.spectra.as_slice());
         for ((name, set), figures) in self.sets.iter().zip(self.figures.chunks(applications * FIGURES)) {
             let column = |i: usize| figures.iter().skip(i).step_by(FIGURES).copied().collect::<Vec<f64>>();
             out.series(&format!("{name}_error"), &column(0), "1", "relative L2 error of each application")?;
             out.series(&format!("{name}_persistence"), &column(1), "1", "that of the last input, unchanged")?;
+            let (power, rest) = spectra.split_at(2 * Shells::<T>::new(&set.points).count);
+            spectra = rest;
+            let wave_numbers: Vec<f64> = (0..power.len() / 2).map(|k| k as f64).collect();
+            out.series(&format!("{name}_wave_number"), &wave_numbers, "1", "whole part of |k|")?;
+            let shape = [2, power.len() / 2];
+            let long_name = "power in shells of |k| after the last application: the operator, the data".to_owned();
+            let meaning = Meaning { long_name, unit: "1".to_owned(), axes: Vec::new() };
+            let spectrum = format!("{name}_spectrum");
+            out.array(&spectrum, &shape, (Region::whole(&shape), root), power, &meaning)?;
+            out.chart(&spectrum, &format!("{name}_wave_number"), "operator, data", None)?;
             let shown = SHOWN.min(set.inputs.len());
             let predictions = self.roll_out(&self.operator.on(&set.points), &set.inputs[..shown]).concat();
             let channels = applications * self.operator.card.shape.channels()[1];

@@ -16,6 +16,7 @@ pub mod real;
 pub mod refine;
 mod saved;
 pub mod spec;
+pub mod spectra;
 pub mod st_fno;
 mod training;
 pub mod transform;
@@ -93,8 +94,8 @@ impl Workload for NeuralOperator {
         self.0.fields(fields);
     }
 
-    fn finish(&mut self, _ctx: &Ctx, out: &mut Results) -> Result<()> {
-        self.0.finish(out)
+    fn finish(&mut self, ctx: &Ctx, out: &mut Results) -> Result<()> {
+        self.0.finish(ctx, out)
     }
 }
 
@@ -121,6 +122,11 @@ impl<'a> Task<'a> {
             let train = Layout::of(data, inputs, (file, 0, data.samples), "problem.data.samples")?;
             let shape = model.shape(train.channels, &train.points)?;
             train.admits(&shape)?;
+            if model.divergence_free && train.channels[1] % data.dimension != 0 {
+                let message =
+                    format!("the target has {} channels, and velocities have {}", train.channels[1], data.dimension);
+                return Err(BadValue::wrong("problem.model.divergence_free", message).into());
+            }
             let tests = tests()?;
             for (test, layout) in spec.test.iter().zip(&tests) {
                 fits(layout, &test.name, train.channels, (spec.normalise(), &train.points))?;
@@ -210,6 +216,8 @@ fn price(
     let numbers = train.numbers() + tests.iter().map(Layout::numbers).sum::<u64>();
     let looks = training.epochs.div_ceil(training.test_every);
     let mine = batch.min(samples).div_ceil(ranks);
+    // The average and the best ones.
+    let more = u64::from(training.average.is_some()) + u64::from(training.patience.is_some());
     let mut plan = Plan {
         steps,
         work: training.epochs as f64 * samples as f64 * 3.0 * shape.flops(&train.points),
@@ -220,13 +228,13 @@ fn price(
         } else {
             2 * steps * parameters + (steps + looks * (1 + tests.len() as u64)) * 2048 * ranks + (1 << 20) * ranks
         },
-        checkpoint_bytes: 3 * parameters + (1 << 16),
+        checkpoint_bytes: (3 + more) * parameters + (1 << 16),
         result_bytes: 2 * parameters + 64 * numbers.min(1 << 28) + (1 << 22),
         ..Plan::default()
     };
     plan.holds("program and libraries", PROGRAM);
     plan.holds("samples", bytes * numbers);
-    plan.holds("parameters, moments and gradient", 6 * parameters);
+    plan.holds("parameters, moments and gradient", (6 + 2 * more) * parameters);
     plan.holds(format!("fields inside of {mine} samples"), mine * bytes * shape.held(&train.points));
     plan.notes.push(format!("{} parameters, {} on {:?} points", shape.parts().count(), train.samples, train.points));
     Ok(plan)

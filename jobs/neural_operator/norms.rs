@@ -6,6 +6,7 @@ use std::f64::consts::TAU;
 
 use super::real::Real;
 use super::spec::{SobolevSpec, TrainingSpec};
+use super::spectra::Shells;
 use super::transform::Transform;
 
 /// A norm of fields on a grid.
@@ -13,14 +14,28 @@ use super::transform::Transform;
 pub enum Norm<T> {
     /// (Σ |v|^p)^{1/p}.
     Lp(f64),
-    /// H^s, with (α + |κ|²)^s for each mode.
-    Sobolev(Box<Transform<T>>, Vec<T>),
+    /// H^s, with (α + |κ|²)^s for each mode; relative errors are multiplied by the last number.
+    Sobolev(Box<Transform<T>>, Vec<T>, f64),
 }
 
 impl<T: Real> Norm<T> {
-    /// That of a job, on `points`.
-    pub fn of(training: &TrainingSpec, points: &[usize]) -> Self {
-        training.sobolev.map_or(Self::Lp(training.p), |sobolev| Self::sobolev(sobolev, points))
+    /// That of a job, on `points`, for so many channels.
+    pub fn of(training: &TrainingSpec, points: &[usize], channels: usize) -> Self {
+        match (training.torch_cfd, training.sobolev) {
+            (Some(order), _) => Self::torch_cfd(order, points, channels),
+            (None, Some(sobolev)) => Self::sobolev(sobolev, points),
+            (None, None) => Self::Lp(training.p),
+        }
+    }
+
+    /// What torch-cfd's `SobolevLoss(norm_order)` measures, read from its code and checked by its values: its orders 0 and 2 are H¹, its ±1
+    /// are H^{±½}, α = 0.1, and the error is averaged over the snapshots while the target's norm is not.
+    pub fn torch_cfd(order: i32, points: &[usize], channels: usize) -> Self {
+        let s = if order.abs() == 1 { 0.5 * f64::from(order) } else { 1.0 };
+        let Self::Sobolev(transform, weights, _) = Self::sobolev(SobolevSpec { s, alpha: 0.1 }, points) else {
+            return Self::Lp(2.0);
+        };
+        Self::Sobolev(transform, weights, (channels as f64).sqrt().recip())
     }
 
     /// H^s on `points`.
@@ -36,7 +51,7 @@ impl<T: Real> Norm<T> {
             T::of((alpha + square).powf(s))
         };
         let weights = (0..outer * m).map(weight).collect();
-        Self::Sobolev(Box::new(transform), weights)
+        Self::Sobolev(Box::new(transform), weights, 1.0)
     }
 
     /// ‖prediction − target‖/‖target‖ of `channels` fields together, and its derivative by the prediction.
@@ -47,6 +62,7 @@ impl<T: Real> Norm<T> {
         if error == 0.0 {
             return (0.0, vec![T::default(); errors.len()]);
         }
+        let factor = if let Self::Sobolev(_, _, factor) = self { *factor } else { 1.0 };
         let slopes = match self {
             Self::Lp(p) => {
                 let scale = error.powf(1.0 - p) / size;
@@ -56,23 +72,23 @@ impl<T: Real> Norm<T> {
                 };
                 errors.iter().map(slope).collect()
             }
-            Self::Sobolev(transform, weights) => {
+            Self::Sobolev(transform, weights, _) => {
                 let mut modes = transform.analysis(&errors, channels);
                 self.weigh(transform, weights, &mut modes, channels);
                 transform.weigh(&mut modes);
-                let scale = T::of(1.0 / (error * size * transform.size() as f64));
+                let scale = T::of(factor / (error * size * transform.size() as f64));
                 let mut slopes = transform.adjoint(modes, channels);
                 slopes.iter_mut().for_each(|v| *v *= scale);
                 slopes
             }
         };
-        (error / size, slopes)
+        (factor * error / size, slopes)
     }
 
     fn norm(&self, values: &[T], channels: usize) -> f64 {
         match self {
             Self::Lp(p) => values.iter().map(|v| v.wide().abs().powf(*p)).sum::<f64>().powf(1.0 / p),
-            Self::Sobolev(transform, weights) => {
+            Self::Sobolev(transform, weights, _) => {
                 let modes = transform.analysis(values, channels);
                 let mut weighted = modes.clone();
                 self.weigh(transform, weights, &mut weighted, channels);
@@ -103,13 +119,16 @@ pub struct Figures {
     pub vrmse: f64,
     /// Largest error over the largest target.
     pub largest: f64,
+    /// Root mean square of the error in |k| < 4, 4 ≤ |k| < 12 and 12 ≤ |k|, all channels together.
+    pub bands: [f64; 3],
 }
 
 impl Figures {
     /// Of one sample with `channels` fields.
-    pub fn of<T: Real>(prediction: &[T], target: &[T], channels: usize) -> Self {
+    pub fn of<T: Real>(prediction: &[T], target: &[T], channels: usize, shells: &Shells<T>) -> Self {
         let n = (target.len() / channels) as f64;
-        let mut all = Self::default();
+        let errors: Vec<T> = prediction.iter().zip(target).map(|(a, b)| *a - *b).collect();
+        let mut all = Self { bands: shells.bands(&errors, channels), ..Self::default() };
         for (p, t) in prediction.chunks(target.len() / channels).zip(target.chunks(target.len() / channels)) {
             let square: f64 = p.iter().zip(t).map(|(a, b)| (a.wide() - b.wide()).powi(2)).sum::<f64>() / n;
             let (sum, squares) = t.iter().fold((0.0, 0.0), |(s, q), v| (s + v.wide() / n, q + v.wide().powi(2) / n));
@@ -124,13 +143,14 @@ impl Figures {
     }
 
     /// As numbers.
-    pub fn numbers(self) -> [f64; 3] {
-        [self.nrmse, self.vrmse, self.largest]
+    pub fn numbers(self) -> [f64; 6] {
+        let [low, mid, high] = self.bands;
+        [self.nrmse, self.vrmse, self.largest, low, mid, high]
     }
 }
 
 /// Names and meanings of [`Figures::numbers`].
-pub const FIGURES: [&str; 3] = ["nrmse", "vrmse", "largest_error"];
+pub const FIGURES: [&str; 6] = ["nrmse", "vrmse", "largest_error", "frmse_low", "frmse_mid", "frmse_high"];
 
 #[cfg(test)]
 mod tests {
@@ -143,7 +163,7 @@ mod tests {
 
     fn norms(points: &[usize]) -> Vec<Norm<f64>> {
         let sobolev = |s: f64| Norm::sobolev(SobolevSpec { s, alpha: 0.1 }, points);
-        vec![Norm::Lp(1.0), Norm::Lp(2.0), Norm::Lp(3.5), sobolev(0.0), sobolev(1.0), sobolev(-0.5)]
+        vec![Norm::Lp(1.0), Norm::Lp(2.0), Norm::Lp(3.5), sobolev(0.0), sobolev(-0.5), Norm::torch_cfd(0, points, 2)]
     }
 
     /// Central differences, to 1e-7, on even and odd grids, two channels.
@@ -187,14 +207,27 @@ mod tests {
         }
     }
 
+    /// The identity that was measured with torch-cfd: its value is the relative H^{s'} error over √(number of snapshots).
+    #[test]
+    fn torch_cfd_divides_by_the_root_of_the_snapshots() {
+        let (points, x, y) = (vec![6, 8], random(3 * 48, 5), random(3 * 48, 6));
+        for (order, s) in [(0, 1.0), (2, 1.0), (1, 0.5), (-1, -0.5)] {
+            let ours = Norm::sobolev(SobolevSpec { s, alpha: 0.1 }, &points).relative(&x, &y, 3).0;
+            let theirs = Norm::torch_cfd(order, &points, 3).relative(&x, &y, 3).0;
+            assert!((theirs * 3f64.sqrt() / ours - 1.0).abs() < 1e-13, "{order}");
+        }
+    }
+
     #[test]
     fn figures_are_those_of_their_formulas() {
         let (p, t) = ([1.0, 2.0, 2.0, 0.0], [1.0, 1.0, 2.0, -2.0]);
-        let found = Figures::of::<f64>(&p, &t, 2);
+        let found = Figures::of::<f64>(&p, &t, 2, &Shells::new(&[2]));
         // Channels: errors (0, 1) of (1, 1) and (0, 2) of (2, −2).
         assert!((found.nrmse - 0.5 * (0.5f64.sqrt() + (2.0f64 / 4.0).sqrt())).abs() < 1e-12);
         let second = (2.0f64 / (4.0 + 1e-7)).sqrt();
         assert!((found.vrmse - 0.5 * ((0.5f64 / 1e-7).sqrt() + second)).abs() < 1e-6);
         assert!((found.largest - 1.0).abs() < 1e-12);
+        // All modes of two points are below 4.
+        assert!((found.bands[0] - (5.0f64 / 4.0).sqrt()).abs() < 1e-12 && found.bands[1] == 0.0);
     }
 }

@@ -12,6 +12,7 @@ use super::layers::Batch;
 use super::model::{Model, Shape};
 use super::real::Real;
 use super::spec::Normalise;
+use super::spectra::Projection;
 
 /// Attribute of `/result` that describes the operator.
 const ATTRIBUTE: &str = "operator";
@@ -25,6 +26,8 @@ pub struct Card {
     pub normalise: Normalise,
     /// Points of the grid that it was trained on.
     pub points: Vec<usize>,
+    /// Whether the divergence of its outputs is taken out.
+    pub divergence_free: bool,
 }
 
 /// An operator.
@@ -38,6 +41,14 @@ pub struct Operator<T> {
     pub input: Normaliser<T>,
     /// Of its outputs.
     pub target: Normaliser<T>,
+}
+
+/// An operator on a grid, with what its outputs go through.
+#[derive(Debug, Clone)]
+pub struct Placed<T> {
+    /// The operator.
+    pub model: Model<T>,
+    projection: Option<Projection<T>>,
 }
 
 impl Card {
@@ -91,15 +102,35 @@ impl<T: Real> Operator<T> {
     }
 
     /// The operator on a grid.
-    pub fn on(&self, points: &[usize]) -> Model<T> {
-        Model::new(&self.card.shape, points, &self.card.points)
+    pub fn on(&self, points: &[usize]) -> Placed<T> {
+        Placed {
+            model: Model::new(&self.card.shape, points, &self.card.points),
+            projection: self.card.divergence_free.then(|| Projection::new(points)),
+        }
+    }
+
+    /// Data of an output.
+    pub fn decode(&self, placed: &Placed<T>, output: &mut [T]) {
+        self.target.decode(output);
+        if let Some(projection) = &placed.projection {
+            projection.apply(output);
+        }
+    }
+
+    /// Derivatives by an output, of those by its data.
+    pub fn slope(&self, placed: &Placed<T>, slope: &mut [T]) {
+        if let Some(projection) = &placed.projection {
+            projection.apply(slope);
+        }
+        self.target.scale(slope);
     }
 
     /// Outputs, as the data have them, of encoded inputs.
-    pub fn apply(&self, model: &Model<T>, encoded: &[Vec<T>]) -> Batch<T> {
+    pub fn apply(&self, placed: &Placed<T>, encoded: &[Vec<T>]) -> Batch<T> {
+        let model = &placed.model;
         let (outputs, tape) = model.forward(&self.parameters, encoded);
         let mut decoded = outputs.clone();
-        decoded.iter_mut().for_each(|field| self.target.decode(field));
+        decoded.iter_mut().for_each(|field| self.decode(placed, field));
         model.recycle(outputs, tape);
         decoded
     }

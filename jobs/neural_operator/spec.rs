@@ -208,6 +208,9 @@ pub struct ModelSpec {
     /// `fno`: zeros behind the points of each axis, for fields that are not periodic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub padding: Option<Vec<usize>>,
+    /// Velocities: channels of the target are the components of one snapshot after another, and their divergence is taken out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub divergence_free: bool,
     /// `st-fno`: times inside; absent: 10, or as many as the input has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latent_steps: Option<usize>,
@@ -251,6 +254,15 @@ pub struct TrainingSpec {
     /// The loss is the mean of relative errors in H^s instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sobolev: Option<SobolevSpec>,
+    /// The loss as torch-cfd has it: the norm order of its `SobolevLoss`, see [`super::norms::Norm::torch_cfd`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub torch_cfd: Option<i32>,
+    /// What is kept are averages of the parameters over steps, each step's weighing 1 − this. Absent: the last parameters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub average: Option<f64>,
+    /// Looks at the first test set without a smaller error after which training ends; what is kept is the best. Absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patience: Option<u64>,
     /// Epochs between two looks at the test data.
     #[serde(default = "defaults::every")]
     pub test_every: u64,
@@ -387,6 +399,9 @@ impl Spec {
             model.check(self.data.dimension)?;
         }
         if let Some(training) = &self.training {
+            if training.patience.is_some() && self.test.is_empty() {
+                return Err(BadValue::foreign("problem.training.patience", "no [[problem.test]]"));
+            }
             training.check()?;
         }
         let (normalise, st) = (self.normalise(), self.model.as_ref().is_some_and(|m| m.kind == ModelKind::StFno));
@@ -559,6 +574,14 @@ impl TrainingSpec {
             within("training.sobolev.s", s, -8.0, 8.0)?;
             within("training.sobolev.alpha", alpha, 1e-12, 1e12)?;
         }
+        if let Some(order) = self.torch_cfd {
+            within("training.torch_cfd", order, -1, 2)?;
+            if self.sobolev.is_some() {
+                return Err(BadValue::foreign("problem.training.sobolev", "torch_cfd"));
+            }
+        }
+        self.average.map_or(Ok(()), |average| within("training.average", average, 0.0, 1.0 - 1e-9))?;
+        self.patience.map_or(Ok(()), |patience| within("training.patience", patience, 1, u64::MAX))?;
         self.clip.map_or(Ok(()), |clip| within("training.clip", clip, 1e-12, 1e12))
     }
 }

@@ -11,12 +11,12 @@ use rayon::prelude::*;
 use super::NAME;
 use super::data::{Layout, Normaliser, Set};
 use super::layers::Batch;
-use super::model::Model;
 use super::norms::{FIGURES, Figures, Norm};
 use super::optimiser::{AdamW, rate};
 use super::real::Real;
-use super::saved::{Card, Operator};
+use super::saved::{Card, Operator, Placed};
 use super::spec::{ModelSpec, Spec, TrainingSpec};
+use super::spectra::Shells;
 
 /// Stream of the order of samples.
 const ORDER: u64 = 0x6e6f_206f_7264_6572; // "no order"
@@ -41,14 +41,15 @@ pub trait Learn: std::fmt::Debug {
     /// The state.
     fn fields<'a>(&'a mut self, fields: &mut Fields<'a>);
     /// The operator, and what it makes of the test data. Collective.
-    fn finish(&mut self, out: &mut Results) -> Result<()>;
+    fn finish(&mut self, ctx: &Ctx, out: &mut Results) -> Result<()>;
 }
 
 #[derive(Debug)]
 struct Test<T> {
     name: String,
     set: Set<T>,
-    model: Model<T>,
+    placed: Placed<T>,
+    shells: Shells<T>,
     /// Relative L2 error, then [`FIGURES`], when they were last looked at.
     figures: Vec<f64>,
 }
@@ -58,11 +59,17 @@ struct Test<T> {
 pub struct Training<T> {
     training: TrainingSpec,
     operator: Operator<T>,
-    model: Model<T>,
+    placed: Placed<T>,
     set: Set<T>,
     norm: Norm<T>,
     tests: Vec<Test<T>>,
     adam: AdamW<T>,
+    /// Of the parameters over the steps; empty unless asked for.
+    average: Vec<T>,
+    /// Those of the smallest error of the first test set; empty unless asked for.
+    best: Vec<T>,
+    /// That error, and how many looks ago it was.
+    record: [f64; 2],
     /// An epoch, and the samples in its order.
     order: (u64, Vec<usize>),
     /// Steps done.
@@ -96,23 +103,30 @@ impl<T: Real> Training<T> {
         let target = Normaliser::of(spec.normalise(), &set.targets, outputs);
         set.inputs.iter_mut().for_each(|field| input.encode(field));
         let shape = model.shape(layout.channels, &set.points)?;
+        let card = Card {
+            normalise: spec.normalise(),
+            points: set.points.clone(),
+            divergence_free: model.divergence_free,
+            shape,
+        };
+        let operator = Operator { parameters: card.shape.parts().initial(ctx.seed), card, input, target };
         let tests = spec.test.iter().zip(sets).map(|(test, mut set)| {
-            set.inputs.iter_mut().for_each(|field| input.encode(field));
-            let model = Model::new(&shape, &set.points, &layout.points);
-            Test { name: test.name.clone(), model, set, figures: vec![0.0; 1 + FIGURES.len()] }
+            set.inputs.iter_mut().for_each(|field| operator.input.encode(field));
+            let (placed, shells) = (operator.on(&set.points), Shells::new(&set.points));
+            Test { name: test.name.clone(), placed, shells, set, figures: vec![0.0; 1 + FIGURES.len()] }
         });
-        let tests = tests.collect();
-        let parameters: Vec<T> = shape.parts().initial(ctx.seed);
-        let model = Model::new(&shape, &set.points, &set.points);
-        let card = Card { shape, normalise: spec.normalise(), points: set.points.clone() };
+        let copy = |wanted: bool| if wanted { operator.parameters.clone() } else { Vec::new() };
         Ok(Self {
-            norm: Norm::of(training, &set.points),
-            adam: AdamW::new(parameters.len()),
+            norm: Norm::of(training, &set.points, outputs),
+            adam: AdamW::new(operator.parameters.len()),
+            average: copy(training.average.is_some()),
+            best: copy(training.patience.is_some()),
+            record: [f64::MAX, 0.0],
             training: training.clone(),
-            operator: Operator { card, parameters, input, target },
-            model,
+            tests: tests.collect(),
+            placed: operator.on(&set.points),
+            operator,
             set,
-            tests,
             order: (0, order(ctx.seed, 0, layout.samples)),
             done: 0,
         })
@@ -129,20 +143,20 @@ impl<T: Real> Training<T> {
         let mut loss = [0.0];
         let mut gradient = vec![T::default(); operator.parameters.len()];
         if !inputs.is_empty() {
-            let (mut outputs, tape) = self.model.forward(&operator.parameters, &inputs);
+            let (mut outputs, tape) = self.placed.model.forward(&operator.parameters, &inputs);
             let count = T::of(batch.len() as f64);
             let slope = |(output, i): (&mut Vec<T>, &usize)| {
-                operator.target.decode(output);
+                operator.decode(&self.placed, output);
                 let (error, mut slope) =
                     self.norm.relative(output, &self.set.targets[*i], operator.card.shape.channels()[1]);
-                operator.target.scale(&mut slope);
+                operator.slope(&self.placed, &mut slope);
                 slope.iter_mut().for_each(|v| *v /= count);
                 (error, slope)
             };
             let (errors, slopes): (Vec<f64>, Batch<T>) = outputs.par_iter_mut().zip(mine).map(slope).unzip();
             loss[0] = errors.iter().sum::<f64>() / batch.len() as f64;
-            gradient = self.model.backward(&operator.parameters, &tape, &slopes);
-            self.model.recycle(outputs, tape);
+            gradient = self.placed.model.backward(&operator.parameters, &tape, &slopes);
+            self.placed.model.recycle(outputs, tape);
         }
         comm.all_sum(&mut loss)?;
         comm.all_sum(&mut gradient)?;
@@ -152,11 +166,37 @@ impl<T: Real> Training<T> {
     /// Predictions of some samples of a test set, as the targets are.
     fn predict(&self, test: &Test<T>, samples: Range<usize>) -> Batch<T> {
         let inputs = &test.set.inputs[samples];
-        self.operator.apply(&test.model, inputs)
+        self.operator.apply(&test.placed, inputs)
+    }
+
+    /// Exchanges the parameters with their average, where there is one.
+    fn swap_average(&mut self) {
+        if !self.average.is_empty() {
+            std::mem::swap(&mut self.operator.parameters, &mut self.average);
+        }
+    }
+
+    /// Looks at the test data; whether training goes on. Collective.
+    fn look(&mut self, comm: &Comm) -> Result<bool, CommError> {
+        self.swap_average();
+        let measured = self.measure(comm);
+        let Some(patience) = self.training.patience else {
+            self.swap_average();
+            return measured.map(|()| true);
+        };
+        let error = self.tests[0].figures[0];
+        if error < self.record[0] {
+            self.best.copy_from_slice(&self.operator.parameters);
+            self.record = [error, 0.0];
+        } else {
+            self.record[1] += 1.0;
+        }
+        self.swap_average();
+        measured.map(|()| self.record[1] < patience as f64)
     }
 
     /// Figures of each test set. Collective.
-    fn look(&mut self, comm: &Comm) -> Result<(), CommError> {
+    fn measure(&mut self, comm: &Comm) -> Result<(), CommError> {
         let (norm, channels) = (Norm::Lp(2.0), self.operator.card.shape.channels()[1]);
         for t in 0..self.tests.len() {
             let test = &self.tests[t];
@@ -166,7 +206,7 @@ impl<T: Real> Training<T> {
                 let samples = first..mine.end.min(first + self.training.batch);
                 for (output, i) in self.predict(test, samples.clone()).iter().zip(samples) {
                     let target = &test.set.targets[i];
-                    let figures = Figures::of(output, target, channels).numbers();
+                    let figures = Figures::of(output, target, channels, &test.shells).numbers();
                     let all = std::iter::once(norm.relative(output, target, channels).0).chain(figures);
                     sums.iter_mut().zip(all).for_each(|(sum, figure)| *sum += figure / count);
                 }
@@ -204,12 +244,19 @@ impl<T: Real> Learn for Training<T> {
         let (every, work) =
             (training.test_every, batch.len() as f64 * 3.0 * self.operator.card.shape.flops(&self.set.points));
         self.done += 1;
+        if let Some(keep) = training.average {
+            // The first steps are soon forgotten.
+            let keep = T::of(keep.min(self.done as f64 / (9.0 + self.done as f64)));
+            let mean = |(a, p): (&mut T, &T)| *a = keep * *a + (T::of(1.0) - keep) * *p;
+            self.average.iter_mut().zip(&self.operator.parameters).for_each(mean);
+        }
+        let mut goes_on = self.done < steps;
         if (self.done.is_multiple_of(each) && (epoch + 1).is_multiple_of(every)) || self.done == steps {
-            self.look(&ctx.comm)?;
+            goes_on &= self.look(&ctx.comm)?;
         }
         let mut metrics = vec![("epoch", epoch as f64), ("loss", loss), ("rate", rate), ("gradient", norm)];
         metrics.extend(self.tests.first().map(|test| ("test", test.figures[0])));
-        Ok(Progress { done: self.done == steps, fraction: self.done as f64 / steps as f64, work, metrics })
+        Ok(Progress { done: !goes_on, fraction: self.done as f64 / steps as f64, work, metrics })
     }
 
     fn fields<'a>(&'a mut self, fields: &mut Fields<'a>) {
@@ -218,17 +265,22 @@ impl<T: Real> Learn for Training<T> {
             ("parameters", &mut self.operator.parameters),
             ("first_moments", &mut self.adam.first),
             ("second_moments", &mut self.adam.second),
+            ("average", &mut self.average),
+            ("best", &mut self.best),
         ] {
-            let shape = [values.len()];
-            fields.array(name, &shape, Region::whole(&shape), T::data(values));
+            if !values.is_empty() {
+                let shape = [values.len()];
+                fields.array(name, &shape, Region::whole(&shape), T::data(values));
+            }
         }
+        fields.array("record", &[2], Region::whole(&[2]), &mut self.record[..]);
         for test in &mut self.tests {
             let shape = [test.figures.len()];
             fields.array(format!("figures/{}", test.name), &shape, Region::whole(&shape), &mut test.figures[..]);
         }
     }
 
-    fn finish(&mut self, out: &mut Results) -> Result<()> {
+    fn finish(&mut self, ctx: &Ctx, out: &mut Results) -> Result<()> {
         let axis = |name: &str| Axis { name: name.to_owned(), unit: "1".to_owned(), origin: 0.0, spacing: 1.0 };
         let meaning = |long_name: &str, axes: &[&str]| Meaning {
             long_name: long_name.to_owned(),
@@ -236,6 +288,12 @@ impl<T: Real> Learn for Training<T> {
             axes: axes.iter().map(|name| axis(name)).collect(),
         };
         let root = out.is_root();
+        if self.best.is_empty() {
+            self.swap_average();
+        } else {
+            std::mem::swap(&mut self.operator.parameters, &mut self.best);
+            self.measure(&ctx.comm)?;
+        }
         self.operator.write(out)?;
         let space = &["x", "y", "z"][..self.operator.card.shape.dimension()];
         for test in &self.tests {

@@ -388,7 +388,7 @@ impl Learn for Study {
         fields.array("refined", &shape, Region::whole(&shape), &mut self.refined[..]);
     }
 
-    fn finish(&mut self, out: &mut Results) -> Result<()> {
+    fn finish(&mut self, _ctx: &Ctx, out: &mut Results) -> Result<()> {
         let ways: Vec<String> = self.origins.iter().flat_map(|origin| origin.ways(&self.refinement)).collect();
         let costs: Vec<[f64; 2]> = self.origins.iter().flat_map(|origin| self.costs(*origin)).collect();
         for (c, (name, long_name)) in COLUMNS.iter().enumerate() {

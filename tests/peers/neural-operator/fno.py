@@ -1,7 +1,5 @@
 """Fourier neural operators in PyTorch, with parameters in the order of Convoke."""
 
-import itertools
-
 import torch
 
 
@@ -38,13 +36,12 @@ def spectral(weight, modes, x):
     axes = tuple(range(2, x.dim()))
     points = x.shape[2:]
     spectrum = torch.fft.rfftn(x, dim=axes)
-    matrices = torch.complex(weight[:, 0], weight[:, 1])
-    made = torch.zeros_like(spectrum)
-    outer = [list(range(m)) + list(range(n - m, n)) for m, n in zip(modes[:-1], points[:-1])]
-    for at, index in enumerate(itertools.product(*outer)):
-        block = matrices[at * modes[-1] : (at + 1) * modes[-1]]
-        place = (slice(None), slice(None), *index, slice(0, modes[-1]))
-        made[place] = torch.einsum("bik,kio->bok", spectrum[place], block)
+    outer = [torch.cat([torch.arange(m), torch.arange(n - m, n)]) for m, n in zip(modes[:-1], points[:-1])]
+    place = (slice(None), slice(None), *(torch.meshgrid(*outer, indexing="ij") if outer else ()), slice(0, modes[-1]))
+    matrices = torch.complex(weight[:, 0], weight[:, 1]).reshape(*[len(o) for o in outer], modes[-1], *weight.shape[2:])
+    made = torch.zeros(x.shape[0], weight.shape[3], *spectrum.shape[2:], dtype=spectrum.dtype)
+    letters = "xyz"[: len(points)]
+    made[place] = torch.einsum(f"bi{letters},{letters}io->bo{letters}", spectrum[place], matrices)
     return torch.fft.irfftn(made, s=points, dim=axes)
 
 
