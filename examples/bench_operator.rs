@@ -1,4 +1,4 @@
-//! Speed of Fourier neural operators: forward pass, and a step of training, on one thread, then on two: `bench_operator [--json]`.
+//! Speed of Fourier neural operators: forward pass, and a step of training, on one thread, then on two: `bench_operator [NAME] [--json]`.
 //!
 //! `cargo run --release --example bench_operator`
 //!
@@ -34,7 +34,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         padding: vec![0, 0],
     };
     let st = StShape { input: 10, output: 40, width: 20, layers: 4, modes: vec![12, 12, 5], latent: 10, growth: 0.02 };
-    let cases = [Case::new("FNO", Shape::Fno(fno), 8), Case::new("ST-FNO", Shape::StFno(st), 4)];
+    let wanted = std::env::args().skip(1).find(|a| a != "--json");
+    let mut cases = vec![Case::new("FNO", Shape::Fno(fno), 8), Case::new("ST-FNO", Shape::StFno(st), 4)];
+    cases.retain(|case| wanted.as_ref().is_none_or(|wanted| case.name == wanted));
     let mut all = Vec::new();
     for threads in [1, 2] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;

@@ -400,7 +400,8 @@ const PDE_JOBS: &[(&str, &str, &str)] = &[
     (
         "\"navier-stokes\"",
         "\"navier-stoke\"",
-        "job.toml:5:12: unknown variant `navier-stoke`, expected `navier-stokes`\n  help: did you mean `navier-stokes`?",
+        "job.toml:5:12: unknown variant `navier-stoke`, expected one of `navier-stokes`, `burgers`, `kuramoto-sivashinsky`, \
+         `advection`, `darcy`\n  help: did you mean `navier-stokes`?",
     ),
     ("points = 16", "points = 3", "job.toml:7:10: problem.grid.points = 3: expected 4 to 16384"),
     (
@@ -444,11 +445,106 @@ const PDE_JOBS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+const GOOD_BURGERS: &str = r#"schema = 1
+name = "good"
+workload = "pde-data"
+[problem]
+equation = "burgers"
+[problem.grid]
+points = 32
+length = 1.0
+[problem.time]
+step = 0.01
+every = 0.1
+snapshots = 3
+[problem.flow]
+viscosity = 0.1
+[problem.initial]
+kind = "expression"
+solution = "sin(2*pi*x)"
+"#;
+
+/// As [`JOBS`], for functions on a circle.
+const BURGERS_JOBS: &[(&str, &str, &str)] = &[
+    ("[problem.flow]\nviscosity = 0.1\n", "", "job.toml:4:1: problem.flow: missing; equation = \"burgers\" needs it"),
+    (
+        "viscosity = 0.1",
+        "speed = 0.1",
+        "job.toml:13:1: problem.flow.viscosity: missing; equation = \"burgers\" needs it",
+    ),
+    (
+        "viscosity = 0.1",
+        "viscosity = 0.1\ndrag = 0.1",
+        "job.toml:15:8: problem.flow.drag: equation = \"burgers\" has no such key",
+    ),
+    (
+        "\"burgers\"",
+        "\"kuramoto-sivashinsky\"",
+        "job.toml:13:1: problem.flow: equation = \"kuramoto-sivashinsky\" has no such key",
+    ),
+    ("\"burgers\"", "\"darcy\"", "job.toml:9:1: problem.time: equation = \"darcy\" has no such key"),
+    (
+        "snapshots = 3",
+        "snapshots = 3\nscheme = \"rk4-cn\"",
+        "job.toml:13:10: problem.time.scheme: equation = \"burgers\" has no such key",
+    ),
+    (
+        "\"expression\"",
+        "\"mcwilliams\"",
+        "job.toml:16:8: problem.initial.kind = \"mcwilliams\": expected \"gaussian\" or \"expression\" for equation = \
+         \"burgers\"",
+    ),
+    ("\"expression\"", "\"gaussian\"", "job.toml:17:12: problem.initial.solution: kind = \"gaussian\" has no such key"),
+    ("solution =", "vorticity =", "job.toml:17:13: problem.initial.vorticity: equation = \"burgers\" has no such key"),
+    (
+        "pi*x",
+        "pi*y",
+        "job.toml:17:12: problem.initial.solution: column 10: unknown name `y`\n  sin(2*pi*y)\n           ^",
+    ),
+];
+
+const GOOD_DARCY: &str = r#"schema = 1
+name = "good"
+workload = "pde-data"
+[problem]
+equation = "darcy"
+[problem.grid]
+points = 17
+length = 1.0
+[problem.medium]
+values = [3.0, 12.0]
+[problem.output]
+points = 9
+"#;
+
+/// As [`JOBS`], for media.
+const DARCY_JOBS: &[(&str, &str, &str)] = &[
+    ("12.0", "0.0", "job.toml:10:10: problem.medium.values = 0: expected a positive number"),
+    (
+        "points = 9",
+        "points = 7",
+        "job.toml:12:10: problem.output.points = 7: expected 1 more than a divisor of 16, to take every so many nodes",
+    ),
+    (
+        "[problem.medium]\nvalues = [3.0, 12.0]",
+        "[problem.initial]\nkind = \"gaussian\"",
+        "job.toml:9:1: problem.initial: equation = \"darcy\" has no such key",
+    ),
+    ("\"darcy\"", "\"advection\"", "job.toml:4:1: problem.time: missing; equation = \"advection\" needs it"),
+];
+
 #[test]
 fn malformed_job_files() {
     let scratch = scratch();
     let mut wrong = Vec::new();
-    let tables = [(GOOD, JOBS), (GOOD_DPP, DPP_JOBS), (GOOD_PDE, PDE_JOBS), (GOOD_PROGRAM, PROGRAM_JOBS)];
+    let tables = [
+        (GOOD, JOBS),
+        (GOOD_DPP, DPP_JOBS),
+        (GOOD_PDE, PDE_JOBS),
+        (GOOD_BURGERS, BURGERS_JOBS),
+        (GOOD_DARCY, DARCY_JOBS),
+        (GOOD_PROGRAM, PROGRAM_JOBS),
+    ];
     for (good, (old, new, expected)) in tables.iter().flat_map(|(good, jobs)| jobs.iter().map(move |job| (good, job))) {
         assert!(good.contains(old), "{old}");
         let spec = job(scratch.path(), "job.toml", &good.replacen(old, new, 1));

@@ -15,13 +15,28 @@ fn text(batch: usize, more: &str) -> String {
     )
 }
 
-fn vorticity(dir: &str) -> Vec<f32> {
-    Reader::open(Path::new(dir).join("result.h5")).expect("a result").read("/result/vorticity").expect("an array")
+fn burgers(batch: usize) -> String {
+    format!(
+        "schema = 1\nname = \"line\"\nworkload = \"pde-data\"\nseed = 4\n[problem]\nequation = \"burgers\"\nsamples = 5\nbatch = \
+         {batch}\n[problem.grid]\npoints = 64\nlength = 1.0\n[problem.time]\nstep = 0.01\nevery = 0.1\nsnapshots = \
+         3\n[problem.flow]\nviscosity = 0.1\n[problem.initial]\nkind = \"gaussian\"\n[problem.output]\npoints = 16\n"
+    )
 }
 
-/// Batches are a matter of memory, and so are threads and the number of samples.
-#[test]
-fn samples_do_not_depend_on_what_is_computed_beside_them() {
+fn darcy(batch: usize) -> String {
+    format!(
+        "schema = 1\nname = \"medium\"\nworkload = \"pde-data\"\nseed = 4\n[problem]\nequation = \"darcy\"\nsamples = 5\nbatch = \
+         {batch}\n[problem.grid]\npoints = 25\nlength = 1.0\n[problem.output]\npoints = 13\n"
+    )
+}
+
+fn read(dir: &str, array: &str) -> Vec<f32> {
+    let reader = Reader::open(Path::new(dir).join("result.h5")).expect("a result");
+    reader.read(&format!("/result/{array}")).expect("an array")
+}
+
+/// What is computed beside five samples: their batch, threads, other samples. `arrays` with the values of a sample in each.
+fn assert_samples_stand_alone(text: impl Fn(usize) -> String, arrays: &[(&str, usize)], figures: &[&str]) {
     let scratch = scratch();
     let run_as = |name: &str, text: &str, words: &[&str]| {
         let (spec, dir) = (job(scratch.path(), &format!("{name}.toml"), text), below(scratch.path(), name));
@@ -30,40 +45,63 @@ fn samples_do_not_depend_on_what_is_computed_beside_them() {
         assert_eq!(code, 0, "{err}");
         dir
     };
-    let all = run_as("all", &text(64, ""), &["--threads", "1"]);
-    let expected = vorticity(&all);
-    assert_eq!(expected.len(), 5 * 3 * 32 * 32);
-    for (name, batch, threads) in [("twos", 2, "2"), ("ones", 1, "3")] {
-        let dir = run_as(name, &text(batch, ""), &["--threads", threads]);
-        assert_same_bits(&expected, &vorticity(&dir), name);
-        for figure in ["energy", "enstrophy", "speed", "energy_spectrum"] {
-            let (a, b) = (doubles(all.as_ref(), figure), doubles(dir.as_ref(), figure));
-            let off = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    let all = run_as("all", &text(64), &["--threads", "1"]);
+    let (twos, ones) = (run_as("twos", &text(2), &["--threads", "2"]), run_as("ones", &text(1), &["--threads", "3"]));
+    let two = run_as("two", &text(64).replace("samples = 5", "samples = 2"), &[]);
+    for (array, size) in arrays {
+        let expected = read(&all, array);
+        assert_eq!(expected.len(), 5 * size, "{array}");
+        assert_ne!(expected[..*size], expected[*size..2 * size], "{array}: samples differ");
+        assert_same_bits(&expected, &read(&twos, array), "in twos");
+        assert_same_bits(&expected, &read(&ones, array), "one by one");
+        assert_same_bits(&expected[..2 * size], &read(&two, array), "the first two of them");
+    }
+    for figure in figures {
+        let expected = doubles(all.as_ref(), figure);
+        for dir in [&twos, &ones] {
+            let found = doubles(dir.as_ref(), figure);
+            let off = expected.iter().zip(&found).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
             // Sums over samples are taken batch by batch.
-            assert!(a.len() == b.len() && off < 1e-14, "{figure}: {off:e}");
+            assert!(expected.len() == found.len() && off < 1e-14, "{figure}: {off:e}");
         }
     }
-    let two = run_as("two", &text(64, "").replace("samples = 5", "samples = 2"), &[]);
-    assert_same_bits(&expected[..2 * 3 * 32 * 32], &vorticity(&two), "the first two of them");
+}
+
+/// Batches are a matter of memory, and so are threads and the number of samples.
+#[test]
+fn samples_do_not_depend_on_what_is_computed_beside_them() {
+    let flow = |batch| text(batch, "");
+    let figures = ["energy", "enstrophy", "speed", "energy_spectrum"];
+    assert_samples_stand_alone(flow, &[("vorticity", 3 * 32 * 32)], &figures);
+    let figures = ["mean", "energy", "largest", "energy_spectrum"];
+    assert_samples_stand_alone(burgers, &[("solution", 3 * 16)], &figures);
+    let figures = ["iterations", "mean", "largest"];
+    assert_samples_stand_alone(darcy, &[("coefficient", 13 * 13), ("pressure", 13 * 13)], &figures);
 }
 
 /// Killed between batches and within one, and begun again each time.
 #[test]
 fn a_killed_set_goes_on_to_the_same_samples() {
-    let scratch = scratch();
-    let spec = job(scratch.path(), "job.toml", &(text(2, "") + "[checkpoint]\nevery_steps = 1\n"));
-    let (whole, parts) = (below(scratch.path(), "whole"), below(scratch.path(), "parts"));
-    assert_eq!(told(&run(&["run", &spec, "--dir", &whole, "-q"])).0, 0);
-    let mut words = vec!["run", &spec, "--dir", &parts, "-q"];
-    for nth in [2, 3] {
-        let fault = format!("kill@step:nth={nth}");
-        let ended = convoke().args(&words).env("CONVOKE_FAULT", fault).output().expect("the program starts");
-        assert_ne!(ended.status.code(), Some(0));
-        words = vec!["resume", &parts, "-q"];
+    for (text, arrays) in [
+        (text(2, ""), &["vorticity"] as &[&str]),
+        (burgers(2), &["solution"]),
+        (darcy(1), &["coefficient", "pressure"]),
+    ] {
+        let scratch = scratch();
+        let spec = job(scratch.path(), "job.toml", &(text + "[checkpoint]\nevery_steps = 1\n"));
+        let (whole, parts) = (below(scratch.path(), "whole"), below(scratch.path(), "parts"));
+        assert_eq!(told(&run(&["run", &spec, "--dir", &whole, "-q"])).0, 0);
+        let mut words = vec!["run", &spec, "--dir", &parts, "-q"];
+        for nth in [2, 3] {
+            let fault = format!("kill@step:nth={nth}");
+            let ended = convoke().args(&words).env("CONVOKE_FAULT", fault).output().expect("the program starts");
+            assert_ne!(ended.status.code(), Some(0));
+            words = vec!["resume", &parts, "-q"];
+        }
+        let (code, _, err) = told(&run(&words));
+        assert_eq!(code, 0, "{err}");
+        arrays.iter().for_each(|array| assert_same_bits(&read(&whole, array), &read(&parts, array), array));
     }
-    let (code, _, err) = told(&run(&words));
-    assert_eq!(code, 0, "{err}");
-    assert_same_bits(&vorticity(&whole), &vorticity(&parts), "the samples");
 }
 
 #[test]
@@ -82,4 +120,24 @@ fn a_flow_that_blows_up_is_named_with_what_to_do() {
         code == 2 && err.contains("waves beyond mode 10") && err.contains("raise problem.grid.points"),
         "{code} {err}"
     );
+}
+
+#[test]
+fn other_equations_that_have_no_solution_name_the_sample() {
+    let scratch = scratch();
+    let said = |name: &str, text: &str, expected: i32| {
+        let spec = job(scratch.path(), &format!("{name}.toml"), text);
+        let (code, _, err) = told(&run(&["run", &spec, "--dir", &below(scratch.path(), name), "-q"]));
+        assert_eq!(code, expected, "{err}");
+        err
+    };
+    let wild = burgers(64).replace("\"gaussian\"", "\"gaussian\"\nscale = 1e9").replace("= 0.1\n", "= 1.0\n");
+    let err = said("wild", &wild, 1);
+    assert!(err.contains("sample 0 is no longer finite") && err.contains("lower problem.time.step"), "{err}");
+    let fine = burgers(64).replace("\"gaussian\"", "\"expression\"\nsolution = \"sin(44*pi*x)\"");
+    let err = said("fine", &fine, 2);
+    assert!(err.contains("waves beyond mode 21") && err.contains("raise problem.grid.points"), "{err}");
+    let apart = darcy(64) + "[problem.medium]\nvalues = [1e-300, 1e300]\n";
+    let err = said("apart", &apart, 1);
+    assert!(err.contains("sample 0: ") && err.contains("problem.medium.values"), "{err}");
 }

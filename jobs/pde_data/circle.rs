@@ -72,7 +72,7 @@ pub struct Work {
 impl Work {
     /// Bytes of one, at most.
     pub fn bytes(n: usize) -> u64 {
-        16 * 4 * n as u64
+        16 * 8 * n as u64
     }
 
     /// Every value, in order where n is even; where it is odd, zeros (to rounding) stand between them.

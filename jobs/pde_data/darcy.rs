@@ -47,7 +47,7 @@ impl Darcy {
 
     /// Operations of a sample, if the values differ as much as those of the published sets.
     pub fn flops(n: usize) -> f64 {
-        20.0 * Elliptic::flops(n)
+        28.0 * Elliptic::flops(n)
     }
 
     /// The Gaussian field of a sample at the nodes, `[x][y]`. A coefficient depends on the seed, the sample and the mode, not on the

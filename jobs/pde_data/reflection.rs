@@ -30,7 +30,7 @@ pub struct Work {
 impl Work {
     /// Bytes of one, at most.
     pub fn bytes(n: usize) -> u64 {
-        (8 * n * n + 16 * 10 * n) as u64
+        (8 * n * n + 16 * 12 * n) as u64
     }
 }
 

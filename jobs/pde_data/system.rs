@@ -19,13 +19,41 @@ use crate::flow::{Flow, given};
 /// What is solved. States are `[sample][number]`.
 #[derive(Debug)]
 pub enum System {
-    /// A flow on a periodic square; the state is the vorticity's coefficients. All threads for one sample, or one for each.
-    Square(Box<(Flow, Initial, Sampler)>, bool),
-    /// A function on a circle; the state is its coefficients. The last part gives the values of the first so many.
-    Line(Box<(Line, LineInitial, Fourier)>, usize),
-    /// The pressure in a medium, which does not move; the state is coefficient, pressure, number of iterations. Every so many nodes
-    /// are kept.
-    Darcy(Box<Darcy>, usize),
+    /// The state is the vorticity's coefficients.
+    Square(Box<Square>),
+    /// The state is the function's coefficients.
+    Circle(Box<Wave>),
+    /// The state is coefficient, pressure and number of iterations.
+    Darcy(Box<Medium>),
+}
+
+/// A flow on a periodic square.
+#[derive(Debug)]
+pub struct Square {
+    flow: Flow,
+    start: Initial,
+    sampler: Sampler,
+    /// All threads work on one sample.
+    wide: bool,
+}
+
+/// A function on a circle.
+#[derive(Debug)]
+pub struct Wave {
+    line: Line,
+    start: LineInitial,
+    /// For the points of the result.
+    sampler: Fourier,
+    /// Coefficients that these points hold.
+    held: usize,
+}
+
+/// The pressure in a medium, which does not move.
+#[derive(Debug)]
+pub struct Medium {
+    darcy: Darcy,
+    /// From one node of the result to the next.
+    stride: usize,
 }
 
 impl System {
@@ -36,51 +64,51 @@ impl System {
         if spec.equation == Equation::Darcy {
             let medium = spec.medium.clone().unwrap_or_default();
             let darcy = Darcy::new(n, length, medium.values, (medium.alpha, medium.tau));
-            return Ok(Self::Darcy(Box::new(darcy), (n - 1) / (points - 1)));
+            return Ok(Self::Darcy(Box::new(Medium { darcy, stride: (n - 1) / (points - 1) })));
         }
         let missing = || BadValue::wrong("problem.initial", "missing");
         let initial: &InitialSpec = spec.initial.as_ref().ok_or_else(missing)?;
         if let Some(law) = spec.law() {
             let circle = law.circle(n, length);
-            let (start, held) = (LineInitial::new(initial, &circle)?, circle.m.min((points - 1) / 2));
+            let (start, held) = (LineInitial::new(initial, &circle)?, 1 + circle.m.min((points - 1) / 2));
             let line = Line::new(law, circle, clock.step);
-            return Ok(Self::Line(Box::new((line, start, Fourier::new(points))), held + 1));
+            return Ok(Self::Circle(Box::new(Wave { line, start, sampler: Fourier::new(points), held })));
         }
         let (modes, flow) = (spec.modes()?, spec.flow.clone().unwrap_or_default());
         let forcing = flow.forcing.as_deref();
         let forcing =
             forcing.map(|text| given::coefficients("problem.flow.forcing", text, &modes, GRID)).transpose()?;
         let constants = (flow.viscosity.unwrap_or_default(), flow.drag.unwrap_or_default());
-        let (initial, sampler) = (Initial::new(initial, &modes)?, Sampler::new(&modes, points));
+        let (start, sampler) = (Initial::new(initial, &modes)?, Sampler::new(&modes, points));
         let scheme = spec.time.as_ref().and_then(|time| time.scheme).unwrap_or_default();
         let flow = Flow::new(modes, constants, forcing.unwrap_or_default(), (scheme, clock.step), wide);
-        Ok(Self::Square(Box::new((flow, initial, sampler)), wide))
+        Ok(Self::Square(Box::new(Square { flow, start, sampler, wide })))
     }
 
     /// Numbers of a state.
     fn numbers(&self) -> usize {
         match self {
-            Self::Square(parts, _) => 2 * parts.0.modes.len(),
-            Self::Line(parts, _) => 2 * (parts.0.circle.m + 1),
-            Self::Darcy(darcy, _) => 2 * darcy.n * darcy.n + 1,
+            Self::Square(square) => 2 * square.flow.modes.len(),
+            Self::Circle(wave) => 2 * (wave.line.circle.m + 1),
+            Self::Darcy(medium) => 2 * medium.darcy.n.pow(2) + 1,
         }
     }
 
     /// Largest mode, where there are modes.
     pub fn modes(&self) -> Option<usize> {
         match self {
-            Self::Square(parts, _) => Some(parts.0.modes.m),
-            Self::Line(parts, _) => Some(parts.0.circle.m),
-            Self::Darcy(..) => None,
+            Self::Square(square) => Some(square.flow.modes.m),
+            Self::Circle(wave) => Some(wave.line.circle.m),
+            Self::Darcy(_) => None,
         }
     }
 
     /// Points per unit of length that something crosses with a speed, where that limits a step.
     pub fn density(&self) -> Option<f64> {
         match self {
-            Self::Square(parts, _) => Some(parts.0.modes.n as f64 / parts.0.modes.length),
-            Self::Line(parts, _) if parts.0.nonlinear() => Some(parts.0.circle.n as f64 / parts.0.circle.length),
-            Self::Line(..) | Self::Darcy(..) => None,
+            Self::Square(square) => Some(square.flow.modes.n as f64 / square.flow.modes.length),
+            Self::Circle(wave) => wave.line.nonlinear().then(|| wave.line.circle.n as f64 / wave.line.circle.length),
+            Self::Darcy(_) => None,
         }
     }
 
@@ -92,18 +120,16 @@ impl System {
         let samples = states.par_chunks_exact_mut(self.numbers()).with_max_len(1).enumerate();
         let samples = samples.map(|(i, state)| (first + i as u64, state));
         match self {
-            Self::Square(parts, _) => samples.for_each(|(sample, state)| {
-                state.copy_from_slice(cast_slice(&parts.1.sample(&parts.0.modes, seed, sample)));
+            Self::Square(square) => samples.for_each(|(sample, state)| {
+                state.copy_from_slice(cast_slice(&square.start.sample(&square.flow.modes, seed, sample)));
             }),
-            Self::Line(parts, _) => samples.for_each(|(sample, state)| {
-                state.copy_from_slice(cast_slice(&parts.1.sample(seed, sample)));
+            Self::Circle(wave) => samples.for_each(|(sample, state)| {
+                state.copy_from_slice(cast_slice(&wave.start.sample(seed, sample)));
             }),
-            Self::Darcy(darcy, _) => {
+            Self::Darcy(medium) => {
                 let solve = |(sample, state): (u64, &mut [f64])| {
-                    let (nodes, last) = (darcy.n * darcy.n, state.len() - 1);
-                    let (fields, iterations) = state.split_at_mut(last);
-                    let (a, p) = fields.split_at_mut(nodes);
-                    let taken = darcy.sample(seed, sample, a, p).map_err(|stuck| (sample, stuck))?;
+                    let [a, p, iterations] = medium.parts(state);
+                    let taken = medium.darcy.sample(seed, sample, a, p).map_err(|stuck| (sample, stuck))?;
                     iterations[0] = taken as f64;
                     Ok(())
                 };
@@ -118,19 +144,19 @@ impl System {
     pub fn advance(&self, states: &mut [f64], steps: u64) {
         let numbers = self.numbers();
         match self {
-            Self::Square(parts, true) => {
-                let (flow, mut mover) = (&parts.0, parts.0.mover());
+            Self::Square(square) if square.wide => {
+                let (flow, mut mover) = (&square.flow, square.flow.mover());
                 states.chunks_exact_mut(numbers).for_each(|w| flow.advance(cast_slice_mut(w), steps, &mut mover));
             }
-            Self::Square(parts, false) => {
-                let (flow, samples) = (&parts.0, states.par_chunks_exact_mut(numbers).with_max_len(1));
+            Self::Square(square) => {
+                let (flow, samples) = (&square.flow, states.par_chunks_exact_mut(numbers).with_max_len(1));
                 samples.for_each_init(|| flow.mover(), |mover, w| flow.advance(cast_slice_mut(w), steps, mover));
             }
-            Self::Line(parts, _) => {
-                let (line, samples) = (&parts.0, states.par_chunks_exact_mut(numbers).with_max_len(1));
+            Self::Circle(wave) => {
+                let (line, samples) = (&wave.line, states.par_chunks_exact_mut(numbers).with_max_len(1));
                 samples.for_each_init(|| line.mover(), |mover, u| line.advance(cast_slice_mut(u), steps, mover));
             }
-            Self::Darcy(..) => {}
+            Self::Darcy(_) => {}
         }
     }
 
@@ -138,32 +164,24 @@ impl System {
     pub fn figures(&self, states: &[f64]) -> Vec<f64> {
         let samples = states.par_chunks_exact(self.numbers());
         let rows: Vec<Vec<f64>> = match self {
-            Self::Square(parts, _) => {
-                let (flow, modes) = (&parts.0, &parts.0.modes);
+            Self::Square(square) => {
+                let flow = &square.flow;
                 let figures = |mover: &mut _, state: &[f64]| {
-                    let w: &[Complex64] = cast_slice(state);
+                    let (w, modes): (&[Complex64], _) = (cast_slice(state), &flow.modes);
                     let front = [modes.energy(w), modes.enstrophy(w), flow.speed(w, mover)];
                     front.into_iter().chain(modes.energy_spectrum(w)).collect()
                 };
                 samples.map_init(|| flow.mover(), figures).collect()
             }
-            Self::Line(parts, _) => {
-                let line = &parts.0;
+            Self::Circle(wave) => {
+                let line = &wave.line;
                 let figures = |mover: &mut _, state: &[f64]| {
                     let u: &[Complex64] = cast_slice(state);
                     line.figures(u, mover).into_iter().chain(line.circle.energies(u)).collect()
                 };
                 samples.map_init(|| line.mover(), figures).collect()
             }
-            Self::Darcy(darcy, _) => {
-                let nodes = darcy.n * darcy.n;
-                let figures = |state: &[f64]| {
-                    let p = &state[nodes..2 * nodes];
-                    let largest = p.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                    vec![state[2 * nodes], p.iter().sum::<f64>() / nodes as f64, largest]
-                };
-                samples.map(figures).collect()
-            }
+            Self::Darcy(medium) => samples.map(|state| medium.figures(state)).collect(),
         };
         rows.concat()
     }
@@ -171,14 +189,31 @@ impl System {
     /// Values of array number `array` of the layout, of one sample at the points of the result.
     pub fn values(&self, array: usize, state: &[f64]) -> Vec<f64> {
         match self {
-            Self::Square(parts, _) => parts.2.values(&parts.0.modes, cast_slice(state)),
-            Self::Line(parts, held) => parts.2.values(&cast_slice(state)[..*held]),
-            Self::Darcy(darcy, every) => {
-                let n = darcy.n;
-                let nodes = &state[array * n * n..][..n * n];
-                let rows = nodes.chunks_exact(n).step_by(*every);
-                rows.flat_map(|row| row.iter().step_by(*every)).copied().collect()
+            Self::Square(square) => square.sampler.values(&square.flow.modes, cast_slice(state)),
+            Self::Circle(wave) => wave.sampler.values(&cast_slice(state)[..wave.held]),
+            Self::Darcy(medium) => {
+                let (n, stride) = (medium.darcy.n, medium.stride);
+                let rows = state[array * n * n..][..n * n].chunks_exact(n).step_by(stride);
+                rows.flat_map(|row| row.iter().step_by(stride)).copied().collect()
             }
         }
+    }
+}
+
+impl Medium {
+    /// Coefficient, pressure and number of iterations in a state.
+    fn parts<'a>(&self, state: &'a mut [f64]) -> [&'a mut [f64]; 3] {
+        let nodes = self.darcy.n.pow(2);
+        let (a, rest) = state.split_at_mut(nodes);
+        let (p, iterations) = rest.split_at_mut(nodes);
+        [a, p, iterations]
+    }
+
+    /// Iterations, mean and largest pressure.
+    fn figures(&self, state: &[f64]) -> Vec<f64> {
+        let nodes = self.darcy.n.pow(2);
+        let (p, iterations) = state[nodes..].split_at(nodes);
+        let largest = p.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        vec![iterations[0], p.iter().sum::<f64>() / nodes as f64, largest]
     }
 }
