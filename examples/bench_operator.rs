@@ -12,6 +12,7 @@ use std::time::Instant;
 use convoke::neural_operator::fno::FnoShape;
 use convoke::neural_operator::model::{Model, Shape};
 use convoke::neural_operator::optimiser::AdamW;
+use convoke::neural_operator::spectral::Sharing;
 use convoke::neural_operator::st_fno::StShape;
 use convoke_kernels::Philox;
 use faer::linalg::matmul::matmul;
@@ -84,15 +85,16 @@ impl Case {
     /// Name, seconds and flops of a forward pass and of a step of training.
     fn run(&self) -> [(String, f64, f64); 2] {
         let (mut parameters, mut adam) = (self.parameters.clone(), AdamW::new(self.parameters.len()));
+        let alone = Sharing::default();
         let forward = least(|| {
-            let (outputs, tape) = self.model.forward(&self.parameters, &self.inputs);
+            let (outputs, tape) = self.model.forward(&self.parameters, &self.inputs, &alone).expect("no exchange");
             self.model.recycle(outputs, tape);
         });
         let step = least(|| {
-            let (outputs, tape) = self.model.forward(&parameters, &self.inputs);
-            let gradient = self.model.backward(&parameters, &tape, &outputs);
+            let (outputs, tape) = self.model.forward(&parameters, &self.inputs, &alone).expect("no exchange");
+            let gradient = self.model.backward(&parameters, &tape, &outputs, &alone).expect("no exchange");
             self.model.recycle(outputs, tape);
-            adam.step(&mut parameters, &gradient, 0, 1e-6, 0.0);
+            adam.step((&mut parameters, &gradient), &[0..gradient.len()], 0, (1e-6, 0.0));
         });
         let named = |what: &str| format!("{} {what}", self.name);
         [(named("forward"), forward, self.flops), (named("step"), step, 3.0 * self.flops)]

@@ -362,3 +362,68 @@ fn a_divergence_free_operator_gives_velocities_without_divergence() {
     let (code, _, err) = told(&common::run(&["run", &spec, "--dir", &below(scratch.path(), "bad"), "-q"]));
     assert!(code == 2 && err.contains("problem.model.divergence_free") && err.contains("1 channels"), "{code} {err}");
 }
+
+/// Matrices shared out by modes: the same losses and weights as on one rank, on ranks that divide the modes and ranks that do not; bytes sent are
+/// those of the formula, fewer where the plan says so; and a stop on three ranks goes on on two with samples shared.
+#[test]
+fn matrices_shared_out_by_modes_learn_the_same() {
+    let scratch = scratch();
+    flows(scratch.path());
+    // Narrow and with many modes: matrices are most of the parameters.
+    let fno = TURBULENCE
+        .replace(
+            "kind = \"st-fno\"\nwidth = 4\nmodes = [4, 4, 2]",
+            "kind = \"fno\"\nwidth = 12\nmodes = [5, 6]\nprojection = 8",
+        )
+        .replace("rate = 1e-2\n", "rate = 1e-2\nprecision = \"double\"\nshared = \"modes\"\nclip = 0.5\n");
+    let st = TURBULENCE.replace("rate = 1e-2\n", "rate = 1e-2\nprecision = \"double\"\nshared = \"modes\"\n");
+    for (kind, text) in [("fno", &fno), ("st", &st)] {
+        let run = |ranks: usize, text: &str, name: &str| {
+            let dir = scratch.path().join(format!("{kind}-{name}-{ranks}"));
+            let job = JobText { path: scratch.path().join("job.toml"), text: text.to_owned() };
+            let outcomes = run_on_threads("neural-operator", job, ranks, &dir);
+            let bytes = outcomes.into_iter().map(|outcome| {
+                let outcome = outcome.expect("it runs");
+                let (sent, planned) = (outcome.traffic.bytes, outcome.plan.bytes_sent_per_rank);
+                assert!(sent <= planned, "{kind} {name}: {sent} bytes sent by one of {ranks}, {planned} planned");
+                sent
+            });
+            (bytes.max().expect("a rank"), dir)
+        };
+        let (_, one) = run(1, text, "modes");
+        for ranks in [2, 3, 4] {
+            let (sent, dir) = run(ranks, text, "modes");
+            for (name, most) in [("weights/layers.1.spectral", 1e-9), ("unseen_predictions", 1e-9)] {
+                let (a, b) = (doubles(&one, name), doubles(&dir, name));
+                let far = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+                assert!(a.len() == b.len() && far < most, "{kind} {name} on {ranks}: {far:e}");
+            }
+            let (a, b) = (column(&one, "loss"), column(&dir, "loss"));
+            assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-12), "{kind} on {ranks}: {a:?} {b:?}");
+            let (summed, _) = run(ranks, &text.replace("\"modes\"", "\"samples\""), "samples");
+            assert!(ranks > 2 || sent < summed, "{kind}: {sent} with modes shared out, {summed} with gradients summed");
+        }
+    }
+    // The formula: 4 L B C K 16 (P − 1)/P bytes of coefficients a step, beside the sum of the other gradients.
+    let shape = convoke::neural_operator::model::Shape::Fno(convoke::neural_operator::fno::FnoShape {
+        input: 4,
+        output: 4,
+        width: 12,
+        layers: 2,
+        modes: vec![5, 6],
+        projection: 8,
+        padding: vec![0, 0],
+    });
+    let common: usize = shape.parts().each().filter(|p| !p.name.ends_with("spectral")).map(|p| p.range().len()).sum();
+    let [samples, modes] = convoke::neural_operator::sharding::bytes_of_step(&shape, 4, 2, 8);
+    assert_eq!(modes, (4 * 2 * 2 * 12 * 60 * 16 / 2 + 8 * common) as u64);
+    assert_eq!(samples, (8 * shape.parts().count()) as u64);
+    let spec = job(scratch.path(), "parts.toml", &(fno.clone() + "[checkpoint]\nevery_steps = 5\n"));
+    let parts = below(scratch.path(), "parts");
+    let first = told(&common::run(&["run", &spec, "--dir", &parts, "-n", "3", "--stop-after", "5", "-q"]));
+    assert_eq!(first.0, 75, "{}", first.2);
+    let (code, _, err) = told(&common::run(&["resume", &parts, "-n", "2", "-q"]));
+    assert_eq!(code, 0, "{err}");
+    let (a, b) = (column(&scratch.path().join("fno-modes-1"), "loss"), column(Path::new(&parts), "loss"));
+    assert!(a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-12), "{a:?} {b:?}");
+}

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use convoke::neural_operator::fno::FnoShape;
 use convoke::neural_operator::model::{Model, Shape};
+use convoke::neural_operator::spectral::Sharing;
 use convoke::neural_operator::st_fno::StShape;
 use convoke_data::formats::npy::{self, Float, NpyWriter};
 use convoke_kernels::{Buffer, Device, Footprint, ParallelGeometry, Philox, Projector, RampFilter, RampParams};
@@ -107,9 +108,9 @@ fn fourier_operators_equal_pytorch() {
         let ran = Command::new(&python).arg("-B").arg(script).arg(folder.path()).output().expect("Python starts");
         assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
         let peer = |name: &str| npy::read::<f64>(path(name)).expect("PyTorch's answer").1;
-        let model = Model::new(&shape, &points, &points);
-        let (outputs, tape) = model.forward(&parameters, &inputs);
-        let gradient = model.backward(&parameters, &tape, &slopes);
+        let (model, alone) = (Model::new(&shape, &points, &points), Sharing::default());
+        let (outputs, tape) = model.forward(&parameters, &inputs, &alone).expect("no exchange");
+        let gradient = model.backward(&parameters, &tape, &slopes, &alone).expect("no exchange");
         for (what, ours, theirs, most) in [
             ("outputs", outputs.concat(), peer("outputs.npy"), 1e-10),
             ("gradient", gradient, peer("gradient.npy"), 1e-9),

@@ -2,6 +2,7 @@
 //!
 //! A roll-out treats channels as snapshots in time: after each application the newest of inputs and outputs are the next input.
 
+use convoke_cluster::comm::CommError;
 use convoke_cluster::results::{Axis, Meaning};
 use convoke_cluster::{Ctx, Fields, Progress, Region, Result, Results};
 
@@ -11,6 +12,7 @@ use super::real::Real;
 use super::saved::{Operator, Placed};
 use super::spec::{EvaluationSpec, Spec};
 use super::spectra::Shells;
+use super::spectral::Sharing;
 use super::training::{Learn, SHOWN};
 
 /// Samples that are evaluated at once.
@@ -63,21 +65,22 @@ impl<T: Real> Evaluation<T> {
     }
 
     /// Outputs of all applications, one after another, for inputs as the data have them.
-    pub(super) fn roll_out(&self, placed: &Placed<T>, inputs: &[Vec<T>]) -> Vec<Vec<T>> {
+    pub(super) fn roll_out(&self, placed: &Placed<T>, inputs: &[Vec<T>]) -> Result<Vec<Vec<T>>, CommError> {
         let operator = &self.operator;
         let mut state: Vec<Vec<T>> = inputs.to_vec();
         let mut all: Vec<Vec<T>> = vec![Vec::new(); inputs.len()];
         for _ in 0..self.applications {
             let mut encoded = state.clone();
             encoded.iter_mut().for_each(|field| operator.input.encode(field));
-            for ((output, state), all) in operator.apply(placed, &encoded).into_iter().zip(&mut state).zip(&mut all) {
+            let outputs = operator.apply(placed, &encoded, &Sharing::default())?;
+            for ((output, state), all) in outputs.into_iter().zip(&mut state).zip(&mut all) {
                 let len = state.len();
                 state.extend(&output);
                 state.drain(..state.len() - len);
                 all.extend(output);
             }
         }
-        all
+        Ok(all)
     }
 }
 
@@ -93,7 +96,7 @@ impl<T: Real> Learn for Evaluation<T> {
         let mut spectra = vec![0.0; 2 * shells.count];
         for first in mine.clone().step_by(TOGETHER) {
             let samples = first..mine.end.min(first + TOGETHER);
-            for (output, i) in self.roll_out(&model, &set.inputs[samples.clone()]).iter().zip(samples) {
+            for (output, i) in self.roll_out(&model, &set.inputs[samples.clone()])?.iter().zip(samples) {
                 // The last snapshot of the input stays.
                 let last = &set.inputs[i][set.inputs[i].len() - size..];
                 let still = last.repeat(channels);
@@ -147,7 +150,7 @@ impl<T: Real> Learn for Evaluation<T> {
             out.array(&spectrum, &shape, (Region::whole(&shape), root), power, &meaning)?;
             out.chart(&spectrum, &format!("{name}_wave_number"), "operator, data", None)?;
             let shown = SHOWN.min(set.inputs.len());
-            let predictions = self.roll_out(&self.operator.on(&set.points), &set.inputs[..shown]).concat();
+            let predictions = self.roll_out(&self.operator.on(&set.points), &set.inputs[..shown])?.concat();
             let channels = applications * self.operator.card.shape.channels()[1];
             let shape = [&[shown, channels], set.points.as_slice()].concat();
             let axes = ["sample", "channel", "x", "y", "z"][..shape.len()].iter().map(|name| axis(name)).collect();

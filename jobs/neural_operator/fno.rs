@@ -4,14 +4,14 @@
 //! project₂ σ(project₁ v). Beside the fields of a sample the operator is given the coordinates of its points. Fields that are not
 //! periodic are continued by zeros (`padding`) between lifting and projection.
 
+use convoke_cluster::comm::CommError;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::layers::{
-    Batch, activate, add, mix, mix_back, mix_parameters, spectral, spectral_back, spectral_parameters, times,
-};
+use super::layers::{Batch, activate, add, mix, mix_back, mix_parameters, times};
 use super::parameters::Parts;
 use super::real::Real;
+use super::spectral::Sharing;
 use super::transform::Transform;
 
 /// The size of an operator: what its parameters depend on, and its padding.
@@ -127,8 +127,17 @@ impl<T: Real> Fno<T> {
         }
     }
 
-    /// The outputs, `[output, points]`, of inputs `[input, points]`, and what the backward pass needs.
-    pub fn forward(&self, parameters: &[T], inputs: &[Vec<T>]) -> (Batch<T>, Tape<T>) {
+    /// The outputs, `[output, points]`, of inputs `[input, points]`, and what the backward pass needs. Collective where matrices are shared
+    /// out.
+    ///
+    /// # Errors
+    /// As the exchange.
+    pub fn forward(
+        &self,
+        parameters: &[T],
+        inputs: &[Vec<T>],
+        sharing: &Sharing,
+    ) -> Result<(Batch<T>, Tape<T>), CommError> {
         let of = |name: &str| self.parts.mix(parameters, name);
         let (h, pool) = (self.shape.width, &self.transform.pool);
         let with_coordinates = |a: &Vec<T>| {
@@ -144,8 +153,8 @@ impl<T: Real> Fno<T> {
         let mut layers = Vec::with_capacity(self.shape.layers);
         for l in 0..self.shape.layers {
             let modes: Batch<T> = v.par_iter().map(|v| self.transform.analysis(v, h)).collect();
-            let products =
-                spectral(&self.transform, self.parts.of(parameters, &format!("layers.{l}.spectral")), &modes, (h, h));
+            let weight = self.parts.of(parameters, &format!("layers.{l}.spectral"));
+            let (products, modes) = sharing.products(&self.transform, weight, modes, (h, h))?;
             let [weight, bias] = of(&format!("layers.{l}"));
             let last = l + 1 == self.shape.layers;
             let pass = |(v, y): (&Vec<T>, Vec<T>)| {
@@ -169,11 +178,20 @@ impl<T: Real> Fno<T> {
             .unzip();
         let [weight, bias] = of("project.1");
         let outputs = hidden.par_iter().map(|u| mix(pool, weight, bias, u)).collect();
-        (outputs, Tape { lifted_from, layers, projected_from, hidden, slopes })
+        Ok((outputs, Tape { lifted_from, layers, projected_from, hidden, slopes }))
     }
 
-    /// The gradient of the parameters for derivatives `g` of the outputs.
-    pub fn backward(&self, parameters: &[T], tape: &Tape<T>, g: &[Vec<T>]) -> Vec<T> {
+    /// The gradient of the parameters for derivatives `g` of the outputs. Collective where matrices are shared out.
+    ///
+    /// # Errors
+    /// As the exchange.
+    pub fn backward(
+        &self,
+        parameters: &[T],
+        tape: &Tape<T>,
+        g: &[Vec<T>],
+        sharing: &Sharing,
+    ) -> Result<Vec<T>, CommError> {
         let of = |name: &str| self.parts.mix(parameters, name);
         let (h, pool) = (self.shape.width, &self.transform.pool);
         let mut gradient = vec![T::default(); parameters.len()];
@@ -205,8 +223,8 @@ impl<T: Real> Fno<T> {
                 .collect();
             let name = format!("layers.{l}.spectral");
             let range = self.parts.range(&name);
-            spectral_parameters(&self.transform, &layer.modes, &modes, (h, h), &mut gradient[range.clone()]);
-            let back = spectral_back(&self.transform, &parameters[range], &modes, (h, h));
+            let both = (&parameters[range.clone()], &mut gradient[range]);
+            let back = sharing.products_back(&self.transform, both, (&layer.modes, modes), (h, h))?;
             let name = format!("layers.{l}");
             let (dw, db) = self.parts.mix_mut(&mut gradient, &name);
             mix_parameters(&layer.v, &g, dw, db);
@@ -218,13 +236,12 @@ impl<T: Real> Fno<T> {
                 x
             };
             g = g.into_par_iter().zip(back).map(pass).collect();
-            pool.give_all(modes);
         }
         let g: Batch<T> = g.into_par_iter().map(|g| self.crop(g)).collect();
         let (dw, db) = self.parts.mix_mut(&mut gradient, "lift");
         mix_parameters(&tape.lifted_from, &g, dw, db);
         pool.give_all(g);
-        gradient
+        Ok(gradient)
     }
 
     /// Gives the memory of a pass back: what [`Fno::forward`] returned, once nobody needs it.
@@ -300,8 +317,8 @@ mod tests {
             let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
             one.install(|| {
                 for _ in 0..4 {
-                    let (outputs, tape) = fno.forward(&parameters, &inputs);
-                    fno.backward(&parameters, &tape, &outputs);
+                    let (outputs, tape) = fno.forward(&parameters, &inputs, &Sharing::default()).expect("no exchange");
+                    fno.backward(&parameters, &tape, &outputs, &Sharing::default()).expect("no exchange");
                     fno.recycle(outputs, tape);
                     held.push(fno.transform.pool.held());
                 }
@@ -341,11 +358,11 @@ mod tests {
             let c: Batch<f64> = (0..3).map(|b| random(3 * size, 10 + b)).collect();
             let parameters: Vec<f64> = shape.parts().initial(1);
             let value = |parameters: &[f64]| -> f64 {
-                let outputs = fno.forward(parameters, &inputs).0;
+                let outputs = fno.forward(parameters, &inputs, &Sharing::default()).expect("no exchange").0;
                 outputs.iter().flatten().zip(c.iter().flatten()).map(|(y, c)| y * c).sum()
             };
-            let tape = fno.forward(&parameters, &inputs).1;
-            let gradient = fno.backward(&parameters, &tape, &c);
+            let tape = fno.forward(&parameters, &inputs, &Sharing::default()).expect("no exchange").1;
+            let gradient = fno.backward(&parameters, &tape, &c, &Sharing::default()).expect("no exchange");
             for (i, part) in shape.parts().each().enumerate() {
                 let direction = random(part.range().len(), 100 + i as u64);
                 let h = 1e-4;

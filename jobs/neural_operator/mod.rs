@@ -15,14 +15,17 @@ mod pool;
 pub mod real;
 pub mod refine;
 mod saved;
+pub mod sharding;
 pub mod spec;
 pub mod spectra;
+pub mod spectral;
 pub mod st_fno;
 mod training;
 pub mod transform;
 
 use std::path::PathBuf;
 
+use convoke_cluster::machine::human_bytes;
 use convoke_cluster::workload::{Inputs, Resources};
 use convoke_cluster::{BadValue, Ctx, Fields, Plan, Progress, Result, Results, Workload};
 
@@ -31,7 +34,7 @@ use evaluation::{Evaluation, TOGETHER};
 use refine::study::{self, Study};
 use saved::{Card, Operator};
 use spec::{
-    EquationSpec, EvaluationSpec, ModelSpec, Normalise, Precision, RefinementSpec, Spec, TestSpec, TrainingSpec,
+    EquationSpec, EvaluationSpec, ModelSpec, Normalise, Precision, RefinementSpec, Shared, Spec, TestSpec, TrainingSpec,
 };
 use training::{Learn, Training};
 
@@ -216,6 +219,17 @@ fn price(
     let numbers = train.numbers() + tests.iter().map(Layout::numbers).sum::<u64>();
     let looks = training.epochs.div_ceil(training.test_every);
     let mine = batch.min(samples).div_ceil(ranks);
+    let [summed, exchange] = sharding::bytes_of_step(&shape, training.batch, resources.ranks, bytes as usize);
+    let shared = sharding::choose(training.shared, &shape, (training.batch, resources.ranks, bytes as usize))?;
+    // A forward pass over the test data sends half of what a step does; in the end all matrices go to all.
+    let looked: u64 = tests
+        .iter()
+        .map(|test| sharding::bytes_of_step(&shape, test.samples, resources.ranks, bytes as usize)[1])
+        .sum();
+    let (step, exchanged) = match shared {
+        Shared::Samples => (summed, 0),
+        Shared::Modes => (exchange, (looks + 1) * looked + parameters),
+    };
     // The average and the best ones.
     let more = u64::from(training.average.is_some()) + u64::from(training.patience.is_some());
     let mut plan = Plan {
@@ -226,7 +240,7 @@ fn price(
         bytes_sent_per_rank: if ranks == 1 {
             1 << 16
         } else {
-            2 * steps * parameters + (steps + looks * (1 + tests.len() as u64)) * 2048 * ranks + (1 << 20) * ranks
+            steps * step + exchanged + (steps + looks * (1 + tests.len() as u64)) * 2048 * ranks + (1 << 20) * ranks
         },
         checkpoint_bytes: (3 + more) * parameters + (1 << 16),
         result_bytes: 2 * parameters + 64 * numbers.min(1 << 28) + (1 << 22),
@@ -237,5 +251,13 @@ fn price(
     plan.holds("parameters, moments and gradient", (6 + 2 * more) * parameters);
     plan.holds(format!("fields inside of {mine} samples"), mine * bytes * shape.held(&train.points));
     plan.notes.push(format!("{} parameters, {} on {:?} points", shape.parts().count(), train.samples, train.points));
+    if ranks > 1 {
+        let what = if shared == Shared::Modes { "the matrices of the modes" } else { "samples alone" };
+        plan.notes.push(format!(
+            "ranks share {what}: {} a step and rank; the other way {}",
+            human_bytes(step),
+            human_bytes(summed + exchange - step)
+        ));
+    }
     Ok(plan)
 }

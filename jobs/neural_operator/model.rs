@@ -1,11 +1,13 @@
 //! The operators that there are: one enum for each thing that they all have.
 
+use convoke_cluster::comm::CommError;
 use serde::{Deserialize, Serialize};
 
 use super::fno::{self, Fno, FnoShape};
 use super::layers::Batch;
 use super::parameters::Parts;
 use super::real::Real;
+use super::spectral::Sharing;
 use super::st_fno::{self, StFno, StShape};
 
 /// The size of an operator: what its parameters depend on.
@@ -45,6 +47,23 @@ impl Shape {
             Self::Fno(shape) => shape.modes.len(),
             Self::StFno(_) => 2,
         }
+    }
+
+    /// Products of all modes with matrices in a forward pass: channels that come and go, summed.
+    pub fn channels_of_products(&self) -> usize {
+        match self {
+            Self::Fno(shape) => shape.layers * 2 * shape.width,
+            Self::StFno(shape) => shape.layers * 2 * shape.width + 2,
+        }
+    }
+
+    /// Kept modes: those of all axes but the last, and those of the last.
+    pub fn kept(&self) -> [usize; 2] {
+        let (all, last) = match self {
+            Self::Fno(shape) => (shape.kept(), shape.modes[shape.modes.len() - 1]),
+            Self::StFno(shape) => (shape.kept(), shape.modes[2]),
+        };
+        [all / last, last]
     }
 
     /// All parameters in their order.
@@ -99,28 +118,45 @@ impl<T: Real> Model<T> {
         }
     }
 
-    /// Outputs `[channel, points]` of inputs, and what the backward pass needs.
-    pub fn forward(&self, parameters: &[T], inputs: &[Vec<T>]) -> (Batch<T>, Tape<T>) {
-        match self {
+    /// Outputs `[channel, points]` of inputs, and what the backward pass needs. Collective where matrices are shared out.
+    ///
+    /// # Errors
+    /// As the exchange.
+    pub fn forward(
+        &self,
+        parameters: &[T],
+        inputs: &[Vec<T>],
+        sharing: &Sharing,
+    ) -> Result<(Batch<T>, Tape<T>), CommError> {
+        Ok(match self {
             Self::Fno(model) => {
-                let (outputs, tape) = model.forward(parameters, inputs);
+                let (outputs, tape) = model.forward(parameters, inputs, sharing)?;
                 (outputs, Tape::Fno(tape))
             }
             Self::StFno(model) => {
-                let (outputs, tape) = model.forward(parameters, inputs);
+                let (outputs, tape) = model.forward(parameters, inputs, sharing)?;
                 (outputs, Tape::StFno(tape))
             }
-        }
+        })
     }
 
-    /// The gradient of the parameters for derivatives `g` of the outputs.
+    /// The gradient of the parameters for derivatives `g` of the outputs. Collective where matrices are shared out.
+    ///
+    /// # Errors
+    /// As the exchange.
     ///
     /// # Panics
     /// For the tape of another operator.
-    pub fn backward(&self, parameters: &[T], tape: &Tape<T>, g: &[Vec<T>]) -> Vec<T> {
+    pub fn backward(
+        &self,
+        parameters: &[T],
+        tape: &Tape<T>,
+        g: &[Vec<T>],
+        sharing: &Sharing,
+    ) -> Result<Vec<T>, CommError> {
         match (self, tape) {
-            (Self::Fno(model), Tape::Fno(tape)) => model.backward(parameters, tape, g),
-            (Self::StFno(model), Tape::StFno(tape)) => model.backward(parameters, tape, g),
+            (Self::Fno(model), Tape::Fno(tape)) => model.backward(parameters, tape, g, sharing),
+            (Self::StFno(model), Tape::StFno(tape)) => model.backward(parameters, tape, g, sharing),
             _ => unreachable!("a tape of another operator"),
         }
     }

@@ -1,6 +1,7 @@
 //! AdamW (Loshchilov and Hutter 2019) and the courses of its learning rate.
 
 use std::f64::consts::PI;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -47,23 +48,33 @@ impl<T: Real> AdamW<T> {
         Self { first: vec![T::default(); parameters], second: vec![T::default(); parameters] }
     }
 
-    /// Step `t`, from 0.
-    pub fn step(&mut self, parameters: &mut [T], gradient: &[T], t: u64, rate: f64, decay: f64) {
+    /// Step `t`, from 0, of the parameters in some places.
+    pub fn step(
+        &mut self,
+        (parameters, gradient): (&mut [T], &[T]),
+        places: &[Range<usize>],
+        t: u64,
+        (rate, decay): (f64, f64),
+    ) {
         let steps = i32::try_from(t + 1).unwrap_or(i32::MAX);
         let [bias1, bias2] = BETA.map(|beta| 1.0 - beta.powi(steps));
         let [beta1, beta2] = BETA.map(T::of);
         let (one, keep) = (T::of(1.0), T::of(1.0 - rate * decay));
         let (size, root, epsilon) = (T::of(rate / bias1), T::of(bias2.sqrt().recip()), T::of(EPSILON));
-        let moments = self.first.par_chunks_mut(CHUNK).zip(self.second.par_chunks_mut(CHUNK));
-        let all = parameters.par_chunks_mut(CHUNK).zip(gradient.par_chunks(CHUNK)).zip(moments);
-        all.for_each(|((p, g), (first, second))| {
-            for i in 0..p.len() {
-                first[i] = beta1 * first[i] + (one - beta1) * g[i];
-                second[i] = beta2 * second[i] + (one - beta2) * g[i] * g[i];
-                let root = num_traits::Float::sqrt(second[i]) * root + epsilon;
-                p[i] = keep * p[i] - size * first[i] / root;
-            }
-        });
+        for place in places {
+            let [first, second] = [&mut self.first, &mut self.second].map(|moment| &mut moment[place.clone()]);
+            let moments = first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK));
+            let (parameters, gradient) = (&mut parameters[place.clone()], &gradient[place.clone()]);
+            let all = parameters.par_chunks_mut(CHUNK).zip(gradient.par_chunks(CHUNK)).zip(moments);
+            all.for_each(|((p, g), (first, second))| {
+                for i in 0..p.len() {
+                    first[i] = beta1 * first[i] + (one - beta1) * g[i];
+                    second[i] = beta2 * second[i] + (one - beta2) * g[i] * g[i];
+                    let root = num_traits::Float::sqrt(second[i]) * root + epsilon;
+                    p[i] = keep * p[i] - size * first[i] / root;
+                }
+            });
+        }
     }
 }
 
@@ -76,10 +87,10 @@ mod tests {
     fn steps_are_those_of_the_formulas() {
         let mut adam = AdamW::<f64>::new(2);
         let mut p = vec![1.0, -2.0];
-        adam.step(&mut p, &[0.5, -0.1], 0, 0.1, 0.01);
+        adam.step((&mut p, &[0.5, -0.1]), &[0..1, 1..2], 0, (0.1, 0.01));
         assert!((p[0] - (0.999 - 0.1)).abs() < 1e-7 && (p[1] - (-1.998 + 0.1)).abs() < 1e-7, "{p:?}");
         let before = p[0];
-        adam.step(&mut p, &[-0.3, 0.2], 1, 0.1, 0.0);
+        adam.step((&mut p, &[-0.3, 0.2]), &[0..1], 1, (0.1, 0.0));
         let (first, second) = (0.9 * 0.05 + 0.1 * -0.3, 0.999 * 0.00025 + 0.001 * 0.09);
         let expected = before - 0.1 * (first / 0.19) / ((second / 0.001_999f64).sqrt() + 1e-8);
         assert!((p[0] - expected).abs() < 1e-12, "{} {expected}", p[0]);

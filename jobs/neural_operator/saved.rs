@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use convoke_cluster::comm::CommError;
 use convoke_cluster::results::Meaning;
 use convoke_cluster::{BadValue, Region, Result, Results};
 use convoke_data::store::Reader;
@@ -13,6 +14,7 @@ use super::model::{Model, Shape};
 use super::real::Real;
 use super::spec::Normalise;
 use super::spectra::Projection;
+use super::spectral::Sharing;
 
 /// Attribute of `/result` that describes the operator.
 const ATTRIBUTE: &str = "operator";
@@ -125,14 +127,17 @@ impl<T: Real> Operator<T> {
         self.target.scale(slope);
     }
 
-    /// Outputs, as the data have them, of encoded inputs.
-    pub fn apply(&self, placed: &Placed<T>, encoded: &[Vec<T>]) -> Batch<T> {
+    /// Outputs, as the data have them, of encoded inputs. Collective where matrices are shared out.
+    ///
+    /// # Errors
+    /// As the exchange.
+    pub fn apply(&self, placed: &Placed<T>, encoded: &[Vec<T>], sharing: &Sharing) -> Result<Batch<T>, CommError> {
         let model = &placed.model;
-        let (outputs, tape) = model.forward(&self.parameters, encoded);
+        let (outputs, tape) = model.forward(&self.parameters, encoded, sharing)?;
         let mut decoded = outputs.clone();
         decoded.iter_mut().for_each(|field| self.decode(placed, field));
         model.recycle(outputs, tape);
-        decoded
+        Ok(decoded)
     }
 
     /// Writes it. Collective.

@@ -266,9 +266,22 @@ pub struct TrainingSpec {
     /// Epochs between two looks at the test data.
     #[serde(default = "defaults::every")]
     pub test_every: u64,
+    /// What ranks share; absent: what sends fewer bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<Shared>,
     /// Precision of numbers.
     #[serde(default)]
     pub precision: Precision,
+}
+
+/// What ranks share beside the samples of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shared {
+    /// Nothing: every rank has all parameters, and gradients are summed.
+    Samples,
+    /// The matrices of the modes and their moments: coefficients go to the ranks of their modes and back.
+    Modes,
 }
 
 /// The norm Σ (α + |2πk|²)^s |ŵ_k|².

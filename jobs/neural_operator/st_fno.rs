@@ -8,16 +8,16 @@
 use std::f64::consts::PI;
 use std::sync::Arc;
 
+use convoke_cluster::comm::CommError;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::feed::{Feed, WIDER};
-use super::layers::{
-    Batch, activate, add, mix, mix_back, mix_parameters, spectral, spectral_back, spectral_parameters, times,
-};
+use super::layers::{Batch, activate, add, mix, mix_back, mix_parameters, times};
 use super::parameters::Parts;
 use super::pool::Pool;
 use super::real::Real;
+use super::spectral::Sharing;
 use super::transform::Transform;
 
 /// Weight of the bias of the last K.
@@ -161,8 +161,16 @@ impl<T: Real> StFno<T> {
         }
     }
 
-    /// The snapshots `[t, x, y]` after inputs `[t, x, y]`, and what the backward pass needs.
-    pub fn forward(&self, parameters: &[T], inputs: &[Vec<T>]) -> (Batch<T>, Tape<T>) {
+    /// The snapshots `[t, x, y]` after inputs `[t, x, y]`, and what the backward pass needs. Collective where matrices are shared out.
+    ///
+    /// # Errors
+    /// As the exchange.
+    pub fn forward(
+        &self,
+        parameters: &[T],
+        inputs: &[Vec<T>],
+        sharing: &Sharing,
+    ) -> Result<(Batch<T>, Tape<T>), CommError> {
         let (h, pool) = (self.shape.width, &self.pool);
         let standard: Batch<T> = inputs.par_iter().map(|w| self.standard(w)).collect();
         let (weight, bias) = self.folded(parameters);
@@ -173,7 +181,7 @@ impl<T: Real> StFno<T> {
             let (from, source) = if l == 0 { (&self.history, &lifted) } else { (&self.latent, &v) };
             let modes: Batch<T> = source.par_iter().map(|v| from.analysis(v, h)).collect();
             let weight = self.parts.of(parameters, &format!("layers.{l}.spectral"));
-            let products = spectral(from, weight, &modes, (h, h));
+            let (products, modes) = sharing.products(from, weight, modes, (h, h))?;
             let fed: Batch<T> = products.into_par_iter().map(|y| self.latent.synthesis(y, h)).collect();
             let feed = self.feed(parameters, l);
             let pass = |(fed, source): (&Vec<T>, &Vec<T>)| {
@@ -201,26 +209,36 @@ impl<T: Real> StFno<T> {
             modes
         };
         let last: Batch<T> = v.par_iter().zip(inputs).map(last).collect();
-        let changes = self.changes(parameters, &last);
+        let (changes, last) = self.changes(parameters, last, sharing)?;
         let outputs = changes.into_par_iter().zip(inputs).map(|(y, w)| self.forecast(y, w)).collect();
-        (outputs, Tape { standard, layers, reduced_from: v, last })
+        Ok((outputs, Tape { standard, layers, reduced_from: v, last }))
     }
 
     /// Coefficients of what is added to the newest snapshot, from those of the last layer's input.
-    fn changes(&self, parameters: &[T], last: &[Vec<T>]) -> Batch<T> {
-        let mut changes = spectral(&self.extended, self.parts.of(parameters, "output.spectral"), last, (1, 1));
+    fn changes(&self, parameters: &[T], last: Batch<T>, sharing: &Sharing) -> Result<(Batch<T>, Batch<T>), CommError> {
+        let weight = self.parts.of(parameters, "output.spectral");
+        let (mut changes, last) = sharing.products(&self.extended, weight, last, (1, 1))?;
         let bias = self.parts.of(parameters, "output.bias");
         for y in &mut changes {
             y.iter_mut().zip(bias).for_each(|(y, b)| *y += self.bias * *b);
         }
-        changes
+        Ok((changes, last))
     }
 
-    /// The gradient of the parameters for derivatives `g` of the outputs.
-    pub fn backward(&self, parameters: &[T], tape: &Tape<T>, g: &[Vec<T>]) -> Vec<T> {
+    /// The gradient of the parameters for derivatives `g` of the outputs. Collective where matrices are shared out.
+    ///
+    /// # Errors
+    /// As the exchange.
+    pub fn backward(
+        &self,
+        parameters: &[T],
+        tape: &Tape<T>,
+        g: &[Vec<T>],
+        sharing: &Sharing,
+    ) -> Result<Vec<T>, CommError> {
         let (h, pool) = (self.shape.width, &self.pool);
         let mut gradient = vec![T::default(); parameters.len()];
-        let reduced = self.backward_of_output(parameters, tape, g, &mut gradient);
+        let reduced = self.backward_of_output((parameters, sharing), tape, g, &mut gradient)?;
         let (dw, db) = self.parts.mix_mut(&mut gradient, "reduce");
         mix_parameters(&tape.reduced_from, &reduced, dw, db);
         let [weight, _] = self.parts.mix(parameters, "reduce");
@@ -244,9 +262,8 @@ impl<T: Real> StFno<T> {
             }
             let from = if l == 0 { &self.history } else { &self.latent };
             let range = self.parts.range(&format!("layers.{l}.spectral"));
-            spectral_parameters(from, &layer.modes, &modes, (h, h), &mut gradient[range.clone()]);
-            let back = spectral_back(from, &parameters[range], &modes, (h, h));
-            pool.give_all(modes);
+            let both = (&parameters[range.clone()], &mut gradient[range]);
+            let back = sharing.products_back(from, both, (&layer.modes, modes), (h, h))?;
             let name = format!("layers.{l}");
             if l > 0 {
                 let (dw, db) = self.parts.mix_mut(&mut gradient, &name);
@@ -268,11 +285,17 @@ impl<T: Real> StFno<T> {
         mix_parameters(&tape.standard, &g, &mut dw, &mut db);
         pool.give_all(g);
         self.unfold(parameters, (&dw, &db), &mut gradient);
-        gradient
+        Ok(gradient)
     }
 
     /// ∂/∂ the field that leaves the last layer.
-    fn backward_of_output(&self, parameters: &[T], tape: &Tape<T>, g: &[Vec<T>], gradient: &mut [T]) -> Batch<T> {
+    fn backward_of_output(
+        &self,
+        (parameters, sharing): (&[T], &Sharing),
+        tape: &Tape<T>,
+        g: &[Vec<T>],
+        gradient: &mut [T],
+    ) -> Result<Batch<T>, CommError> {
         let pool = &self.pool;
         let modes = |g: &Vec<T>| {
             let turned = turn(pool, g, self.shape.output);
@@ -287,9 +310,8 @@ impl<T: Real> StFno<T> {
             bias.iter_mut().zip(modes).for_each(|(sum, g)| *sum += self.bias * *g);
         }
         let range = self.parts.range("output.spectral");
-        spectral_parameters(&self.extended, &tape.last, &modes, (1, 1), &mut gradient[range.clone()]);
-        let back = spectral_back(&self.extended, &parameters[range], &modes, (1, 1));
-        pool.give_all(modes);
+        let both = (&parameters[range.clone()], &mut gradient[range]);
+        let back = sharing.products_back(&self.extended, both, (&tape.last, modes), (1, 1))?;
         let l = self.shape.latent;
         let cut = |modes: Vec<T>| {
             let z = self.extended.adjoint(modes, 1);
@@ -298,7 +320,7 @@ impl<T: Real> StFno<T> {
             pool.give(z);
             reduced
         };
-        back.into_par_iter().map(cut).collect()
+        Ok(back.into_par_iter().map(cut).collect())
     }
 
     /// Gives the memory of a pass back: what [`StFno::forward`] returned, once nobody needs it.
@@ -477,11 +499,11 @@ mod tests {
         // First values of norms and biases hide mistakes.
         parameters.iter_mut().zip(random(shape.parts().count(), 20)).for_each(|(p, r)| *p += 0.1 * r);
         let value = |parameters: &[f64]| -> f64 {
-            let (outputs, _) = model.forward(parameters, &inputs);
+            let (outputs, _) = model.forward(parameters, &inputs, &Sharing::default()).expect("no exchange");
             outputs.iter().flatten().zip(c.iter().flatten()).map(|(y, c)| y * c).sum()
         };
-        let (_, tape) = model.forward(&parameters, &inputs);
-        let gradient = model.backward(&parameters, &tape, &c);
+        let (_, tape) = model.forward(&parameters, &inputs, &Sharing::default()).expect("no exchange");
+        let gradient = model.backward(&parameters, &tape, &c, &Sharing::default()).expect("no exchange");
         for (i, part) in shape.parts().each().enumerate() {
             let direction = random(part.range().len(), 100 + i as u64);
             let h = 1e-5;
@@ -507,8 +529,8 @@ mod tests {
         let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
         one.install(|| {
             for _ in 0..4 {
-                let (outputs, tape) = model.forward(&parameters, &inputs);
-                model.backward(&parameters, &tape, &outputs);
+                let (outputs, tape) = model.forward(&parameters, &inputs, &Sharing::default()).expect("no exchange");
+                model.backward(&parameters, &tape, &outputs, &Sharing::default()).expect("no exchange");
                 model.recycle(outputs, tape);
                 held.push(model.pool.held());
             }
@@ -528,7 +550,7 @@ mod tests {
         let bias = |model: &StFno<f64>| {
             let zero = vec![0.0; model.extended.coefficients(1)];
             let w = vec![0.0; 5 * model.points[0] * model.points[1]];
-            let changes = model.changes(&parameters, &[zero]).remove(0);
+            let changes = model.changes(&parameters, vec![zero], &Sharing::default()).expect("no exchange").0.remove(0);
             model.forecast(changes, &w)
         };
         let (a, b) = (bias(&coarse), bias(&fine));

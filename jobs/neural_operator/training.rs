@@ -15,8 +15,10 @@ use super::norms::{FIGURES, Figures, Norm};
 use super::optimiser::{AdamW, rate};
 use super::real::Real;
 use super::saved::{Card, Operator, Placed};
-use super::spec::{ModelSpec, Spec, TrainingSpec};
+use super::sharding::{self, Owned};
+use super::spec::{ModelSpec, Shared, Spec, TrainingSpec};
 use super::spectra::Shells;
+use super::spectral::Sharing;
 
 /// Stream of the order of samples.
 const ORDER: u64 = 0x6e6f_206f_7264_6572; // "no order"
@@ -64,6 +66,8 @@ pub struct Training<T> {
     norm: Norm<T>,
     tests: Vec<Test<T>>,
     adam: AdamW<T>,
+    sharing: Sharing,
+    owned: Owned,
     /// Of the parameters over the steps; empty unless asked for.
     average: Vec<T>,
     /// Those of the smallest error of the first test set; empty unless asked for.
@@ -115,10 +119,15 @@ impl<T: Real> Training<T> {
             let (placed, shells) = (operator.on(&set.points), Shells::new(&set.points));
             Test { name: test.name.clone(), placed, shells, set, figures: vec![0.0; 1 + FIGURES.len()] }
         });
+        let (ranks, kept) = (ctx.comm.size(), operator.card.shape.kept());
+        let shared = sharding::choose(training.shared, &operator.card.shape, (training.batch, ranks, size_of::<T>()))?;
+        let sharing = if shared == Shared::Modes { Sharing::over(&ctx.comm) } else { Sharing::default() };
         let copy = |wanted: bool| if wanted { operator.parameters.clone() } else { Vec::new() };
         Ok(Self {
             norm: Norm::of(training, &set.points, outputs),
             adam: AdamW::new(operator.parameters.len()),
+            owned: Owned::new(&operator.card.shape.parts(), kept, sharing.clone()),
+            sharing,
             average: copy(training.average.is_some()),
             best: copy(training.patience.is_some()),
             record: [f64::MAX, 0.0],
@@ -136,37 +145,38 @@ impl<T: Real> Training<T> {
         self.set.inputs.len().div_ceil(self.training.batch) as u64
     }
 
-    /// Loss and gradient of a batch. Collective.
-    fn gradient(&self, comm: &Comm, batch: &[usize]) -> Result<(f64, Vec<T>), CommError> {
+    /// Loss, gradient, and the square of its norm, of a batch. Collective.
+    fn gradient(&self, comm: &Comm, batch: &[usize]) -> Result<(f64, Vec<T>, f64), CommError> {
         let (operator, mine) = (&self.operator, &batch[block(batch.len(), comm.rank(), comm.size())]);
         let inputs: Batch<T> = mine.iter().map(|i| self.set.inputs[*i].clone()).collect();
         let mut loss = [0.0];
         let mut gradient = vec![T::default(); operator.parameters.len()];
-        if !inputs.is_empty() {
-            let (mut outputs, tape) = self.placed.model.forward(&operator.parameters, &inputs);
+        if !inputs.is_empty() || self.sharing.is_shared() {
+            let (mut outputs, tape) = self.placed.model.forward(&operator.parameters, &inputs, &self.sharing)?;
             let count = T::of(batch.len() as f64);
+            // A handle of ranks stays on its thread.
+            let (placed, norm, targets) = (&self.placed, &self.norm, &self.set.targets);
             let slope = |(output, i): (&mut Vec<T>, &usize)| {
-                operator.decode(&self.placed, output);
-                let (error, mut slope) =
-                    self.norm.relative(output, &self.set.targets[*i], operator.card.shape.channels()[1]);
-                operator.slope(&self.placed, &mut slope);
+                operator.decode(placed, output);
+                let (error, mut slope) = norm.relative(output, &targets[*i], operator.card.shape.channels()[1]);
+                operator.slope(placed, &mut slope);
                 slope.iter_mut().for_each(|v| *v /= count);
                 (error, slope)
             };
             let (errors, slopes): (Vec<f64>, Batch<T>) = outputs.par_iter_mut().zip(mine).map(slope).unzip();
             loss[0] = errors.iter().sum::<f64>() / batch.len() as f64;
-            gradient = self.placed.model.backward(&operator.parameters, &tape, &slopes);
+            gradient = self.placed.model.backward(&operator.parameters, &tape, &slopes, &self.sharing)?;
             self.placed.model.recycle(outputs, tape);
         }
         comm.all_sum(&mut loss)?;
-        comm.all_sum(&mut gradient)?;
-        Ok((loss[0], gradient))
+        let square = self.owned.sum(comm, &mut gradient)?;
+        Ok((loss[0], gradient, square))
     }
 
-    /// Predictions of some samples of a test set, as the targets are.
-    fn predict(&self, test: &Test<T>, samples: Range<usize>) -> Batch<T> {
+    /// Predictions of some samples of a test set, as the targets are. Collective where matrices are shared out.
+    fn predict(&self, test: &Test<T>, samples: Range<usize>, sharing: &Sharing) -> Result<Batch<T>, CommError> {
         let inputs = &test.set.inputs[samples];
-        self.operator.apply(&test.placed, inputs)
+        self.operator.apply(&test.placed, inputs, sharing)
     }
 
     /// Exchanges the parameters with their average, where there is one.
@@ -202,9 +212,12 @@ impl<T: Real> Training<T> {
             let test = &self.tests[t];
             let (mine, count) = (comm.block(test.set.inputs.len()), test.set.inputs.len() as f64);
             let mut sums = vec![0.0; test.figures.len()];
-            for first in mine.clone().step_by(self.training.batch) {
-                let samples = first..mine.end.min(first + self.training.batch);
-                for (output, i) in self.predict(test, samples.clone()).iter().zip(samples) {
+            // As many rounds on every rank: they may talk in each.
+            let (batch, most) = (self.training.batch, test.set.inputs.len().div_ceil(comm.size()));
+            for first in (mine.start..mine.start + most).step_by(batch) {
+                let samples = first.min(mine.end)..mine.end.min(first + batch);
+                let outputs = self.predict(test, samples.clone(), &self.sharing)?;
+                for (output, i) in outputs.iter().zip(samples) {
                     let target = &test.set.targets[i];
                     let figures = Figures::of(output, target, channels, &test.shells).numbers();
                     let all = std::iter::once(norm.relative(output, target, channels).0).chain(figures);
@@ -228,8 +241,8 @@ impl<T: Real> Learn for Training<T> {
         }
         let training = &self.training;
         let batch = &self.order.1[place * training.batch..samples.min((place + 1) * training.batch)];
-        let (loss, mut gradient) = self.gradient(&ctx.comm, batch)?;
-        let norm = gradient.iter().map(|g| g.wide().powi(2)).sum::<f64>().sqrt();
+        let (loss, mut gradient, square) = self.gradient(&ctx.comm, batch)?;
+        let norm = square.sqrt();
         if !(loss.is_finite() && norm.is_finite()) {
             let exploded = Exploded { step: self.done, epoch };
             return ctx.comm.agree(Err(Error::workload(NAME, exploded)));
@@ -240,7 +253,8 @@ impl<T: Real> Learn for Training<T> {
         }
         let steps = each * training.epochs;
         let rate = rate(training.schedule, training.rate, self.done, steps);
-        self.adam.step(&mut self.operator.parameters, &gradient, self.done, rate, training.weight_decay);
+        let both = (&mut self.operator.parameters[..], &gradient[..]);
+        self.adam.step(both, &self.owned.ranges(), self.done, (rate, training.weight_decay));
         let (every, work) =
             (training.test_every, batch.len() as f64 * 3.0 * self.operator.card.shape.flops(&self.set.points));
         self.done += 1;
@@ -269,8 +283,7 @@ impl<T: Real> Learn for Training<T> {
             ("best", &mut self.best),
         ] {
             if !values.is_empty() {
-                let shape = [values.len()];
-                fields.array(name, &shape, Region::whole(&shape), T::data(values));
+                self.owned.fields(fields, name, values);
             }
         }
         fields.array("record", &[2], Region::whole(&[2]), &mut self.record[..]);
@@ -294,6 +307,7 @@ impl<T: Real> Learn for Training<T> {
             std::mem::swap(&mut self.operator.parameters, &mut self.best);
             self.measure(&ctx.comm)?;
         }
+        self.owned.collect(&ctx.comm, &mut self.operator.parameters)?;
         self.operator.write(out)?;
         let space = &["x", "y", "z"][..self.operator.card.shape.dimension()];
         for test in &self.tests {
@@ -304,7 +318,7 @@ impl<T: Real> Learn for Training<T> {
             let shape = [&[shown, self.operator.card.shape.channels()[1]], test.set.points.as_slice()].concat();
             let axes = [&["sample", "channel"], space].concat();
             for (name, fields, what) in [
-                ("predictions", self.predict(test, 0..shown), "what the operator gives"),
+                ("predictions", self.predict(test, 0..shown, &Sharing::default())?, "what the operator gives"),
                 ("targets", test.set.targets[..shown].to_vec(), "what it should give"),
             ] {
                 let name = format!("{}_{name}", test.name);

@@ -257,7 +257,7 @@ impl Study {
     }
 
     /// A trajectory of some origin, for sample `i`.
-    fn trajectory(&self, origin: Origin, i: usize) -> Vec<Snapshot> {
+    fn trajectory(&self, origin: Origin, i: usize) -> Result<Vec<Snapshot>> {
         let (sample, points) = (&self.samples[i], self.set.points[0]);
         let newest = &sample.known[sample.known.len() - 1];
         let count = sample.truth.len();
@@ -269,7 +269,7 @@ impl Study {
             };
             (0..count).map(next).collect()
         };
-        match origin {
+        Ok(match origin {
             Origin::Data => sample.truth.clone(),
             Origin::Solver(steps) => {
                 let step = self.refinement.every / steps as f64;
@@ -279,12 +279,12 @@ impl Study {
             Origin::Coarse => by(&self.coarse, self.refinement.coarse),
             Origin::Operator => {
                 let model = self.evaluation.operator.on(&self.set.points);
-                let outputs = self.evaluation.roll_out(&model, &self.set.inputs[i..=i]).concat();
+                let outputs = self.evaluation.roll_out(&model, &self.set.inputs[i..=i])?.concat();
                 let wide: Vec<f64> = outputs.into_iter().map(f64::from).collect();
                 let modes = &self.equation.flow.modes;
                 wide.chunks(points * points).map(|part| self.sampler.coefficients(modes, part)).collect()
             }
-        }
+        })
     }
 
     /// Error, error of the last snapshot, residual, estimate.
@@ -323,7 +323,7 @@ impl Study {
                 // Its owner makes the start and what needs no other rank.
                 let mut w = Vec::new();
                 if comm.rank() == owner {
-                    w = self.trajectory(origin, i);
+                    w = self.trajectory(origin, i)?;
                     add(&mut sums, 0, self.measure(sample, &w));
                     let mut refined = w.clone();
                     for round in 1..=if origin.corrected() { spec.gauss_newton } else { 0 } {
