@@ -3,7 +3,7 @@
 //! `cargo run --release --example bench_operator`
 //!
 //! 64² points, single precision: FNO of width 32 with 12 modes on each side, batches of 8; ST-FNO of width 20 with 12, 12 and 5 modes, 10
-//! snapshots to 40, batches of 4. Least of several seconds; beside them a product of matrices.
+//! snapshots to 40, batches of 4; a spectral convolution on 256² points. Least of several seconds; beside them a product of matrices.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 use std::error::Error;
@@ -14,6 +14,7 @@ use convoke::neural_operator::model::{Model, Shape};
 use convoke::neural_operator::optimiser::AdamW;
 use convoke::neural_operator::spectral::Sharing;
 use convoke::neural_operator::st_fno::StShape;
+use convoke::neural_operator::transform::Transform;
 use convoke_kernels::Philox;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, Par};
@@ -42,6 +43,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     for threads in [1, 2] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
         let mut figures: Vec<(String, f64, f64)> = cases.iter().flat_map(|case| pool.install(|| case.run())).collect();
+        if wanted.as_ref().is_none_or(|wanted| wanted == "convolution") {
+            figures.push(pool.install(convolution));
+        }
         let (a, mut c) = (Mat::from_fn(1000, 1000, |i, j| (i + 2 * j) as f32), Mat::zeros(1000, 1000));
         let par = if threads == 1 { Par::Seq } else { Par::rayon(threads) };
         let product = least(|| matmul(c.as_mut(), Accum::Replace, &a, &a, 1.0, par));
@@ -58,6 +62,25 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("{}", serde_json::json!({ "cases": all }));
     }
     Ok(())
+}
+
+/// A spectral convolution alone: 256² points, 32 channels, 16 modes, one sample.
+fn convolution() -> (String, f64, f64) {
+    let (points, modes, channels) = ([256, 256], [16, 16], 32);
+    let transform = Transform::<f32>::new(&points, &modes);
+    let random = Philox::new(2, 0);
+    let fill = |len: usize| (0..len as u64).map(|i| random.normal(i) as f32).collect::<Vec<f32>>();
+    let (x, w) = (fill(channels * 65536), fill(32 * 16 * 2 * channels * channels));
+    let alone = Sharing::default();
+    let seconds = least(|| {
+        let modes = transform.analysis(&x, channels);
+        let (y, modes) = alone.products(&transform, &w, vec![modes], (channels, channels)).expect("no exchange");
+        transform.pool.give_all(modes);
+        y.into_iter().for_each(|y| transform.pool.give(transform.synthesis(y, channels)));
+    });
+    let flops =
+        2.0 * channels as f64 * Transform::<f32>::flops(&points, &modes) + 8.0 * 512.0 * (channels * channels) as f64;
+    ("convolution".to_owned(), seconds, flops)
 }
 
 /// An operator with a batch.

@@ -306,6 +306,40 @@ fn plots_are_text_or_files() {
     png(out.trim());
 }
 
+/// A frame for each z, the planes and their difference beside each other; the difference of an array with itself has one colour.
+#[test]
+fn arrays_move_along_an_axis() {
+    let scratch = scratch();
+    file(&scratch.path().join("a.h5"), 0.0);
+    let path = below(scratch.path(), "a.h5");
+    let (code, out, err) = told(&run(&["analyse", "plot", &path, "mu", "mu", "--animate", "z"]));
+    assert_eq!(code, 0, "{err}");
+    let read = |path: &str| -> (usize, u16, Vec<Vec<u8>>) {
+        let mut options = gif::DecodeOptions::new();
+        options.set_color_output(gif::ColorOutput::RGBA);
+        let mut decoder = options.read_info(fs::File::open(path).unwrap()).unwrap();
+        let (mut frames, width) = (Vec::new(), decoder.width());
+        while let Some(frame) = decoder.read_next_frame().unwrap() {
+            frames.push(frame.buffer.to_vec());
+        }
+        (frames.len(), width, frames)
+    };
+    let (frames, width, pixels) = read(out.trim());
+    assert!(frames == 4 && out.trim().ends_with("a-pictures/mu-mu-along-z.gif"), "{frames} {out}");
+    assert_ne!(pixels[0], pixels[3]);
+    let (code, out, _) = told(&run(&["analyse", "plot", &path, "mu", "--animate", "z"]));
+    assert!(code == 0 && read(out.trim()).1 * 2 < width);
+    let (code, _, err) = told(&run(&["analyse", "plot", &path, "mu", "--animate", "t"]));
+    assert!(code == 2 && err.contains("has no such axis") && err.contains("it has: z, y, x"), "{code} {err}");
+    let (code, _, err) = told(&run(&["analyse", "plot", &path, "residual", "--animate", "index"]));
+    assert!(code == 2, "{code} {err}");
+    // A file that is not ours stays.
+    fs::write(scratch.path().join("a-pictures/mu-along-z.gif"), "mine").unwrap();
+    let (code, _, err) = told(&run(&["analyse", "plot", &path, "mu", "--animate", "z"]));
+    assert!(code == 2 && err.contains("mu-along-z.gif"), "{code} {err}");
+    assert_eq!(fs::read_to_string(scratch.path().join("a-pictures/mu-along-z.gif")).unwrap(), "mine");
+}
+
 #[test]
 fn tables_and_grids_are_exported() {
     let scratch = scratch();

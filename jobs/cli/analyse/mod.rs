@@ -44,6 +44,8 @@ const EXAMPLES: &str = "Examples:
   convoke analyse ls scan.h5                    names, shapes, types and units in any HDF5 file
   convoke analyse stat a.h5 volume              extremes, mean and deviation of an array
   convoke analyse plot a.h5 volume              slices in the terminal; --format svg for a file
+  convoke analyse plot runs/refine targets refined --animate snapshot --slice sample=0
+                                                a moving picture of both and of their difference
   convoke analyse perf n1 n2 n4                 speed-up, efficiency, serial share
   convoke analyse conv c1 c2 c3 --size problem.axes.0.points --error relative_error
   convoke analyse diff a b --rtol 1e-6          only what differs; exit code 8 if anything does
@@ -148,6 +150,9 @@ struct PlotArgs {
     /// Where it goes.
     #[arg(long, value_enum, default_value_t = Target::Terminal)]
     format: Target,
+    /// Move along this axis: one GIF of the arrays side by side, and of their difference where they are two.
+    #[arg(long, value_name = "AXIS", conflicts_with = "format", requires = "names")]
+    animate: Option<String>,
     #[command(flatten)]
     look: LookArgs,
 }
@@ -351,7 +356,12 @@ fn each(paths: &[PathBuf], open: impl Fn(&Path) -> Result<Source, Error>) -> Res
 }
 
 fn plotted(args: &PlotArgs, source: &Source) -> Done {
-    for path in plot::plot(source, &args.names, args.format, &args.look.look())? {
+    let look = args.look.look();
+    let paths = match &args.animate {
+        Some(axis) => vec![plot::animate(source, &args.names, axis, &look)?],
+        None => plot::plot(source, &args.names, args.format, &look)?,
+    };
+    for path in paths {
         say::line(&path.display().to_string());
     }
     Ok(Exit::Complete)

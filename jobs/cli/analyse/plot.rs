@@ -10,7 +10,7 @@ use super::chart;
 use super::number::{printable, short};
 use super::picture::colour::ColourMap;
 use super::picture::terminal::{self, Terminal};
-use super::picture::{FileKind, Look, Picture, draw_array, save};
+use super::picture::{self, FileKind, Look, Picture, draw_array, save};
 use super::scan::{Wanted, scan};
 use super::source::Source;
 use crate::cli::say;
@@ -47,6 +47,17 @@ pub fn plot(source: &Source, names: &[String], target: Target, look: &Look) -> R
     }
     let kind = if target == Target::Svg { FileKind::Svg } else { FileKind::Png };
     save(&pictures, &source.pictures(), kind)
+}
+
+/// Writes the arrays called `names` as one moving picture along `axis`; returns the file.
+///
+/// # Errors
+/// No such array or axis, a slice that does not exist, a damaged file.
+pub fn animate(source: &Source, names: &[String], axis: &str, look: &Look) -> Result<PathBuf, Error> {
+    let file = source.result()?;
+    let arrays: Vec<Array> = array::select(file, names)?.into_iter().filter(|a| a.numeric).collect();
+    look.check(&arrays)?;
+    picture::animate(file, &arrays, (axis, look), &source.pictures())
 }
 
 fn show(array: &Array, wanted: &Wanted, look: &Look, (min, max): (f64, f64)) {

@@ -1,5 +1,6 @@
 //! Pictures of results: three planes of a volume, an image, a curve.
 
+mod animation;
 mod axis;
 pub mod colour;
 mod curve;
@@ -20,6 +21,7 @@ use convoke_data::DataError;
 
 use super::array::{Array, with_unit};
 use super::scan::{Plane, Thinned, Wanted};
+pub use animation::animate;
 use colour::ColourMap;
 pub use raster::png;
 use scene::Scene;

@@ -15,13 +15,48 @@ pub const SCALE: usize = 2;
 /// What our own PNG files carry; only such a file is replaced.
 const MARK: &[u8] = b"Software\0convoke";
 
-struct Canvas {
-    width: i32,
-    height: i32,
-    data: Vec<Colour>,
+/// A picture as pixels, row-major.
+pub struct Canvas {
+    /// Pixels along x.
+    pub width: i32,
+    /// Pixels along y.
+    pub height: i32,
+    /// Their colours.
+    pub data: Vec<Colour>,
 }
 
 impl Canvas {
+    fn white(width: i32, height: i32) -> Self {
+        Self { width, height, data: vec![[255; 3]; (width * height) as usize] }
+    }
+
+    /// On white of another size, from the top left; what is beyond it is lost.
+    pub fn within(&self, width: i32, height: i32) -> Self {
+        let mut all = Self::white(width, height);
+        all.put(self, 0);
+        all
+    }
+
+    /// Pictures beside each other.
+    pub fn beside(pictures: &[Self]) -> Self {
+        let height = pictures.iter().map(|picture| picture.height).max().unwrap_or(0);
+        let mut all = Self::white(pictures.iter().map(|picture| picture.width).sum(), height);
+        let mut left = 0;
+        for picture in pictures {
+            all.put(picture, left);
+            left += picture.width;
+        }
+        all
+    }
+
+    fn put(&mut self, picture: &Self, left: i32) {
+        for y in 0..picture.height {
+            for x in 0..picture.width {
+                self.blend(left + x, y, picture.data[(y * picture.width + x) as usize], 1.0);
+            }
+        }
+    }
+
     fn blend(&mut self, x: i32, y: i32, colour: Colour, coverage: f64) {
         if x < 0 || y < 0 || x >= self.width || y >= self.height {
             return;
@@ -98,11 +133,11 @@ impl Canvas {
     }
 }
 
-/// Draws a scene: its size and its pixels, row-major RGB.
-fn draw(scene: &Scene) -> Canvas {
+/// Draws a scene.
+pub fn draw(scene: &Scene) -> Canvas {
     let size = |length: f64| (length * SCALE as f64).ceil() as i32;
     let (width, height) = (size(scene.width), size(scene.height));
-    let mut canvas = Canvas { width, height, data: vec![[255; 3]; (width * height) as usize] };
+    let mut canvas = Canvas::white(width, height);
     scene.marks.iter().for_each(|mark| canvas.mark(mark));
     canvas
 }
