@@ -413,6 +413,7 @@ fn matrices_shared_out_by_modes_learn_the_same() {
         modes: vec![5, 6],
         projection: 8,
         padding: vec![0, 0],
+        tucker: None,
     });
     let common: usize = shape.parts().each().filter(|p| !p.name.ends_with("spectral")).map(|p| p.range().len()).sum();
     let [samples, modes] = convoke::neural_operator::sharding::bytes_of_step(&shape, 4, 2, 8);

@@ -73,9 +73,10 @@ fn compare(python: &Path, geometry: &ParallelGeometry) -> [(&'static str, f64, f
 #[test]
 fn fourier_operators_equal_pytorch() {
     let Some(python) = python_with("torch") else { return };
-    let fno = |modes: Vec<usize>, padding: Vec<usize>| {
-        Shape::Fno(FnoShape { input: 2, output: 3, width: 6, layers: 3, modes, projection: 7, padding })
+    let operator = |modes: Vec<usize>, padding: Vec<usize>, tucker: Option<Vec<usize>>| {
+        Shape::Fno(FnoShape { input: 2, output: 3, width: 6, layers: 3, modes, projection: 7, padding, tucker })
     };
+    let fno = |modes: Vec<usize>, padding: Vec<usize>| operator(modes, padding, None);
     let st = |width: usize, output: usize, modes: [usize; 3], latent: usize| {
         let (modes, growth) = (modes.to_vec(), -0.7);
         Shape::StFno(StShape { input: 5, output, width, layers: 3, modes, latent, growth })
@@ -85,6 +86,7 @@ fn fourier_operators_equal_pytorch() {
         (vec![12, 15], fno(vec![4, 5], vec![0, 0])),
         (vec![9, 10], fno(vec![3, 4], vec![3, 2])),
         (vec![6, 5, 8], fno(vec![2, 2, 5], vec![0, 1, 0])),
+        (vec![12, 15], operator(vec![4, 5], vec![0, 0], Some(vec![4, 3, 5, 2]))),
         (vec![12, 10], st(6, 9, [4, 5, 2], 4)),
         (vec![7, 9], st(5, 3, [2, 3, 3], 5)),
     ] {

@@ -4,6 +4,8 @@
 //! project₂ σ(project₁ v). Beside the fields of a sample the operator is given the coordinates of its points. Fields that are not
 //! periodic are continued by zeros (`padding`) between lifting and projection.
 
+use std::borrow::Cow;
+
 use convoke_cluster::comm::CommError;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -13,6 +15,7 @@ use super::parameters::Parts;
 use super::real::Real;
 use super::spectral::Sharing;
 use super::transform::Transform;
+use super::tucker::Tucker;
 
 /// The size of an operator: what its parameters depend on, and its padding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +34,9 @@ pub struct FnoShape {
     pub projection: usize,
     /// Zeros behind the points of each axis.
     pub padding: Vec<usize>,
+    /// Ranks of a Tucker product for the matrices of the modes: of input and output channels, of the modes of each axis.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tucker: Option<Vec<usize>>,
 }
 
 impl FnoShape {
@@ -45,13 +51,26 @@ impl FnoShape {
         self.modes.iter().enumerate().map(|(axis, m)| if axis + 1 == d { *m } else { 2 * m }).product()
     }
 
+    /// The Tucker product of a layer's matrices, where they are one.
+    pub fn tucker(&self) -> Option<Tucker> {
+        let d = self.modes.len();
+        let modes = self.modes.iter().enumerate().map(|(axis, m)| if axis + 1 == d { *m } else { 2 * m });
+        let extents = [self.width, self.width].into_iter().chain(modes).collect();
+        Some(Tucker { extents, ranks: self.tucker.clone()? })
+    }
+
     /// All parameters, of the reference implementation's first laws: spectral ones uniform on [0, 1/width²), others on ±1/√from.
     /// A spectral part is `[mode, re | im, from, to]`.
     pub fn parts(&self) -> Parts {
         let (h, mut parts) = (self.width, Parts::default());
         parts.add_mix("lift", h, self.input + self.modes.len());
         for l in 0..self.layers {
-            parts.add(format!("layers.{l}.spectral"), &[self.kept(), 2, h, h], [0.0, 1.0 / (h * h) as f64]);
+            match self.tucker() {
+                Some(tucker) => tucker.add(&mut parts, &format!("layers.{l}.spectral")),
+                None => {
+                    parts.add(format!("layers.{l}.spectral"), &[self.kept(), 2, h, h], [0.0, 1.0 / (h * h) as f64]);
+                }
+            }
             parts.add_mix(&format!("layers.{l}"), h, h);
         }
         parts.add_mix("project.0", self.projection, h);
@@ -127,6 +146,15 @@ impl<T: Real> Fno<T> {
         }
     }
 
+    /// The matrices of a layer's modes.
+    fn matrices<'p>(&self, parameters: &'p [T], l: usize) -> Cow<'p, [T]> {
+        let name = format!("layers.{l}.spectral");
+        self.shape.tucker().map_or_else(
+            || Cow::Borrowed(self.parts.of(parameters, &name)),
+            |tucker| Cow::Owned(tucker.matrices(&self.parts, parameters, &name)),
+        )
+    }
+
     /// The outputs, `[output, points]`, of inputs `[input, points]`, and what the backward pass needs. Collective where matrices are shared
     /// out.
     ///
@@ -153,8 +181,8 @@ impl<T: Real> Fno<T> {
         let mut layers = Vec::with_capacity(self.shape.layers);
         for l in 0..self.shape.layers {
             let modes: Batch<T> = v.par_iter().map(|v| self.transform.analysis(v, h)).collect();
-            let weight = self.parts.of(parameters, &format!("layers.{l}.spectral"));
-            let (products, modes) = sharing.products(&self.transform, weight, modes, (h, h))?;
+            let weight = self.matrices(parameters, l);
+            let (products, modes) = sharing.products(&self.transform, &weight, modes, (h, h))?;
             let [weight, bias] = of(&format!("layers.{l}"));
             let last = l + 1 == self.shape.layers;
             let pass = |(v, y): (&Vec<T>, Vec<T>)| {
@@ -222,9 +250,18 @@ impl<T: Real> Fno<T> {
                 })
                 .collect();
             let name = format!("layers.{l}.spectral");
-            let range = self.parts.range(&name);
-            let both = (&parameters[range.clone()], &mut gradient[range]);
-            let back = sharing.products_back(&self.transform, both, (&layer.modes, modes), (h, h))?;
+            let saved = (layer.modes.as_slice(), modes);
+            let back = if let Some(tucker) = self.shape.tucker() {
+                let weight = self.matrices(parameters, l);
+                let mut dw = vec![T::default(); weight.len()];
+                let back = sharing.products_back(&self.transform, (&weight, &mut dw), saved, (h, h))?;
+                tucker.backward(&self.parts, parameters, &name, (&dw, &mut gradient));
+                back
+            } else {
+                let range = self.parts.range(&name);
+                let both = (&parameters[range.clone()], &mut gradient[range]);
+                sharing.products_back(&self.transform, both, saved, (h, h))?
+            };
             let name = format!("layers.{l}");
             let (dw, db) = self.parts.mix_mut(&mut gradient, &name);
             mix_parameters(&layer.v, &g, dw, db);
@@ -308,8 +345,16 @@ mod tests {
     #[test]
     fn memory_does_not_grow_with_the_passes() {
         for padding in [vec![0, 0], vec![2, 1]] {
-            let shape =
-                FnoShape { input: 2, output: 3, width: 6, layers: 3, modes: vec![2, 3], projection: 7, padding };
+            let shape = FnoShape {
+                input: 2,
+                output: 3,
+                width: 6,
+                layers: 3,
+                modes: vec![2, 3],
+                projection: 7,
+                padding,
+                tucker: None,
+            };
             let fno = Fno::<f64>::new(&shape, &[5, 6]);
             let (inputs, parameters) = ([random(60, 0), random(60, 1)], shape.parts().initial(1));
             let mut held = Vec::new();
@@ -338,6 +383,7 @@ mod tests {
             modes: vec![12, 12],
             projection: 128,
             padding: vec![0; 2],
+            tucker: None,
         };
         assert_eq!(shape.parts().count(), 2_368_001);
     }
@@ -345,13 +391,15 @@ mod tests {
     /// Central differences of Σ c·output along random directions of each part, to 1e-7, in one to three dimensions, padded and not.
     #[test]
     fn gradients_are_slopes() {
-        for (points, modes, padding) in [
-            (vec![16], vec![5], vec![0]),
-            (vec![6, 9], vec![2, 4], vec![0, 0]),
-            (vec![5, 6], vec![2, 3], vec![2, 1]),
-            (vec![4, 5, 6], vec![1, 2, 3], vec![0, 1, 0]),
+        for (points, modes, padding, tucker) in [
+            (vec![16], vec![5], vec![0], None),
+            (vec![6, 9], vec![2, 4], vec![0, 0], None),
+            (vec![5, 6], vec![2, 3], vec![2, 1], None),
+            (vec![4, 5, 6], vec![1, 2, 3], vec![0, 1, 0], None),
+            (vec![12], vec![5], vec![0], Some(vec![2, 3, 4])),
+            (vec![6, 9], vec![2, 4], vec![0, 0], Some(vec![3, 4, 2, 3])),
         ] {
-            let shape = FnoShape { input: 2, output: 3, width: 4, layers: 3, modes, projection: 5, padding };
+            let shape = FnoShape { input: 2, output: 3, width: 4, layers: 3, modes, projection: 5, padding, tucker };
             let fno = Fno::<f64>::new(&shape, &points);
             let size: usize = points.iter().product();
             let inputs: Batch<f64> = (0..3).map(|b| random(2 * size, b)).collect();

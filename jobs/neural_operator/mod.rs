@@ -22,6 +22,7 @@ pub mod spectral;
 pub mod st_fno;
 mod training;
 pub mod transform;
+pub mod tucker;
 
 use std::path::PathBuf;
 

@@ -42,9 +42,10 @@ pub fn choose(
     (batch, ranks, bytes): (usize, usize, usize),
 ) -> Result<Shared, BadValue> {
     let [outer, _] = shape.kept();
-    let possible = outer >= ranks;
+    // Factors of a Tucker product are few, and everybody's.
+    let possible = outer >= ranks && shape.parts().each().any(of_modes);
     if asked == Some(Shared::Modes) && !possible {
-        let expected = format!("\"samples\": {ranks} ranks cannot share {outer} modes of all axes but the last");
+        let expected = format!("\"samples\": {ranks} ranks cannot share these {outer} modes of all axes but the last");
         return Err(BadValue::new("problem.training.shared", "modes", expected));
     }
     let [samples, modes] = bytes_of_step(shape, batch, ranks, bytes);

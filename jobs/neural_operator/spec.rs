@@ -208,6 +208,9 @@ pub struct ModelSpec {
     /// `fno`: zeros behind the points of each axis, for fields that are not periodic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub padding: Option<Vec<usize>>,
+    /// `fno`: matrices of the modes as a Tucker product with these ranks, of input and output channels and of the modes of each axis.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tucker: Option<Vec<usize>>,
     /// Velocities: channels of the target are the components of one snapshot after another, and their divergence is taken out.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub divergence_free: bool,
@@ -526,6 +529,7 @@ impl ModelSpec {
         for (key, there, fits) in [
             ("projection", self.projection.is_some(), !st),
             ("padding", self.padding.is_some(), !st),
+            ("tucker", self.tucker.is_some(), !st),
             ("latent_steps", self.latent_steps.is_some(), st),
             ("growth", self.growth.is_some(), st),
         ] {
@@ -548,6 +552,15 @@ impl ModelSpec {
             return Err(BadValue::new(format!("problem.model.{key}"), format!("{list:?}"), expected));
         }
         self.modes.iter().try_for_each(|m| within("model.modes", *m, 1, 8192))?;
+        if let Some(ranks) = &self.tucker {
+            let axes = |(axis, m): (usize, &usize)| if axis + 1 == d { *m } else { 2 * m };
+            let most: Vec<usize> =
+                [self.width, self.width].into_iter().chain(self.modes.iter().enumerate().map(axes)).collect();
+            if ranks.len() != most.len() || ranks.iter().zip(&most).any(|(r, n)| !(1..=*n).contains(r)) {
+                let expected = format!("{} ranks from 1 to at most {most:?}", most.len());
+                return Err(BadValue::new("problem.model.tucker", format!("{ranks:?}"), expected));
+            }
+        }
         self.padding.iter().flatten().try_for_each(|p| within("model.padding", *p, 0, 8192))?;
         self.projection.map_or(Ok(()), |p| within("model.projection", p, 1, 65536))?;
         self.latent_steps.map_or(Ok(()), |l| within("model.latent_steps", l, 1, 4096))?;
@@ -563,7 +576,8 @@ impl ModelSpec {
         if self.kind == ModelKind::Fno {
             let padding = self.padding.clone().unwrap_or_else(|| vec![0; points.len()]);
             let projection = self.projection.unwrap_or(PROJECTION);
-            return Ok(Shape::Fno(FnoShape { input, output, width, layers, modes, projection, padding }));
+            let tucker = self.tucker.clone();
+            return Ok(Shape::Fno(FnoShape { input, output, width, layers, modes, projection, padding, tucker }));
         }
         let latent = self.latent_steps.unwrap_or(LATENT.min(input));
         if latent > input {

@@ -15,8 +15,10 @@ case = json.loads((folder / "case.json").read_text())
 read = lambda name: torch.tensor(numpy.load(folder / f"{name}.npy"))
 flat = read("parameters").requires_grad_()
 if case["kind"] == "fno":
-    sizes = fno.shapes(*[case[key] for key in ("input", "output", "width", "layers", "modes", "projection")])
-    out = fno.operator(fno.split(flat, sizes), read("inputs"), case["layers"], case["modes"], case["padding"])
+    tucker = case.get("tucker")
+    sizes = fno.shapes(*[case[key] for key in ("input", "output", "width", "layers", "modes", "projection")], tucker)
+    parts = fno.split(flat, sizes)
+    out = fno.operator(parts, read("inputs"), case["layers"], case["modes"], case["padding"], tucker)
 else:
     known = [case[key] for key in ("width", "layers", "modes")]
     parts = fno.split(flat, st_fno.shapes(*known))

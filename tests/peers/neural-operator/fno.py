@@ -3,14 +3,19 @@
 import torch
 
 
-def shapes(inputs, outputs, width, layers, modes, projection):
+def shapes(inputs, outputs, width, layers, modes, projection, tucker=None):
     kept = modes[-1]
     for m in modes[:-1]:
         kept *= 2 * m
     yield (width, inputs + len(modes))
     yield (width,)
+    extents = [width, width, *[2 * m for m in modes[:-1]], modes[-1]]
     for _ in range(layers):
-        yield from ((kept, 2, width, width), (width, width), (width,))
+        if tucker:
+            yield from ((*tucker, 2), *[(n, r, 2) for n, r in zip(extents, tucker)])
+        else:
+            yield (kept, 2, width, width)
+        yield from ((width, width), (width,))
     yield from ((projection, width), (projection,), (outputs, projection), (outputs,))
 
 
@@ -45,7 +50,21 @@ def spectral(weight, modes, x):
     return torch.fft.irfftn(made, s=points, dim=axes)
 
 
-def operator(parts, x, layers, modes, padding):
+def tensor(parts):
+    """The matrices of the modes of a Tucker product: core, then a factor for each axis."""
+    core, *factors = [torch.complex(part[..., 0], part[..., 1]) for part in parts]
+    letters, ranks = "ioxyz"[: len(factors)], "abcde"[: len(factors)]
+    factored = ",".join(n + r for n, r in zip(letters, ranks))
+    w = torch.einsum(f"{ranks},{factored}->{letters[2:]}io", core, *factors).flatten(0, -3)
+    return torch.stack([w.real, w.imag], 1)
+
+
+def operator(parts, x, layers, modes, padding, tucker=None):
+    parts = list(parts)
+    if tucker:
+        first, last, each = parts[:2], parts[-4:], len(tucker) + 3
+        layer = lambda l: parts[2 + each * l : 2 + each * (l + 1)]
+        parts = first + [p for l in range(layers) for p in (tensor(layer(l)[:-2]), *layer(l)[-2:])] + last
     points = x.shape[2:]
     grid = torch.meshgrid(*[torch.linspace(0, 1, n, dtype=x.dtype) for n in points], indexing="ij")
     grid = torch.stack(grid).expand(x.shape[0], *[-1] * (len(points) + 1))
