@@ -233,8 +233,11 @@ pub enum ModelKind {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingSpec {
-    /// Passes over the training data.
+    /// Passes over the training data; with `start` there may be none.
     pub epochs: u64,
+    /// First parameters: a .safetensors file, or the run, or its result, that trained such an operator. Absent: random ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<PathBuf>,
     /// Samples of a step, on all ranks together.
     pub batch: usize,
     /// Largest learning rate.
@@ -564,7 +567,7 @@ impl ModelSpec {
 
 impl TrainingSpec {
     fn check(&self) -> Result<(), BadValue> {
-        within("training.epochs", self.epochs, 1, 1_000_000)?;
+        within("training.epochs", self.epochs, u64::from(self.start.is_none()), 1_000_000)?;
         within("training.batch", self.batch, 1, 1_000_000)?;
         within("training.rate", self.rate, 1e-12, 1e3)?;
         within("training.weight_decay", self.weight_decay, 0.0, 1.0)?;
