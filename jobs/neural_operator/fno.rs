@@ -31,6 +31,17 @@ pub struct FnoShape {
     pub projection: usize,
     /// Zeros behind the points of each axis.
     pub padding: Vec<usize>,
+    /// How often σ is applied between layers.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub activations: usize,
+}
+
+fn once() -> usize {
+    1
+}
+
+fn is_once(activations: &usize) -> bool {
+    *activations == 1
 }
 
 impl FnoShape {
@@ -151,7 +162,12 @@ impl<T: Real> Fno<T> {
             let pass = |(v, y): (&Vec<T>, Vec<T>)| {
                 let mut u = mix(pool, weight, bias, v);
                 add(pool, &mut u, self.transform.synthesis(y, h));
-                let slopes = if last { Vec::new() } else { activate(pool, &mut u) };
+                let mut slopes = if last { Vec::new() } else { activate(pool, &mut u) };
+                for _ in 1..if last { 1 } else { self.shape.activations } {
+                    let more = activate(pool, &mut u);
+                    slopes = times(slopes, &more);
+                    pool.give(more);
+                }
                 (u, slopes)
             };
             let (next, slopes) = v.par_iter().zip(products).map(pass).unzip();
@@ -291,8 +307,16 @@ mod tests {
     #[test]
     fn memory_does_not_grow_with_the_passes() {
         for padding in [vec![0, 0], vec![2, 1]] {
-            let shape =
-                FnoShape { input: 2, output: 3, width: 6, layers: 3, modes: vec![2, 3], projection: 7, padding };
+            let shape = FnoShape {
+                input: 2,
+                output: 3,
+                width: 6,
+                layers: 3,
+                modes: vec![2, 3],
+                projection: 7,
+                padding,
+                activations: 1,
+            };
             let fno = Fno::<f64>::new(&shape, &[5, 6]);
             let (inputs, parameters) = ([random(60, 0), random(60, 1)], shape.parts().initial(1));
             let mut held = Vec::new();
@@ -321,6 +345,7 @@ mod tests {
             modes: vec![12, 12],
             projection: 128,
             padding: vec![0; 2],
+            activations: 1,
         };
         assert_eq!(shape.parts().count(), 2_368_001);
     }
@@ -328,13 +353,14 @@ mod tests {
     /// Central differences of Σ c·output along random directions of each part, to 1e-7, in one to three dimensions, padded and not.
     #[test]
     fn gradients_are_slopes() {
-        for (points, modes, padding) in [
-            (vec![16], vec![5], vec![0]),
-            (vec![6, 9], vec![2, 4], vec![0, 0]),
-            (vec![5, 6], vec![2, 3], vec![2, 1]),
-            (vec![4, 5, 6], vec![1, 2, 3], vec![0, 1, 0]),
+        for (points, modes, padding, activations) in [
+            (vec![16], vec![5], vec![0], 1),
+            (vec![6, 9], vec![2, 4], vec![0, 0], 2),
+            (vec![5, 6], vec![2, 3], vec![2, 1], 1),
+            (vec![4, 5, 6], vec![1, 2, 3], vec![0, 1, 0], 1),
         ] {
-            let shape = FnoShape { input: 2, output: 3, width: 4, layers: 3, modes, projection: 5, padding };
+            let shape =
+                FnoShape { input: 2, output: 3, width: 4, layers: 3, modes, projection: 5, padding, activations };
             let fno = Fno::<f64>::new(&shape, &points);
             let size: usize = points.iter().product();
             let inputs: Batch<f64> = (0..3).map(|b| random(2 * size, b)).collect();

@@ -208,6 +208,9 @@ pub struct ModelSpec {
     /// `fno`: zeros behind the points of each axis, for fields that are not periodic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub padding: Option<Vec<usize>>,
+    /// `fno`: how often GELU is applied between layers; absent: once. Twice is what neuraloperator does from 1.0 on without channel MLPs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activations: Option<usize>,
     /// Velocities: channels of the target are the components of one snapshot after another, and their divergence is taken out.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub divergence_free: bool,
@@ -516,6 +519,7 @@ impl ModelSpec {
         for (key, there, fits) in [
             ("projection", self.projection.is_some(), !st),
             ("padding", self.padding.is_some(), !st),
+            ("activations", self.activations.is_some(), !st),
             ("latent_steps", self.latent_steps.is_some(), st),
             ("growth", self.growth.is_some(), st),
         ] {
@@ -539,6 +543,7 @@ impl ModelSpec {
         }
         self.modes.iter().try_for_each(|m| within("model.modes", *m, 1, 8192))?;
         self.padding.iter().flatten().try_for_each(|p| within("model.padding", *p, 0, 8192))?;
+        self.activations.map_or(Ok(()), |n| within("model.activations", n, 1, 8))?;
         self.projection.map_or(Ok(()), |p| within("model.projection", p, 1, 65536))?;
         self.latent_steps.map_or(Ok(()), |l| within("model.latent_steps", l, 1, 4096))?;
         self.growth.map_or(Ok(()), |g| within("model.growth", g, -1e2, 1e2))
@@ -553,7 +558,8 @@ impl ModelSpec {
         if self.kind == ModelKind::Fno {
             let padding = self.padding.clone().unwrap_or_else(|| vec![0; points.len()]);
             let projection = self.projection.unwrap_or(PROJECTION);
-            return Ok(Shape::Fno(FnoShape { input, output, width, layers, modes, projection, padding }));
+            let activations = self.activations.unwrap_or(1);
+            return Ok(Shape::Fno(FnoShape { input, output, width, layers, modes, projection, padding, activations }));
         }
         let latent = self.latent_steps.unwrap_or(LATENT.min(input));
         if latent > input {

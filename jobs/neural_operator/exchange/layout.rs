@@ -191,7 +191,16 @@ mod tests {
     fn every_parameter_is_in_one_tensor_and_comes_back() {
         let fno = |modes: Vec<usize>| {
             let (padding, layers) = (vec![0; modes.len()], 2);
-            Shape::Fno(FnoShape { input: 2, output: 3, width: 4, layers, modes, projection: 5, padding })
+            Shape::Fno(FnoShape {
+                input: 2,
+                output: 3,
+                width: 4,
+                layers,
+                modes,
+                projection: 5,
+                padding,
+                activations: 1,
+            })
         };
         let modes = vec![2, 3, 2];
         let st = StShape { input: 5, output: 7, width: 4, layers: 3, modes, latent: 4, growth: 0.1 };
