@@ -175,7 +175,7 @@ fn weights_that_do_not_fit_are_refused() {
         ("data.h5", FNO_2D, "data.h5: expected the directory of a run with task"),
         ("trained", &FNO_2D.replace("width = 4", "width = 6"), "the operator of"),
         ("fno.safetensors", &FNO_2D.replace("layers = 2", "layers = 1"), "has conv1.weights1 of shape"),
-        ("c.safetensors", &FNO_2D.replace("[2, 3]", "[3, 3]"), "modes: [2, 3]"),
+        ("c.safetensors", &FNO_2D.replace("[2, 3]", "[3, 3]"), "\"modes\":[2,3]"),
     ] {
         let (code, err) = run(dir, "bad", &text(2, model, &format!("epochs = 0\nstart = \"{start}\"")));
         assert!(code == 2 && err.contains("problem.training.start") && err.contains(expected), "{start}: {code} {err}");
@@ -227,7 +227,7 @@ fn operators_of_other_programs_give_the_same_here() {
         ("torch", "fno", vec![9, 10], "[2, 3]", "single", "\"x\": 0", fno.to_owned()),
         ("torch", "fno", vec![4, 7, 8], "[2, 3, 4]", "pairs", "\"x\": 0", fno.to_owned()),
         (
-            "fno.sfno",
+            "torch",
             "torch-cfd",
             vec![9, 10],
             "[3, 4, 2]",

@@ -52,17 +52,14 @@ impl Start {
             }
         }
         let card = Card::read(&path, KEY)?;
-        let differs = |what: &str, theirs: &dyn std::fmt::Debug, ours: &dyn std::fmt::Debug| {
-            BadValue::wrong(KEY, format!("{what} of {} is {theirs:?}, and {ours:?} is due", path.display())).into()
+        let same = |what: &str, theirs: String, ours: String| {
+            let message = || format!("{what} of {} is {theirs}, and {ours} is due", path.display());
+            if theirs == ours { Ok(()) } else { Err(BadValue::wrong(KEY, message())) }
         };
-        if card.shape != *shape {
-            return Err(differs("the operator", &card.shape, shape));
-        }
-        if card.normalise != normalise {
-            return Err(differs("problem.data.normalise", &card.normalise, &normalise));
-        }
-        if normalise == Normalise::Points && card.points != points {
-            return Err(differs("the grid", &card.points, &points));
+        same("the operator", text(&card.shape), text(shape))?;
+        same("problem.data.normalise", text(&card.normalise), text(&normalise))?;
+        if normalise == Normalise::Points {
+            same("the grid", text(&card.points), text(&points))?;
         }
         Ok(Self::Operator(path, Box::new(card)))
     }
@@ -92,6 +89,11 @@ impl Start {
             None => Ok(operator),
         }
     }
+}
+
+/// As job files and results have it.
+fn text(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
 }
 
 impl Weights {

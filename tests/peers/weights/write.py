@@ -2,6 +2,7 @@
 
 import json
 import sys
+import types
 from pathlib import Path
 
 import numpy
@@ -82,10 +83,46 @@ def first():
     return model, forward
 
 
+def renamed():
+    """Without torch-cfd: the operator of ../neural-operator/st_fno.py, its parameters cut and named as torch-cfd does."""
+    sys.path.insert(0, str(Path(__file__).parent.parent / "neural-operator"))
+    import st_fno
+
+    width, layers, modes = (case[key] for key in ("width", "layers", "modes"))
+    mx, my, mt = modes
+    parts = [torch.nn.Parameter(torch.randn(shape) / 4) for shape in st_fno.shapes(width, layers, modes)]
+
+    def corners(key, values, places):
+        for g in range(4):
+            x = slice(mx, None) if g & 1 else slice(0, mx)
+            y = slice(my, None) if g & 2 else slice(0, my)
+            yield f"{key}.{g}", places(values)[x, y].movedim((0, 1), (-4, -3))
+
+    def names():
+        rest = iter(parts)
+        weights = lambda values: values.reshape(2 * mx, 2 * my, mt, 2, *values.shape[2:]).permute(0, 1, 4, 5, 2, 3)
+        biases = lambda values: values.reshape(2 * mx, 2 * my, 2, mt).transpose(2, 3)
+        mix = lambda key: [(f"{key}.weight", next(rest)), (f"{key}.bias", next(rest))]
+        yield from mix("lifting_operator.norm") + mix("lifting_operator.proj")
+        for l in range(layers):
+            conv, mlp = (f"spectral_conv.{l - 1}", f"mlp.{l - 1}") if l else ("lifting_operator.sconv", "lifting_operator.mlp")
+            yield from corners(f"{conv}.weight", next(rest), weights)
+            yield from mix(f"{mlp}.linear1") + mix(f"{mlp}.linear2") + (mix(f"w.{l - 1}") if l else [])
+        yield from mix("reduction")
+        yield from corners("output_operator.conv.weight", next(rest), weights)
+        yield from corners("output_operator.conv.bias", next(rest), biases)
+
+    model = types.SimpleNamespace(parameters=lambda: parts, state_dict=lambda: {k: v.detach() for k, v in names()})
+    more = (case["latent"], case["growth"], case["output"])
+    return model, lambda w: st_fno.operator(parts, w, width, layers, modes, *more)
+
+
 def torch_cfd():
     # Not in the package: the folder `fno` of its repository, on PYTHONPATH.
-    from fno.sfno import SFNO
-
+    try:
+        from fno.sfno import SFNO
+    except ImportError:
+        return renamed()
     model = SFNO(
         *case["modes"],
         case["width"],
