@@ -35,6 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         projection: 128,
         padding: vec![0, 0],
         tucker: None,
+        activations: 1,
     };
     let st = StShape { input: 10, output: 40, width: 20, layers: 4, modes: vec![12, 12, 5], latent: 10, growth: 0.02 };
     let wanted = std::env::args().skip(1).find(|a| a != "--json");

@@ -178,7 +178,7 @@ fn a_trained_operator_rolls_out_beside_persistence() {
     assert_eq!(doubles(Path::new(&rolled), "fine_predictions").len(), 8 * 3 * 24);
     // Shells add up to the mean square (Parseval): of the data those of the last snapshot.
     let spectrum = doubles(Path::new(&rolled), "fine_spectrum");
-    let data: Vec<f64> = Reader::open(&scratch.path().join("fine.h5")).expect("data").read("/w").expect("an array");
+    let data: Vec<f64> = Reader::open(scratch.path().join("fine.h5")).expect("data").read("/w").expect("an array");
     let last: Vec<f64> = data.chunks(4 * 24).flat_map(|sample| sample[3 * 24..].iter().map(|v| v * v)).collect();
     let square = last.iter().sum::<f64>() / last.len() as f64;
     assert!(
@@ -414,6 +414,7 @@ fn matrices_shared_out_by_modes_learn_the_same() {
         projection: 8,
         padding: vec![0, 0],
         tucker: None,
+        activations: 1,
     });
     let common: usize = shape.parts().each().filter(|p| !p.name.ends_with("spectral")).map(|p| p.range().len()).sum();
     let [samples, modes] = convoke::neural_operator::sharding::bytes_of_step(&shape, 4, 2, 8);

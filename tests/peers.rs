@@ -2,10 +2,13 @@
 //! CONVOKE_PYTHON has them.
 #![allow(clippy::print_stderr, reason = "a skipped test says why")]
 
+mod common;
+
 use std::f64::consts::PI;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
+use common::python_with;
 use convoke::neural_operator::fno::FnoShape;
 use convoke::neural_operator::model::{Model, Shape};
 use convoke::neural_operator::spectral::Sharing;
@@ -74,7 +77,8 @@ fn compare(python: &Path, geometry: &ParallelGeometry) -> [(&'static str, f64, f
 fn fourier_operators_equal_pytorch() {
     let Some(python) = python_with("torch") else { return };
     let operator = |modes: Vec<usize>, padding: Vec<usize>, tucker: Option<Vec<usize>>| {
-        Shape::Fno(FnoShape { input: 2, output: 3, width: 6, layers: 3, modes, projection: 7, padding, tucker })
+        let (input, output, width, layers, projection, activations) = (2, 3, 6, 3, 7, 1);
+        Shape::Fno(FnoShape { input, output, width, layers, modes, projection, padding, tucker, activations })
     };
     let fno = |modes: Vec<usize>, padding: Vec<usize>| operator(modes, padding, None);
     let st = |width: usize, output: usize, modes: [usize; 3], latent: usize| {
@@ -186,20 +190,6 @@ fn blobs(geometry: &ParallelGeometry) -> Vec<f32> {
     };
     let rows = (0..N_SLICES).flat_map(|slice| geometry.angles_rad.iter().map(move |angle| (slice, *angle)));
     rows.flat_map(|(slice, angle)| (0..geometry.n_cols).map(move |col| value(slice, angle, col))).collect()
-}
-
-/// The Python of CONVOKE_PYTHON if it has `module`; says when not.
-fn python_with(module: &str) -> Option<PathBuf> {
-    let Some(python) = std::env::var_os("CONVOKE_PYTHON").map(PathBuf::from) else {
-        eprintln!("skipped: CONVOKE_PYTHON is not set");
-        return None;
-    };
-    let imported = Command::new(&python).args(["-c", &format!("import {module}")]).output();
-    if !imported.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: CONVOKE_PYTHON has no {module}");
-        return None;
-    }
-    Some(python)
 }
 
 fn write<T: Float>(path: &Path, shape: &[usize], values: &[T]) {

@@ -3,7 +3,7 @@
 //! * [`store`]: write an HDF5 file so that it is either complete and verified or absent; read one
 //!   with errors that a user can act on.
 //! * [`schema`]: every name that our own files use.
-//! * [`formats`]: what other programs write and read (Data Exchange, VTKHDF, TIFF, NumPy).
+//! * [`formats`]: what other programs write and read (Data Exchange, VTKHDF, TIFF, NumPy, safetensors).
 //! * [`failpoint`]: fault injection for tests.
 //! * [`problems`]: phantoms with exact projections, and the metrics that compare with them.
 //!

@@ -22,6 +22,7 @@ mod submit;
 mod supervise;
 mod sweep;
 mod verify;
+mod weights;
 
 use say::{error_line, line};
 
@@ -42,6 +43,7 @@ const EXAMPLES: &str = "Examples:
   convoke sweep sweep.toml -j 4          run it at many points
   convoke status                         where all runs stand
   convoke analyse runs/shepp-logan-1a2b  figures and pictures of the result
+  convoke weights runs/flow-1a2b a.safetensors   a trained operator for other programs
 
 Exit codes: 0 complete, 1 failed, 2 bad input, 3 would not fit, 4 the batch system refused, 5 other job in the run directory,
 6 no valid checkpoint, 7 run directory is owned, 8 comparison found differences, 9 damaged file,
@@ -81,6 +83,8 @@ enum Command {
     New(catalogue::NewArgs),
     /// Look at results and at any HDF5 file: summary, pictures, comparison, report, export.
     Analyse(analyse::AnalyseArgs),
+    /// Write a trained neural operator as .safetensors, with the names of other programs if wanted.
+    Weights(weights::WeightsArgs),
     /// Show what this machine offers, and what each absence means.
     Doctor(doctor::DoctorArgs),
     /// Print completions for a shell, e.g. `source <(convoke completions bash)`.
@@ -105,7 +109,7 @@ pub fn main() -> ExitCode {
         }
     };
     // What runs write is their user's alone, as in a batch job. What is exported from them is as that user wants it.
-    if !matches!(args.command, Command::Analyse(_)) {
+    if !matches!(args.command, Command::Analyse(_) | Command::Weights(_)) {
         rustix::process::umask(Mode::RWXG | Mode::RWXO);
     }
     let done = match args.command {
@@ -124,6 +128,7 @@ pub fn main() -> ExitCode {
         Command::List(args) => catalogue::list(&args),
         Command::New(args) => catalogue::new(&args),
         Command::Analyse(args) => analyse::analyse(&args),
+        Command::Weights(args) => weights::weights(&args),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Completions { shell } => {
             let mut text = Vec::new();

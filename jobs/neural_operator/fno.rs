@@ -37,6 +37,17 @@ pub struct FnoShape {
     /// Ranks of a Tucker product for the matrices of the modes: of input and output channels, of the modes of each axis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tucker: Option<Vec<usize>>,
+    /// How often σ is applied between layers.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub activations: usize,
+}
+
+fn once() -> usize {
+    1
+}
+
+fn is_once(activations: &usize) -> bool {
+    *activations == 1
 }
 
 impl FnoShape {
@@ -188,7 +199,12 @@ impl<T: Real> Fno<T> {
             let pass = |(v, y): (&Vec<T>, Vec<T>)| {
                 let mut u = mix(pool, weight, bias, v);
                 add(pool, &mut u, self.transform.synthesis(y, h));
-                let slopes = if last { Vec::new() } else { activate(pool, &mut u) };
+                let mut slopes = if last { Vec::new() } else { activate(pool, &mut u) };
+                for _ in 1..if last { 1 } else { self.shape.activations } {
+                    let more = activate(pool, &mut u);
+                    slopes = times(slopes, &more);
+                    pool.give(more);
+                }
                 (u, slopes)
             };
             let (next, slopes) = v.par_iter().zip(products).map(pass).unzip();
@@ -354,6 +370,7 @@ mod tests {
                 projection: 7,
                 padding,
                 tucker: None,
+                activations: 1,
             };
             let fno = Fno::<f64>::new(&shape, &[5, 6]);
             let (inputs, parameters) = ([random(60, 0), random(60, 1)], shape.parts().initial(1));
@@ -384,6 +401,7 @@ mod tests {
             projection: 128,
             padding: vec![0; 2],
             tucker: None,
+            activations: 1,
         };
         assert_eq!(shape.parts().count(), 2_368_001);
     }
@@ -391,15 +409,16 @@ mod tests {
     /// Central differences of Σ c·output along random directions of each part, to 1e-7, in one to three dimensions, padded and not.
     #[test]
     fn gradients_are_slopes() {
-        for (points, modes, padding, tucker) in [
-            (vec![16], vec![5], vec![0], None),
-            (vec![6, 9], vec![2, 4], vec![0, 0], None),
-            (vec![5, 6], vec![2, 3], vec![2, 1], None),
-            (vec![4, 5, 6], vec![1, 2, 3], vec![0, 1, 0], None),
-            (vec![12], vec![5], vec![0], Some(vec![2, 3, 4])),
-            (vec![6, 9], vec![2, 4], vec![0, 0], Some(vec![3, 4, 2, 3])),
+        for (points, modes, padding, (activations, tucker)) in [
+            (vec![16], vec![5], vec![0], (1, None)),
+            (vec![6, 9], vec![2, 4], vec![0, 0], (2, None)),
+            (vec![5, 6], vec![2, 3], vec![2, 1], (1, None)),
+            (vec![4, 5, 6], vec![1, 2, 3], vec![0, 1, 0], (1, None)),
+            (vec![12], vec![5], vec![0], (1, Some(vec![2, 3, 4]))),
+            (vec![6, 9], vec![2, 4], vec![0, 0], (1, Some(vec![3, 4, 2, 3]))),
         ] {
-            let shape = FnoShape { input: 2, output: 3, width: 4, layers: 3, modes, projection: 5, padding, tucker };
+            let (input, output, width, layers, projection) = (2, 3, 4, 3, 5);
+            let shape = FnoShape { input, output, width, layers, modes, projection, padding, tucker, activations };
             let fno = Fno::<f64>::new(&shape, &points);
             let size: usize = points.iter().product();
             let inputs: Batch<f64> = (0..3).map(|b| random(2 * size, b)).collect();

@@ -4,6 +4,7 @@
 
 pub mod data;
 mod evaluation;
+pub mod exchange;
 pub mod feed;
 pub mod fno;
 pub mod layers;
@@ -32,6 +33,7 @@ use convoke_cluster::{BadValue, Ctx, Fields, Plan, Progress, Result, Results, Wo
 
 use data::Layout;
 use evaluation::{Evaluation, TOGETHER};
+use exchange::Start;
 use refine::study::{self, Study};
 use saved::{Card, Operator};
 use spec::{
@@ -43,6 +45,9 @@ use training::{Learn, Training};
 pub const NAME: &str = "neural-operator";
 /// The program itself with its libraries and buffers: measured, rounded up.
 const PROGRAM: u64 = 96 << 20;
+
+/// The key that names a trained operator.
+const OPERATOR: &str = "problem.evaluation.operator";
 
 /// A job.
 #[derive(Debug)]
@@ -63,7 +68,7 @@ impl Workload for NeuralOperator {
     fn plan(spec: &Spec, inputs: &Inputs, resources: &Resources) -> Result<Plan> {
         spec.check()?;
         Ok(match Task::of(spec, inputs)? {
-            Task::Train(model, training, train, tests) => price((model, training), &train, &tests, resources)?,
+            Task::Train(model, training, train, tests, _) => price((model, training), &train, &tests, resources)?,
             Task::Evaluate(evaluation, card, _, layouts) => price_of_evaluation(evaluation, &card, &layouts, resources),
             Task::Refine(how, card, _, layout) => study::price(how, &card, &layout, resources)?,
         })
@@ -72,19 +77,19 @@ impl Workload for NeuralOperator {
     fn new(spec: &Spec, ctx: &Ctx) -> Result<Self> {
         spec.check()?;
         Ok(Self(match Task::of(spec, &ctx.inputs)? {
-            Task::Train(model, training, train, tests) => {
-                let (how, what) = ((model, training), (&train, tests.as_slice()));
+            Task::Train(model, training, train, tests, start) => {
+                let (how, what) = ((model, training), (&train, tests.as_slice(), start.as_ref()));
                 match training.precision {
                     Precision::Single => Box::new(Training::<f32>::new(spec, how, what, ctx)?),
                     Precision::Double => Box::new(Training::<f64>::new(spec, how, what, ctx)?),
                 }
             }
             Task::Evaluate(evaluation, card, path, layouts) => {
-                let operator = ctx.comm.agree(Operator::<f32>::read(&path, card))?;
+                let operator = ctx.comm.agree(Operator::<f32>::read(&path, card, OPERATOR))?;
                 Box::new(Evaluation::new((spec, evaluation), operator, &layouts, ctx)?)
             }
             Task::Refine((evaluation, equation, refinement), card, path, layout) => {
-                let operator = ctx.comm.agree(Operator::<f32>::read(&path, card))?;
+                let operator = ctx.comm.agree(Operator::<f32>::read(&path, card, OPERATOR))?;
                 Box::new(Study::new((spec, evaluation), (equation, refinement), operator, &layout, ctx)?)
             }
         }))
@@ -105,8 +110,8 @@ impl Workload for NeuralOperator {
 
 /// A job with what its files are.
 enum Task<'a> {
-    /// Training data, test data.
-    Train(&'a ModelSpec, &'a TrainingSpec, Layout, Vec<Layout>),
+    /// Training data, test data, what it starts from.
+    Train(&'a ModelSpec, &'a TrainingSpec, Layout, Vec<Layout>, Option<Start>),
     /// The operator and its file, test data.
     Evaluate(&'a EvaluationSpec, Card, PathBuf, Vec<Layout>),
     /// The same with an equation.
@@ -136,13 +141,15 @@ impl<'a> Task<'a> {
                 fits(layout, &test.name, train.channels, (spec.normalise(), &train.points))?;
                 layout.admits(&shape)?;
             }
-            return Ok(Self::Train(model, training, train, tests));
+            let open = |path| Start::open(inputs.resolve(path), (&shape, &train.points), spec.normalise());
+            let start = training.start.as_deref().map(open).transpose()?;
+            return Ok(Self::Train(model, training, train, tests, start));
         }
         let Some(evaluation) = &spec.evaluation else {
             return Err(BadValue::wrong("problem.evaluation", "missing; task = \"evaluate\" needs it").into());
         };
         let path = saved::file(inputs.resolve(&evaluation.operator));
-        let card = Card::read(&path)?;
+        let card = Card::read(&path, OPERATOR)?;
         let [input, output] = card.shape.channels();
         let channels = [input, output * evaluation.applications];
         if card.shape.dimension() != data.dimension {
@@ -216,9 +223,10 @@ fn price(
     let bytes = if training.precision == Precision::Single { 4 } else { 8 };
     let (parameters, ranks) = (shape.parts().count() as u64 * bytes, resources.ranks as u64);
     let (samples, batch) = (train.samples as u64, training.batch as u64);
-    let steps = samples.div_ceil(batch) * training.epochs;
+    // Without epochs there is one look at the test data.
+    let steps = (samples.div_ceil(batch) * training.epochs).max(1);
     let numbers = train.numbers() + tests.iter().map(Layout::numbers).sum::<u64>();
-    let looks = training.epochs.div_ceil(training.test_every);
+    let looks = training.epochs.div_ceil(training.test_every).max(1);
     let mine = batch.min(samples).div_ceil(ranks);
     let [summed, exchange] = sharding::bytes_of_step(&shape, training.batch, resources.ranks, bytes as usize);
     let shared = sharding::choose(training.shared, &shape, (training.batch, resources.ranks, bytes as usize))?;

@@ -1,14 +1,17 @@
-//! An operator in the result of the run that trained it: written by `training`, read by `evaluation`.
+//! An operator in the result of the run that trained it, written by `training` and read by `evaluation`; or in a file of weights that
+//! was made from such a result.
 
 use std::path::{Path, PathBuf};
 
 use convoke_cluster::comm::CommError;
 use convoke_cluster::results::Meaning;
 use convoke_cluster::{BadValue, Region, Result, Results};
-use convoke_data::store::Reader;
+use convoke_data::formats::safetensors::SafetensorsReader;
+use convoke_data::store::{Dtype, Reader};
 use serde::{Deserialize, Serialize};
 
 use super::data::Normaliser;
+use super::exchange::Layout;
 use super::layers::Batch;
 use super::model::{Model, Shape};
 use super::real::Real;
@@ -18,6 +21,8 @@ use super::spectral::Sharing;
 
 /// Attribute of `/result` that describes the operator.
 const ATTRIBUTE: &str = "operator";
+/// What a file of weights says of itself.
+pub(super) const ABOUT: &str = "convoke";
 
 /// What there is to know of an operator before its numbers are read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,18 +58,110 @@ pub struct Placed<T> {
     projection: Option<Projection<T>>,
 }
 
+/// What a file of weights says of itself: whose names it has, and which operator they are of.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct About {
+    /// Names and orders of its tensors.
+    pub layout: Layout,
+    /// The operator.
+    pub operator: Card,
+}
+
+impl About {
+    /// Of a file that was written here.
+    pub fn of(file: &SafetensorsReader) -> Option<Self> {
+        serde_json::from_str(file.about(ABOUT)?).ok()
+    }
+
+    /// As text.
+    pub fn text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// Where arrays of an operator are.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// In a result.
+    Result(Reader),
+    /// In a file of weights.
+    Weights(SafetensorsReader),
+}
+
+impl Source {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// A file that is none.
+    pub fn open(path: &Path) -> Result<Self> {
+        Ok(if is_weights(path) {
+            Self::Weights(SafetensorsReader::open(path)?)
+        } else {
+            Self::Result(Reader::open(path)?)
+        })
+    }
+
+    /// The operator that is in it.
+    fn card(&self) -> Option<Card> {
+        match self {
+            Self::Result(file) => serde_json::from_str(&file.text_attribute("/result", ATTRIBUTE).ok()?).ok(),
+            Self::Weights(file) => {
+                About::of(file).filter(|about| about.layout == Layout::Convoke).map(|about| about.operator)
+            }
+        }
+    }
+
+    /// Shape of an array in `group`, and its name in the file.
+    fn shape(&self, group: &str, name: &str) -> Result<(String, Vec<usize>)> {
+        Ok(match self {
+            Self::Result(file) => {
+                let name = format!("/result/{group}/{name}");
+                let shape = file.shape(&name)?;
+                (name, shape)
+            }
+            Self::Weights(file) => {
+                let name = if group == WEIGHTS { name.to_owned() } else { format!("{group}.{name}") };
+                let shape = file.shape(&name)?;
+                (name, shape)
+            }
+        })
+    }
+
+    /// Whether parameters of the operator have eight bytes.
+    ///
+    /// # Errors
+    /// There are none.
+    pub fn is_double(&self, card: &Card) -> Result<bool> {
+        let parts = card.shape.parts();
+        let first = parts.each().next().map_or("", |part| part.name.as_str());
+        let (name, _) = self.shape(WEIGHTS, first)?;
+        Ok(match self {
+            Self::Result(file) => file.dtype(&name)? == Dtype::Float(8),
+            Self::Weights(file) => file.is_double(&name)?,
+        })
+    }
+
+    fn read<T: Real>(&self, name: &str) -> Result<Vec<T>> {
+        Ok(match self {
+            Self::Result(file) => file.read(name)?,
+            Self::Weights(file) => file.read(name)?.into_iter().map(T::of).collect(),
+        })
+    }
+}
+
+/// The group of the parameters in a result.
+const WEIGHTS: &str = "weights";
+
 impl Card {
-    /// Of the run, or file, at `path`.
+    /// Of the run, or file, at `path`, which `key` names.
     ///
     /// # Errors
     /// A file that is none, or that holds no operator.
-    pub fn read(path: &Path) -> Result<Self> {
-        let reader = Reader::open(path)?;
-        let text = reader.text_attribute("/result", ATTRIBUTE);
-        let card = text.ok().and_then(|text| serde_json::from_str(&text).ok());
-        card.ok_or_else(|| {
-            let expected = "the directory of a run with task = \"train\", or its result.h5";
-            BadValue::new("problem.evaluation.operator", path.display(), expected).into()
+    pub fn read(path: &Path, key: &str) -> Result<Self> {
+        Source::open(path)?.card().ok_or_else(|| {
+            let expected =
+                "the directory of a run with task = \"train\", its result.h5, or what `convoke weights` makes of it";
+            BadValue::new(key, path.display(), expected).into()
         })
     }
 
@@ -75,32 +172,41 @@ impl Card {
 }
 
 impl<T: Real> Operator<T> {
-    /// Of the file of `card`.
+    /// Of the file of `card`, which `key` names.
     ///
     /// # Errors
     /// Arrays that are missing or of another size.
-    pub fn read(path: &Path, card: Card) -> Result<Self> {
-        let reader = Reader::open(path)?;
-        let array = |name: String, expected: &[usize]| -> Result<Vec<T>> {
-            let name = format!("/result/{name}");
-            let shape = reader.shape(&name)?;
+    pub fn read(path: &Path, card: Card, key: &str) -> Result<Self> {
+        let source = Source::open(path)?;
+        let array = |group: &str, name: &str, expected: &[usize]| -> Result<Vec<T>> {
+            let (name, shape) = source.shape(group, name)?;
             if shape != expected {
                 let message = format!("{name} of {} has shape {shape:?}, and {expected:?} is due", path.display());
-                return Err(BadValue::wrong("problem.evaluation.operator", message).into());
+                return Err(BadValue::wrong(key, message).into());
             }
-            Ok(reader.read(&name)?)
+            source.read(&name)
         };
         let mut parameters = Vec::with_capacity(card.shape.parts().count());
         for part in card.shape.parts().each() {
-            parameters.extend(array(format!("weights/{}", part.name), &part.shape)?);
+            parameters.extend(array(WEIGHTS, &part.name, &part.shape)?);
         }
         let channels = card.shape.channels();
         let normaliser = |whose: &str, channels: usize| -> Result<Normaliser<T>> {
-            let part = |name: &str| array(format!("normaliser/{whose}_{name}"), &[card.means(channels)]);
+            let part = |name: &str| array("normaliser", &format!("{whose}_{name}"), &[card.means(channels)]);
             Ok(Normaliser::from_parts(part("mean")?, part("deviation")?))
         };
         let (input, target) = (normaliser("input", channels[0])?, normaliser("target", channels[1])?);
         Ok(Self { parameters, input, target, card })
+    }
+
+    /// Means and deviations with their names.
+    pub(super) fn normalisers(&self) -> [(String, &[T]); 4] {
+        let named = |whose: &str, normaliser| {
+            let [mean, deviation] = Normaliser::parts(normaliser);
+            [mean, deviation].map(|(name, values)| (format!("{whose}_{name}"), values))
+        };
+        let ([a, b], [c, d]) = (named("input", &self.input), named("target", &self.target));
+        [a, b, c, d]
     }
 
     /// The operator on a grid.
@@ -151,12 +257,10 @@ impl<T: Real> Operator<T> {
             let (name, what) = (format!("weights/{}", part.name), meaning(format!("parameters {}", part.name)));
             out.array(&name, &part.shape, (Region::whole(&part.shape), root), &self.parameters[part.range()], &what)?;
         }
-        for (whose, normaliser) in [("input", &self.input), ("target", &self.target)] {
-            for (name, values) in normaliser.parts() {
-                let what = meaning(format!("{name} that was taken out of the {whose}"));
-                let (name, shape) = (format!("normaliser/{whose}_{name}"), [values.len()]);
-                out.array(&name, &shape, (Region::whole(&shape), root), values, &what)?;
-            }
+        for (name, values) in self.normalisers() {
+            let what = meaning(format!("what was taken out of the data: {name}"));
+            let (name, shape) = (format!("normaliser/{name}"), [values.len()]);
+            out.array(&name, &shape, (Region::whole(&shape), root), values, &what)?;
         }
         out.figure("parameters", self.parameters.len() as f64)?;
         out.text(ATTRIBUTE, &serde_json::to_string(&self.card).unwrap_or_default())
@@ -166,4 +270,9 @@ impl<T: Real> Operator<T> {
 /// The file of a path: that of a run's result for a directory.
 pub fn file(path: PathBuf) -> PathBuf {
     if path.is_dir() { path.join("result.h5") } else { path }
+}
+
+/// Whether a path is that of a file of weights.
+pub(super) fn is_weights(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "safetensors")
 }

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use super::NAME;
 use super::data::{Layout, Normaliser, Set};
+use super::exchange::Start;
 use super::layers::Batch;
 use super::norms::{FIGURES, Figures, Norm};
 use super::optimiser::{AdamW, rate};
@@ -96,7 +97,7 @@ impl<T: Real> Training<T> {
     pub fn new(
         spec: &Spec,
         (model, training): (&ModelSpec, &TrainingSpec),
-        (layout, tests): (&Layout, &[Layout]),
+        (layout, tests, start): (&Layout, &[Layout], Option<&Start>),
         ctx: &Ctx,
     ) -> Result<Self> {
         let read = |layout: &Layout| Set::<T>::read(&spec.data, layout);
@@ -105,7 +106,6 @@ impl<T: Real> Training<T> {
         let [inputs, outputs] = layout.channels;
         let input = Normaliser::of(spec.normalise(), &set.inputs, inputs);
         let target = Normaliser::of(spec.normalise(), &set.targets, outputs);
-        set.inputs.iter_mut().for_each(|field| input.encode(field));
         let shape = model.shape(layout.channels, &set.points)?;
         let card = Card {
             normalise: spec.normalise(),
@@ -114,6 +114,11 @@ impl<T: Real> Training<T> {
             shape,
         };
         let operator = Operator { parameters: card.shape.parts().initial(ctx.seed), card, input, target };
+        let operator = match start {
+            Some(start) => ctx.comm.agree(start.begin(operator))?,
+            None => operator,
+        };
+        set.inputs.iter_mut().for_each(|field| operator.input.encode(field));
         let tests = spec.test.iter().zip(sets).map(|(test, mut set)| {
             set.inputs.iter_mut().for_each(|field| operator.input.encode(field));
             let (placed, shells) = (operator.on(&set.points), Shells::new(&set.points));
@@ -236,6 +241,12 @@ impl<T: Real> Learn for Training<T> {
         let samples = self.set.inputs.len();
         let each = self.steps_of_an_epoch();
         let (epoch, place) = (self.done / each, (self.done % each) as usize);
+        if self.training.epochs == 0 {
+            self.look(&ctx.comm)?;
+            self.done = 1;
+            let metrics = self.tests.first().map(|test| ("test", test.figures[0]));
+            return Ok(Progress { done: true, fraction: 1.0, work: 0.0, metrics: metrics.into_iter().collect() });
+        }
         if self.order.0 != epoch {
             self.order = (epoch, order(ctx.seed, epoch, samples));
         }

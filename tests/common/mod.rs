@@ -175,3 +175,17 @@ pub fn write_arrays(path: &Path, arrays: &[(&str, &[usize], &[f64])]) {
     }
     writer.commit_replace().expect("written");
 }
+
+/// The Python of CONVOKE_PYTHON if it has `module`; says when not.
+pub fn python_with(module: &str) -> Option<PathBuf> {
+    let Some(python) = std::env::var_os("CONVOKE_PYTHON").map(PathBuf::from) else {
+        eprintln!("skipped: CONVOKE_PYTHON is not set");
+        return None;
+    };
+    let imported = Command::new(&python).args(["-c", &format!("import {module}")]).output();
+    if !imported.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: CONVOKE_PYTHON has no {module}");
+        return None;
+    }
+    Some(python)
+}

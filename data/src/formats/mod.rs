@@ -4,6 +4,7 @@ pub mod data_exchange;
 pub mod grid;
 pub mod npy;
 pub mod npz;
+pub mod safetensors;
 pub mod table;
 pub mod tiff;
 pub mod vtkhdf;

@@ -159,8 +159,18 @@ impl AtomicFile {
 
     /// fsync, rename over the target, fsync of the folder.
     pub(crate) fn commit(self) -> Result<()> {
-        failpoint::file("sync").and_then(|()| self.file.sync_all()).map_err(|source| self.failed(source))?;
+        self.sync()?;
         rename_over(&self.temporary, &self.path)
+    }
+
+    /// The same, but refuses when the target exists.
+    pub(crate) fn commit_new(self) -> Result<()> {
+        self.sync()?;
+        rename_new(&self.temporary, &self.path)
+    }
+
+    fn sync(&self) -> Result<()> {
+        failpoint::file("sync").and_then(|()| self.file.sync_all()).map_err(|source| self.failed(source))
     }
 }
 

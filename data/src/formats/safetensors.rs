@@ -1,0 +1,341 @@
+//! Safetensors: named arrays of numbers behind a header in JSON, as programs for machine learning exchange weights.
+//!
+//! Complex numbers are pairs along one more axis, here and in what is written.
+//!
+//! ```
+//! use convoke_data::formats::safetensors::{SafetensorsReader, SafetensorsWriter};
+//! # fn main() -> convoke_data::Result<()> {
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let path = folder.path().join("weights.safetensors");
+//! let tensors = [("fc.weight".to_owned(), vec![2, 2]), ("fc.bias".to_owned(), vec![2])];
+//! let mut file = SafetensorsWriter::<f32>::create(&path, ("made_by", "an example"), &tensors)?;
+//! file.write(&[1.0, 2.0, 3.0, 4.0])?; // fc.weight
+//! file.write(&[5.0, 6.0])?; // fc.bias
+//! file.commit_new()?;
+//! let file = SafetensorsReader::open(&path)?;
+//! assert_eq!((file.shape("fc.bias")?, file.read("fc.bias")?), (vec![2], vec![5.0, 6.0]));
+//! # Ok(())
+//! # }
+//! ```
+//! Source: <https://github.com/huggingface/safetensors>.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::marker::PhantomData;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
+
+use super::npy::Float;
+use crate::store::AtomicFile;
+use crate::{DataError, Result};
+
+/// Bytes of the number before the header, the header's length.
+const LENGTH: u64 = 8;
+/// Bytes that a header may have: thousands of tensors take less than one of these millions.
+const MAX_HEADER: u64 = 100 << 20;
+/// Name of the format in messages.
+const FORMAT: &str = ".safetensors";
+
+/// A file of which the header was read.
+#[derive(Debug)]
+pub struct SafetensorsReader {
+    file: File,
+    path: PathBuf,
+    header: Metadata,
+    /// Where the numbers begin.
+    start: u64,
+}
+
+impl SafetensorsReader {
+    /// Opens a file and checks that its header and its length fit each other.
+    ///
+    /// # Errors
+    /// The file is missing, empty, truncated, or of another format.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref().to_path_buf();
+        let failed = |source| DataError::from_io(&path, "read the file", source);
+        let malformed = |detail: String| DataError::Malformed { path: path.clone(), format: FORMAT, detail };
+        if path.is_dir() {
+            return Err(DataError::NotAFile { path, found: "a folder" });
+        }
+        let file = File::open(&path).map_err(failed)?;
+        let length = file.metadata().map_err(failed)?.len();
+        match length {
+            0 => return Err(DataError::Empty { path }),
+            1..=LENGTH => return Err(malformed(format!("it has {length} bytes"))),
+            _ => {}
+        }
+        let mut word = [0; LENGTH as usize];
+        file.read_exact_at(&mut word, 0).map_err(failed)?;
+        let header = u64::from_le_bytes(word);
+        if header > MAX_HEADER.min(length - LENGTH) {
+            return Err(malformed(format!("its header claims {header} bytes, and the file has {length}")));
+        }
+        let mut text = vec![0; header as usize];
+        file.read_exact_at(&mut text, LENGTH).map_err(failed)?;
+        let parsed = serde_json::from_slice::<Metadata>(&text);
+        let metadata = parsed.map_err(|error| malformed(format!("its header cannot be read: {error}")))?;
+        let (start, numbers) = (LENGTH + header, metadata.data_len() as u64);
+        if start + numbers != length {
+            let detail = format!("its header promises {} bytes, and it has {length}", start + numbers);
+            return Err(DataError::Truncated { path, detail });
+        }
+        Ok(Self { file, path, header: metadata, start })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Names of all tensors, in the order of their numbers.
+    pub fn names(&self) -> Vec<String> {
+        self.header.offset_keys()
+    }
+
+    /// Whether there is a tensor of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.header.info(name).is_some()
+    }
+
+    /// What the file says of itself under `key`.
+    pub fn about(&self, key: &str) -> Option<&str> {
+        self.header.metadata().as_ref()?.get(key).map(String::as_str)
+    }
+
+    /// Shape of a tensor; complex ones have a last axis `re | im`.
+    ///
+    /// # Errors
+    /// No tensor of this name, or one that holds no floating-point numbers.
+    pub fn shape(&self, name: &str) -> Result<Vec<usize>> {
+        let info = self.info(name)?;
+        let pair = (info.dtype == Dtype::C64).then_some(2);
+        Ok(info.shape.iter().copied().chain(pair).collect())
+    }
+
+    /// Whether its numbers have eight bytes.
+    ///
+    /// # Errors
+    /// As [`SafetensorsReader::shape`].
+    pub fn is_double(&self, name: &str) -> Result<bool> {
+        Ok(self.info(name)?.dtype == Dtype::F64)
+    }
+
+    /// Numbers of a tensor, row-major.
+    ///
+    /// # Errors
+    /// As [`SafetensorsReader::shape`]; the file cannot be read.
+    pub fn read(&self, name: &str) -> Result<Vec<f64>> {
+        let info = self.info(name)?;
+        let (begin, end) = info.data_offsets;
+        let mut bytes = vec![0; end - begin];
+        let read = self.file.read_exact_at(&mut bytes, self.start + begin as u64);
+        read.map_err(|source| DataError::from_io(&self.path, "read the file", source))?;
+        Ok(match info.dtype {
+            Dtype::F64 => numbers(&bytes, f64::from_le_bytes),
+            Dtype::F16 => numbers(&bytes, |b| half(u16::from_le_bytes(b))),
+            Dtype::BF16 => numbers(&bytes, |b| f64::from(f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16))),
+            _ => numbers(&bytes, |b| f64::from(f32::from_le_bytes(b))),
+        })
+    }
+
+    /// Of a tensor that can be read.
+    fn info(&self, name: &str) -> Result<&TensorInfo> {
+        let (path, name) = (self.path.clone(), name.to_owned());
+        let Some(info) = self.header.info(&name) else {
+            let available = self.names();
+            let near = |other: &&String| strsim::damerau_levenshtein(other, &name) <= 2;
+            let nearest = available.iter().find(near).cloned();
+            return Err(DataError::MissingDataset { path, name, nearest, available });
+        };
+        match info.dtype {
+            Dtype::F16 | Dtype::BF16 | Dtype::F32 | Dtype::F64 | Dtype::C64 => Ok(info),
+            other => {
+                let expected = "F64, F32, F16, BF16 or C64".to_owned();
+                Err(DataError::WrongType { path, name, found: other.to_string(), expected })
+            }
+        }
+    }
+}
+
+fn numbers<const N: usize>(bytes: &[u8], of: impl Fn([u8; N]) -> f64) -> Vec<f64> {
+    bytes.as_chunks::<N>().0.iter().map(|chunk| of(*chunk)).collect()
+}
+
+/// IEEE 754 binary16: a sign, five bits e, ten bits m; (1 + m/2¹⁰) 2^(e−15), below them m 2⁻²⁴.
+fn half(bits: u16) -> f64 {
+    let (e, m) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023));
+    let size = match e {
+        0 => m * 2f64.powi(-24),
+        31 if m == 0.0 => f64::INFINITY,
+        31 => f64::NAN,
+        _ => (1.0 + m / 1024.0) * 2f64.powi(e - 15),
+    };
+    if bits >> 15 == 1 { -size } else { size }
+}
+
+/// A file that appears at its path when it is committed.
+#[derive(Debug)]
+pub struct SafetensorsWriter<T> {
+    file: BufWriter<AtomicFile>,
+    path: PathBuf,
+    written: usize,
+    total: usize,
+    element: PhantomData<T>,
+}
+
+impl<T: Float> SafetensorsWriter<T> {
+    /// Starts a file for `tensors` of these names and shapes; `about` is a key and a text that the file says of itself.
+    ///
+    /// # Errors
+    /// The folder is missing, read-only or full.
+    pub fn create(path: impl AsRef<Path>, about: (&str, &str), tensors: &[(String, Vec<usize>)]) -> Result<Self> {
+        let path = path.as_ref();
+        let invalid = |error: String| DataError::InvalidValue { path: path.to_path_buf(), detail: error };
+        let dtype = if size_of::<T>() == 8 { Dtype::F64 } else { Dtype::F32 };
+        let mut total = 0;
+        let mut info = |(name, shape): &(String, Vec<usize>)| {
+            let begin = total * size_of::<T>();
+            total += shape.iter().product::<usize>();
+            (name.clone(), TensorInfo { dtype, shape: shape.clone(), data_offsets: (begin, total * size_of::<T>()) })
+        };
+        let infos = tensors.iter().map(&mut info).collect();
+        // One key alone: the crate keeps them in no order, and equal data should make equal bytes.
+        let about = HashMap::from([(about.0.to_owned(), about.1.to_owned())]);
+        let header = Metadata::new(Some(about), infos).map_err(|error| invalid(error.to_string()))?;
+        let mut text = serde_json::to_vec(&header).map_err(|error| invalid(error.to_string()))?;
+        text.resize(text.len().next_multiple_of(LENGTH as usize), b' ');
+        let mut file = BufWriter::new(AtomicFile::create(path)?);
+        let begun = file.write_all(&(text.len() as u64).to_le_bytes()).and_then(|()| file.write_all(&text));
+        begun.map_err(|source| DataError::from_io(path, "write the file", source))?;
+        Ok(Self { file, path: path.to_path_buf(), written: 0, total, element: PhantomData })
+    }
+
+    /// Appends `values`, the next numbers of the tensors in their order.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn write(&mut self, values: &[T]) -> Result<()> {
+        let written = self.file.write_all(bytemuck::cast_slice(values));
+        written.map_err(|source| DataError::from_io(&self.path, "write the file", source))?;
+        self.written += values.len();
+        Ok(())
+    }
+
+    /// Finishes the file; refuses when there is one at its path.
+    ///
+    /// # Errors
+    /// Numbers are missing, the path is taken, or the disk is full.
+    pub fn commit_new(self) -> Result<()> {
+        self.complete()?.commit_new()
+    }
+
+    /// Finishes the file, replacing an older one.
+    ///
+    /// # Errors
+    /// Numbers are missing, or the disk is full.
+    pub fn commit_replace(self) -> Result<()> {
+        self.complete()?.commit()
+    }
+
+    fn complete(self) -> Result<AtomicFile> {
+        let Self { file, path, written, total, .. } = self;
+        if written != total {
+            return Err(DataError::Incomplete { path, name: "the tensors".to_owned(), written, total });
+        }
+        file.into_inner().map_err(|error| DataError::from_io(&path, "write the file", error.into_error()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(folder: &tempfile::TempDir, header: &str, numbers: &[u8]) -> PathBuf {
+        let path = folder.path().join("a.safetensors");
+        let bytes = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), numbers].concat();
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    #[test]
+    fn tensors_come_back_in_both_precisions_and_equal_data_make_equal_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let tensors = [("b".to_owned(), vec![2, 3]), ("a".to_owned(), vec![]), ("none".to_owned(), vec![0, 4])];
+        let [one, two] = ["one", "two"].map(|name| folder.path().join(name));
+        for path in [&one, &two] {
+            let mut file = SafetensorsWriter::<f64>::create(path, ("what", "a \"text\""), &tensors).unwrap();
+            file.write(&[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]).unwrap();
+            file.commit_new().unwrap();
+        }
+        assert_eq!(std::fs::read(&one).unwrap(), std::fs::read(&two).unwrap());
+        let file = SafetensorsReader::open(&one).unwrap();
+        assert_eq!(file.names().len(), 3);
+        assert_eq!((file.read("a").unwrap(), file.about("what")), (vec![0.7], Some("a \"text\"")));
+        assert_eq!(file.read("b").unwrap(), [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]);
+        assert!(file.is_double("b").unwrap() && file.about("other").is_none());
+        let mut again = SafetensorsWriter::<f32>::create(&one, ("what", ""), &tensors).unwrap();
+        again.write(&[0.0; 7]).unwrap();
+        assert!(matches!(again.commit_new(), Err(DataError::Exists { .. })));
+        let mut again = SafetensorsWriter::<f32>::create(&one, ("what", ""), &tensors).unwrap();
+        again.write(&[0.5; 7]).unwrap();
+        again.commit_replace().unwrap();
+        assert_eq!(SafetensorsReader::open(&one).unwrap().read("b").unwrap(), [0.5; 6]);
+        let short = SafetensorsWriter::<f32>::create(&two, ("what", ""), &tensors).unwrap();
+        assert!(matches!(short.commit_replace(), Err(DataError::Incomplete { written: 0, total: 7, .. })));
+        assert_eq!(SafetensorsReader::open(&two).unwrap().read("a").unwrap(), [0.7]);
+    }
+
+    #[test]
+    fn short_and_complex_numbers_are_widened() {
+        let folder = tempfile::tempdir().unwrap();
+        let header = r#"{"h":{"dtype":"F16","shape":[6],"data_offsets":[0,12]},
+            "b":{"dtype":"BF16","shape":[2],"data_offsets":[12,16]},
+            "c":{"dtype":"C64","shape":[1,1],"data_offsets":[16,24]},
+            "i":{"dtype":"I8","shape":[1],"data_offsets":[24,25]}}"#;
+        let halves = [0x3c00_u16, 0xc000, 0x3555, 0x0001, 0x7c00, 0x8000, 0x3f80, 0xc049];
+        let bytes: Vec<u8> = halves.iter().flat_map(|h| h.to_le_bytes()).collect();
+        let path = file(
+            &folder,
+            header,
+            &[bytes, 1.5f32.to_le_bytes().into(), (-2f32).to_le_bytes().into(), vec![7]].concat(),
+        );
+        let file = SafetensorsReader::open(&path).unwrap();
+        assert_eq!(file.read("h").unwrap(), [1.0, -2.0, 1365.0 / 4096.0, 2f64.powi(-24), f64::INFINITY, 0.0]);
+        assert_eq!(file.read("b").unwrap(), [1.0, -3.140625]);
+        assert_eq!((file.shape("c").unwrap(), file.read("c").unwrap()), (vec![1, 1, 2], vec![1.5, -2.0]));
+        assert!(matches!(file.read("i"), Err(DataError::WrongType { .. })));
+        assert!(matches!(file.shape("x"), Err(DataError::MissingDataset { .. })));
+    }
+
+    #[test]
+    fn files_that_are_none_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        assert!(matches!(SafetensorsReader::open(&path), Err(DataError::NotFound { .. })));
+        assert!(matches!(SafetensorsReader::open(folder.path()), Err(DataError::NotAFile { .. })));
+        std::fs::write(&path, b"").unwrap();
+        assert!(matches!(SafetensorsReader::open(&path), Err(DataError::Empty { .. })));
+        for bytes in [
+            b"abc".as_slice(),
+            b"\x89HDF\r\n\x1a\n and more",
+            b"\xff\xff\xff\xff\xff\xff\xff\xff",
+            b"\x02\0\0\0\0\0\0\0[]",
+        ] {
+            std::fs::write(&path, bytes).unwrap();
+            assert!(matches!(SafetensorsReader::open(&path), Err(DataError::Malformed { .. })), "{bytes:?}");
+        }
+        let header = r#"{"h":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
+        let path = file(&folder, header, &[0; 7]);
+        assert!(matches!(SafetensorsReader::open(&path), Err(DataError::Truncated { .. })));
+        // A shape that its bytes do not hold; one that overflows.
+        for shape in ["[3]", "[4294967296,4294967296,4]"] {
+            let path = file(&folder, &header.replace("[2]", shape), &[0; 8]);
+            assert!(matches!(SafetensorsReader::open(&path), Err(DataError::Malformed { .. })), "{shape}");
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! `convoke weights`: a trained operator as a file that other programs read.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use convoke_cluster::{Error, Exit, JobError};
+use convoke_data::DataError;
+use serde_json::json;
+
+use super::{Done, say};
+use crate::neural_operator::exchange::{self, Layout};
+
+/// Options of `convoke weights`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  convoke weights runs/flow-1a2b flow.safetensors                           all of it, with means and deviations of its data
+  convoke weights runs/flow-1a2b fno.safetensors --layout neuraloperator    for FNO.load_state_dict
+The way back is problem.training.start of a neural-operator job.")]
+pub struct WeightsArgs {
+    /// The run that trained the operator, its result, or a file that this command made.
+    run: PathBuf,
+    /// The file to write, a .safetensors.
+    file: PathBuf,
+    /// Whose names and orders the parameters get.
+    #[arg(long, value_enum, default_value_t = Layout::Convoke)]
+    layout: Layout,
+    /// Replace a file that is there.
+    #[arg(long)]
+    replace: bool,
+    /// For scripts.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn weights(args: &WeightsArgs) -> Done {
+    if args.file.extension().is_none_or(|extension| extension != "safetensors") {
+        let message = format!("{}: the name of a file of weights ends with .safetensors", args.file.display());
+        return Err(JobError::command_line(message, "readers know the format by it").into());
+    }
+    if args.file.exists() && !args.replace {
+        return Err(Error::Job(JobError::command_line(
+            DataError::Exists { path: args.file.clone() }.to_string(),
+            "or replace it: --replace",
+        )));
+    }
+    let written = exchange::export(&args.run, &args.file, args.layout, args.replace)?;
+    let (layout, precision) = (args.layout.name(), if written.is_double { "double" } else { "single" });
+    if args.json {
+        say::json(&json!({
+            "file": args.file, "layout": layout, "parameters": written.parameters, "precision": precision,
+        }));
+    } else {
+        let (file, count) = (args.file.display(), written.parameters);
+        say::line(&format!("{file}: {count} parameters in {precision} precision, as {layout} names them"));
+    }
+    Ok(Exit::Complete)
+}
