@@ -118,8 +118,9 @@ impl Case {
         let step = least(|| {
             let (outputs, tape) = self.model.forward(&parameters, &self.inputs, &alone).expect("no exchange");
             let gradient = self.model.backward(&parameters, &tape, &outputs, &alone).expect("no exchange");
+            let whole = 0..gradient.len();
             self.model.recycle(outputs, tape);
-            adam.step((&mut parameters, &gradient), &[0..gradient.len()], 0, (1e-6, 0.0));
+            adam.step((&mut parameters, &gradient), std::slice::from_ref(&whole), 0, (1e-6, 0.0));
         });
         let named = |what: &str| format!("{} {what}", self.name);
         [(named("forward"), forward, self.flops), (named("step"), step, 3.0 * self.flops)]

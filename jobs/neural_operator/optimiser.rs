@@ -90,7 +90,7 @@ mod tests {
         adam.step((&mut p, &[0.5, -0.1]), &[0..1, 1..2], 0, (0.1, 0.01));
         assert!((p[0] - (0.999 - 0.1)).abs() < 1e-7 && (p[1] - (-1.998 + 0.1)).abs() < 1e-7, "{p:?}");
         let before = p[0];
-        adam.step((&mut p, &[-0.3, 0.2]), &[0..1], 1, (0.1, 0.0));
+        adam.step((&mut p, &[-0.3, 0.2]), &[0..1, 1..2], 1, (0.1, 0.0));
         let (first, second) = (0.9 * 0.05 + 0.1 * -0.3, 0.999 * 0.00025 + 0.001 * 0.09);
         let expected = before - 0.1 * (first / 0.19) / ((second / 0.001_999f64).sqrt() + 1e-8);
         assert!((p[0] - expected).abs() < 1e-12, "{} {expected}", p[0]);
