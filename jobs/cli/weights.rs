@@ -13,8 +13,8 @@ use crate::neural_operator::exchange::{self, Layout};
 /// Options of `convoke weights`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  convoke weights runs/flow-1a2b flow.safetensors                           all of it, with means and deviations of its data
-  convoke weights runs/flow-1a2b fno.safetensors --layout neuraloperator    for FNO.load_state_dict
+  convoke weights runs/flow-1a2b flow.safetensors                  with means and deviations
+  convoke weights runs/flow-1a2b a.safetensors --layout fno        as other programs name them
 The way back is problem.training.start of a neural-operator job.")]
 pub struct WeightsArgs {
     /// The run that trained the operator, its result, or a file that this command made.

@@ -35,7 +35,7 @@ impl Layout {
     }
 
     /// Of a file, by the names in it.
-    pub fn of(file: &SafetensorsReader) -> Option<Self> {
+    pub(super) fn of(file: &SafetensorsReader) -> Option<Self> {
         let has = |start: &str| file.names().iter().any(|name| name.starts_with(start));
         let known = [
             (Self::Neuraloperator, "fno_blocks."),
@@ -48,12 +48,14 @@ impl Layout {
 
     /// All tensors of an operator that is trained on `points`; `odd`: along which axes the last negative mode is left out. None for an
     /// operator that the layout does not know.
-    pub fn tensors(self, shape: &Shape, points: &[usize], odd: &[bool]) -> Option<Vec<Tensor>> {
+    pub(super) fn tensors(self, shape: &Shape, points: &[usize], odd: &[bool]) -> Option<Vec<Tensor>> {
         match (self, shape) {
             (Self::Convoke, _) => {
                 Some(shape.parts().each().map(|part| Tensor::same(&part.name, &part.shape, &part.name)).collect())
             }
-            (Self::Neuraloperator, Shape::Fno(shape)) if shape.tucker.is_none() => Some(neuraloperator(shape, points, odd)),
+            (Self::Neuraloperator, Shape::Fno(shape)) if shape.tucker.is_none() => {
+                Some(neuraloperator(shape, points, odd))
+            }
             (Self::Fno, Shape::Fno(shape)) if shape.tucker.is_none() => Some(fno(shape)),
             (Self::TorchCfd, Shape::StFno(shape)) => Some(torch_cfd(shape)),
             _ => None,
