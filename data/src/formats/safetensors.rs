@@ -312,6 +312,29 @@ mod tests {
         assert!(matches!(file.shape("x"), Err(DataError::MissingDataset { .. })));
     }
 
+    /// Every byte changed, every length cut off: an error or numbers, no panic and no memory beyond the file's own.
+    #[test]
+    fn damage_is_no_panic() {
+        let folder = tempfile::tempdir().unwrap();
+        let tensors = r#"{"a":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]},"b":{"dtype":"BF16","shape":[1],"data_offsets":[8,10]}}"#;
+        let path = file(&folder, tensors, &[63; 10]);
+        let whole = std::fs::read(&path).unwrap();
+        let look = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            let Ok(file) = SafetensorsReader::open(&path) else { return };
+            let count = |name: &String| file.read(name).map_or(0, |values| values.len());
+            assert!(file.names().iter().map(count).sum::<usize>() <= bytes.len());
+        };
+        for i in 0..whole.len() {
+            look(&whole[..i]);
+            for byte in [0, b'0', b'9', b'"', b'-', 0xff] {
+                let mut changed = whole.clone();
+                changed[i] = byte;
+                look(&changed);
+            }
+        }
+    }
+
     #[test]
     fn files_that_are_none_are_refused() {
         let folder = tempfile::tempdir().unwrap();
