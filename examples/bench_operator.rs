@@ -3,12 +3,14 @@
 //! `cargo run --release --example bench_operator`
 //!
 //! 64² points, single precision: FNO of width 32 with 12 modes on each side, batches of 8; ST-FNO of width 20 with 12, 12 and 5 modes, 10
-//! snapshots to 40, batches of 4; a spectral convolution on 256² points. Least of several seconds; beside them a product of matrices.
+//! snapshots to 40, batches of 4; a spectral convolution
+//! and a step of the flow solver on 256² points. Least of several seconds; beside them a product of matrices.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 use std::error::Error;
 use std::time::Instant;
 
+use convoke::flow::{Flow, Modes, Scheme};
 use convoke::neural_operator::fno::FnoShape;
 use convoke::neural_operator::model::{Model, Shape};
 use convoke::neural_operator::optimiser::AdamW;
@@ -18,6 +20,7 @@ use convoke::neural_operator::transform::Transform;
 use convoke_kernels::Philox;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, Par};
+use num_complex::Complex64;
 
 /// Points of the grid.
 const POINTS: [usize; 2] = [64, 64];
@@ -48,6 +51,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         if wanted.as_ref().is_none_or(|wanted| wanted == "convolution") {
             figures.push(pool.install(convolution));
         }
+        if wanted.as_ref().is_none_or(|wanted| wanted == "solver") {
+            figures.push(pool.install(|| solver(threads)));
+        }
         let (a, mut c) = (Mat::from_fn(1000, 1000, |i, j| (i + 2 * j) as f32), Mat::zeros(1000, 1000));
         let par = if threads == 1 { Par::Seq } else { Par::rayon(threads) };
         let product = least(|| matmul(c.as_mut(), Accum::Replace, &a, &a, 1.0, par));
@@ -64,6 +70,18 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("{}", serde_json::json!({ "cases": all }));
     }
     Ok(())
+}
+
+/// A step of the flow solver (RK4) on 256² points, one sample, double precision.
+fn solver(threads: usize) -> (String, f64, f64) {
+    let modes = Modes::new(256, std::f64::consts::TAU);
+    let flops = Flow::flops(&modes, Scheme::Rk4Cn);
+    let random = Philox::new(3, 0);
+    let mut w: Vec<Complex64> =
+        modes.squares().enumerate().map(|(i, k)| Complex64::new(random.normal(i as u64), 0.0) / (1.0 + k)).collect();
+    let flow = Flow::new(modes, (1e-3, 0.0), Vec::new(), (Scheme::Rk4Cn, 1e-4), threads > 1);
+    let mut mover = flow.mover();
+    ("solver".to_owned(), least(|| flow.advance(&mut w, 1, &mut mover)), flops)
 }
 
 /// A spectral convolution alone: 256² points, 32 channels, 16 modes, one sample.

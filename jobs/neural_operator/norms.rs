@@ -64,6 +64,8 @@ impl<T: Real> Norm<T> {
         }
         let factor = if let Self::Sobolev(_, _, factor) = self { *factor } else { 1.0 };
         let slopes = match self {
+            // Powers cost as much as the operator's own passes: the usual one goes without.
+            Self::Lp(2.0) => errors.iter().map(|e| T::of(e.wide() / (error * size))).collect(),
             Self::Lp(p) => {
                 let scale = error.powf(1.0 - p) / size;
                 let slope = |e: &T| {
@@ -87,6 +89,7 @@ impl<T: Real> Norm<T> {
 
     fn norm(&self, values: &[T], channels: usize) -> f64 {
         match self {
+            Self::Lp(2.0) => values.iter().map(|v| v.wide() * v.wide()).sum::<f64>().sqrt(),
             Self::Lp(p) => values.iter().map(|v| v.wide().abs().powf(*p)).sum::<f64>().powf(1.0 / p),
             Self::Sobolev(transform, weights, _) => {
                 let modes = transform.analysis(values, channels);

@@ -12,7 +12,7 @@ use crate::python::{self, Group};
 use crate::say;
 
 /// What we are compared with.
-const WHEELS: [Group; 4] = [
+const WHEELS: [Group; 5] = [
     Group {
         wheels: &["numpy", "scipy", "scikit-image", "h5py", "sympy"],
         purpose: "measure scikit-image and our own baselines",
@@ -20,6 +20,7 @@ const WHEELS: [Group; 4] = [
     Group { wheels: &["astra-toolbox"], purpose: "measure the ASTRA toolbox" },
     Group { wheels: &["dppy"], purpose: "measure DPPy" },
     Group { wheels: &["torch"], purpose: "measure PyTorch" },
+    Group { wheels: &["torch-cfd"], purpose: "measure torch-cfd" },
 ];
 
 /// One folder per workload, each with a `bench.py`; folders below with a `Cargo.toml` are peers that cargo builds.

@@ -71,7 +71,7 @@ impl Origin {
             Self::Solver(steps) => format!("solver, {steps} steps"),
             Self::Persistence => "persistence".to_owned(),
             Self::Operator => "operator".to_owned(),
-            Self::Coarse => format!("solver, {} steps, corrected", refinement.coarse),
+            Self::Coarse => format!("coarse solver, {} steps", refinement.coarse),
         };
         let mut all = vec![origin.clone()];
         if self.corrected() {

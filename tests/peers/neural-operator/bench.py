@@ -1,5 +1,6 @@
 """Fourier neural operators beside PyTorch: a forward pass and a step of training on 64 x 64 points, of an FNO (width 32, 12 modes, batches of
-8) and of an ST-FNO (width 20, modes 12, 12, 5, ten snapshots to forty, batches of 4); a spectral convolution on 256 x 256 points.
+8) and of an ST-FNO (width 20, modes 12, 12, 5, ten snapshots to forty, batches of 4); a spectral convolution on
+256 x 256 points; a step of the flow solver (double precision) beside torch-cfd.
 
 Least times of several seconds, alternating with ours; on one thread and on two.
 """
@@ -95,6 +96,28 @@ def convolution(threads, seconds):
         return {"convolution": least(run, seconds)}
 
 
+def solver(threads, seconds):
+    try:
+        from torch_cfd.grids import Grid
+        from torch_cfd.spectral import NavierStokes2DSpectral, RK4CrankNicolsonStepper
+    except ImportError as error:
+        print(f"skipped: the flow solver beside torch-cfd: {error}")
+        return {}
+    torch.set_num_threads(threads)
+    torch.set_default_dtype(torch.float64)
+    grid = Grid((256, 256), domain=((0, 2 * torch.pi), (0, 2 * torch.pi)))
+    equation = NavierStokes2DSpectral(viscosity=1e-3, grid=grid, step_fn=RK4CrankNicolsonStepper())
+    state = [torch.fft.rfft2(torch.randn(1, 256, 256))]
+
+    def run():
+        state[0] = equation.step_fn(state[0], 1e-4, equation)
+
+    with torch.no_grad():
+        best = least(run, seconds)
+    torch.set_default_dtype(torch.float32)
+    return {"solver": best}
+
+
 def least(run, seconds):
     best, start = float("inf"), time.perf_counter()
     while time.perf_counter() - start < seconds:
@@ -119,7 +142,7 @@ for _ in range(rounds):
             best_ours[key] = case
     for threads in (1, 2):
         time_each = 2 if options.quick else 4
-        found = peer(threads, time_each) | spatiotemporal(threads, time_each) | convolution(threads, time_each)
+        found = peer(threads, time_each) | spatiotemporal(threads, time_each) | convolution(threads, time_each) | solver(threads, time_each)
         for name, seconds in found.items():
             best_peer[name, threads] = min(seconds, best_peer.get((name, threads), float("inf")))
 print(f"PyTorch {torch.__version__}, load {load} before and {Path('/proc/loadavg').read_text().split()[0]} after")
