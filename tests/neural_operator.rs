@@ -268,6 +268,17 @@ fn trajectories_of_an_operator_are_refined_by_their_equation() {
         assert!(residual[first + 2] < residual[0], "{first}: {residual:?}");
     }
     assert!(residual[17] > 10.0 * residual[0], "{residual:?}");
+    // What is shown are the operator's snapshots after the last correction, of parareal or, without it, of Gauss and Newton.
+    let newton = refine.replace("parareal = 4", "parareal = 0").replace("direct = [1, 10]", "direct = []");
+    let (spec, dir) = (job(scratch.path(), "newton.toml", &newton), below(scratch.path(), "newton"));
+    let (code, _, err) = told(&common::run(&["run", &spec, "--dir", &dir, "-n", "1", "-q"]));
+    assert_eq!(code, 0, "{err}");
+    for (dir, most) in [(dirs[0].as_path(), 1e-5), (Path::new(&dir), 1e-2)] {
+        let (found, targets) = (doubles(dir, "refined"), doubles(dir, "targets"));
+        let square = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
+        let off = square(&mut found.iter().zip(&targets).map(|(a, b)| a - b));
+        assert!((off / square(&mut targets.iter().copied())).sqrt() < most, "{}: {off:e}", dir.display());
+    }
     // Four snapshots by ten steps are ten times those by one.
     assert!((flops[2] / flops[1] - 10.0).abs() < 1e-12, "{flops:?}");
     for (from, to, expected) in [

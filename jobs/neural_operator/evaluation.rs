@@ -10,7 +10,7 @@ use super::data::{Layout, Set};
 use super::norms::Norm;
 use super::real::Real;
 use super::saved::{Operator, Placed};
-use super::spec::{EvaluationSpec, Spec};
+use super::spec::{EvaluationSpec, Spec, TestSpec};
 use super::spectra::Shells;
 use super::spectral::Sharing;
 use super::training::{Learn, SHOWN};
@@ -26,7 +26,7 @@ pub struct Evaluation<T> {
     applications: usize,
     /// What is evaluated.
     pub(super) operator: Operator<T>,
-    sets: Vec<(String, Set<T>)>,
+    sets: Vec<(String, Set<T>, Shells<T>)>,
     /// Sets that are done.
     done: u64,
     /// Figures of all sets, `[set][application][FIGURES]`.
@@ -48,12 +48,16 @@ impl<T: Real> Evaluation<T> {
     ) -> Result<Self> {
         let sets = layouts.iter().map(|layout| Set::<T>::read(&spec.data, layout)).collect::<Result<Vec<_>>>();
         let sets = ctx.comm.agree(sets)?;
-        let names = spec.test.iter().map(|test| test.name.clone());
+        let named = |(test, set): (&TestSpec, Set<T>)| {
+            let shells = Shells::new(&set.points);
+            (test.name.clone(), set, shells)
+        };
+        let sets: Vec<(String, Set<T>, Shells<T>)> = spec.test.iter().zip(sets).map(named).collect();
         Ok(Self {
             applications: evaluation.applications,
             figures: vec![0.0; sets.len() * evaluation.applications * FIGURES],
-            spectra: vec![0.0; sets.iter().map(|set| 2 * Shells::<T>::new(&set.points).count).sum()],
-            sets: names.zip(sets).collect(),
+            spectra: vec![0.0; sets.iter().map(|(.., shells)| 2 * shells.count).sum()],
+            sets,
             operator,
             done: 0,
         })
@@ -87,13 +91,12 @@ impl<T: Real> Evaluation<T> {
 impl<T: Real> Learn for Evaluation<T> {
     fn step(&mut self, ctx: &Ctx) -> Result<Progress> {
         let index = self.done as usize;
-        let (_, set) = &self.sets[index];
+        let (_, set, shells) = &self.sets[index];
         let (model, norm, shape) = (self.operator.on(&set.points), Norm::Lp(2.0), &self.operator.card.shape);
         let [_, channels] = shape.channels();
         let (mine, size) = (ctx.comm.block(set.inputs.len()), set.points.iter().product::<usize>());
         let (part, count) = (channels * size, set.inputs.len() as f64);
-        let (mut sums, shells) = (vec![0.0; self.applications * FIGURES], Shells::new(&set.points));
-        let mut spectra = vec![0.0; 2 * shells.count];
+        let (mut sums, mut spectra) = (vec![0.0; self.applications * FIGURES], vec![0.0; 2 * shells.count]);
         for first in mine.clone().step_by(TOGETHER) {
             let samples = first..mine.end.min(first + TOGETHER);
             for (output, i) in self.roll_out(&model, &set.inputs[samples.clone()])?.iter().zip(samples) {
@@ -113,7 +116,7 @@ impl<T: Real> Learn for Evaluation<T> {
         }
         ctx.comm.all_sum(&mut sums)?;
         ctx.comm.all_sum(&mut spectra)?;
-        let before: usize = self.sets[..index].iter().map(|(_, set)| 2 * Shells::<T>::new(&set.points).count).sum();
+        let before: usize = self.sets[..index].iter().map(|(.., shells)| 2 * shells.count).sum();
         self.spectra[before..before + spectra.len()].copy_from_slice(&spectra);
         self.figures[index * sums.len()..(index + 1) * sums.len()].copy_from_slice(&sums);
         let work = count * self.applications as f64 * shape.flops(&set.points);
@@ -135,11 +138,11 @@ impl<T: Real> Learn for Evaluation<T> {
         let axis = |name: &str| Axis { name: name.to_owned(), unit: "1".to_owned(), origin: 0.0, spacing: 1.0 };
         let root = out.is_root();
         let (applications, mut spectra) = (self.applications, self.spectra.as_slice());
-        for ((name, set), figures) in self.sets.iter().zip(self.figures.chunks(applications * FIGURES)) {
+        for ((name, set, shells), figures) in self.sets.iter().zip(self.figures.chunks(applications * FIGURES)) {
             let column = |i: usize| figures.iter().skip(i).step_by(FIGURES).copied().collect::<Vec<f64>>();
             out.series(&format!("{name}_error"), &column(0), "1", "relative L2 error of each application")?;
             out.series(&format!("{name}_persistence"), &column(1), "1", "that of the last input, unchanged")?;
-            let (power, rest) = spectra.split_at(2 * Shells::<T>::new(&set.points).count);
+            let (power, rest) = spectra.split_at(2 * shells.count);
             spectra = rest;
             let wave_numbers: Vec<f64> = (0..power.len() / 2).map(|k| k as f64).collect();
             out.series(&format!("{name}_wave_number"), &wave_numbers, "1", "whole part of |k|")?;

@@ -32,14 +32,16 @@ impl<T: Real> Norm<T> {
     /// are H^{±½}, α = 0.1, and the error is averaged over the snapshots while the target's norm is not.
     pub fn torch_cfd(order: i32, points: &[usize], channels: usize) -> Self {
         let s = if order.abs() == 1 { 0.5 * f64::from(order) } else { 1.0 };
-        let Self::Sobolev(transform, weights, _) = Self::sobolev(SobolevSpec { s, alpha: 0.1 }, points) else {
-            return Self::Lp(2.0);
-        };
-        Self::Sobolev(transform, weights, (channels as f64).sqrt().recip())
+        Self::scaled(SobolevSpec { s, alpha: 0.1 }, points, (channels as f64).sqrt().recip())
     }
 
     /// H^s on `points`.
-    pub fn sobolev(SobolevSpec { s, alpha }: SobolevSpec, points: &[usize]) -> Self {
+    pub fn sobolev(spec: SobolevSpec, points: &[usize]) -> Self {
+        Self::scaled(spec, points, 1.0)
+    }
+
+    /// H^s on `points`, relative errors multiplied by `factor`.
+    fn scaled(SobolevSpec { s, alpha }: SobolevSpec, points: &[usize], factor: f64) -> Self {
         let transform = Transform::whole(points);
         let (outer, m) = (transform.outer(), transform.inner());
         let weight = |mode: usize| {
@@ -51,7 +53,7 @@ impl<T: Real> Norm<T> {
             T::of((alpha + square).powf(s))
         };
         let weights = (0..outer * m).map(weight).collect();
-        Self::Sobolev(Box::new(transform), weights, 1.0)
+        Self::Sobolev(Box::new(transform), weights, factor)
     }
 
     /// ‖prediction − target‖/‖target‖ of `channels` fields together, and its derivative by the prediction.

@@ -12,7 +12,7 @@ use num_complex::Complex64;
 use super::super::PROGRAM;
 use super::super::data::{Layout, Set};
 use super::super::evaluation::Evaluation;
-use super::super::saved::{Card, Operator};
+use super::super::saved::{Card, Operator, Placed};
 use super::super::spec::{EquationSpec, EvaluationSpec, RefinementSpec, Spec};
 use super::super::training::{Learn, SHOWN};
 use super::correct::{Parareal, gauss_newton};
@@ -94,6 +94,8 @@ struct Sample {
 pub struct Study {
     refinement: RefinementSpec,
     evaluation: Evaluation<f32>,
+    /// The operator on the grid of the data.
+    placed: Placed<f32>,
     set: Set<f32>,
     equation: Equation,
     coarse: Flow,
@@ -106,7 +108,7 @@ pub struct Study {
     done: u64,
     /// Figures of all ways, `[way][MEASURED]`.
     figures: Vec<f64>,
-    /// The operator's trajectories of the first samples after all corrections, `[sample][snapshot, x, y]`.
+    /// The operator's trajectories of the first samples after the last of the corrections, `[sample][snapshot, x, y]`.
     refined: Vec<f32>,
 }
 
@@ -243,6 +245,7 @@ impl Study {
         Ok(Self {
             refinement: refinement.clone(),
             operator_flops: evaluation.applications as f64 * operator.card.shape.flops(&layout.points),
+            placed: operator.on(&set.points),
             evaluation: Evaluation::of(operator, evaluation.applications),
             figures: vec![0.0; ways * MEASURED],
             refined: vec![0.0; shown * layout.channels[1] * points * points],
@@ -278,8 +281,7 @@ impl Study {
             Origin::Persistence => vec![newest.clone(); count],
             Origin::Coarse => by(&self.coarse, self.refinement.coarse),
             Origin::Operator => {
-                let model = self.evaluation.operator.on(&self.set.points);
-                let outputs = self.evaluation.roll_out(&model, &self.set.inputs[i..=i])?.concat();
+                let outputs = self.evaluation.roll_out(&self.placed, &self.set.inputs[i..=i])?.concat();
                 let wide: Vec<f64> = outputs.into_iter().map(f64::from).collect();
                 let modes = &self.equation.flow.modes;
                 wide.chunks(points * points).map(|part| self.sampler.coefficients(modes, part)).collect()
@@ -321,34 +323,33 @@ impl Study {
             for i in block(self.samples.len(), owner, comm.size()) {
                 let sample = &self.samples[i];
                 // Its owner makes the start and what needs no other rank.
-                let mut w = Vec::new();
+                let (mut w, mut refined) = (Vec::new(), Vec::new());
                 if comm.rank() == owner {
                     w = self.trajectory(origin, i)?;
                     add(&mut sums, 0, self.measure(sample, &w));
-                    let mut refined = w.clone();
+                    refined = w.clone();
                     for round in 1..=if origin.corrected() { spec.gauss_newton } else { 0 } {
                         gauss_newton(&self.equation, &sample.known, &mut refined, spec.iterations);
                         add(&mut sums, round, self.measure(sample, &refined));
                     }
                 }
-                if !origin.corrected() || spec.parareal == 0 {
-                    continue;
-                }
-                // All ranks share the snapshots of parareal.
-                let numbers = comm.broadcast(owner, bytemuck::cast_slice(&w.concat()))?;
-                let all: Vec<Complex64> = bytemuck::pod_collect_to_vec(&numbers);
-                let mut w: Vec<Snapshot> = all.chunks(len).map(<[Complex64]>::to_vec).collect();
-                let newest = &sample.known[sample.known.len() - 1];
-                let mut parareal = Parareal::new(&self.equation, (&self.coarse, spec.coarse), newest, &w);
-                for round in 1..=spec.parareal {
-                    parareal.iterate(comm, newest, &mut w)?;
-                    if comm.rank() == owner {
-                        add(&mut sums, spec.gauss_newton + round, self.measure(sample, &w));
+                if origin.corrected() && spec.parareal > 0 {
+                    // All ranks share the snapshots of parareal.
+                    let numbers = comm.broadcast(owner, bytemuck::cast_slice(&w.concat()))?;
+                    let all: Vec<Complex64> = bytemuck::pod_collect_to_vec(&numbers);
+                    refined = all.chunks(len).map(<[Complex64]>::to_vec).collect();
+                    let newest = &sample.known[sample.known.len() - 1];
+                    let mut parareal = Parareal::new(&self.equation, (&self.coarse, spec.coarse), newest, &refined);
+                    for round in 1..=spec.parareal {
+                        parareal.iterate(comm, newest, &mut refined)?;
+                        if comm.rank() == owner {
+                            add(&mut sums, spec.gauss_newton + round, self.measure(sample, &refined));
+                        }
                     }
                 }
                 let size = self.refined.len() / SHOWN.min(self.samples.len());
                 if origin == Origin::Operator && comm.rank() == owner && i < SHOWN {
-                    let values = w.iter().flat_map(|w| self.sampler.values(&self.equation.flow.modes, w));
+                    let values = refined.iter().flat_map(|w| self.sampler.values(&self.equation.flow.modes, w));
                     shown[i * size..(i + 1) * size].iter_mut().zip(values).for_each(|(to, v)| *to = v as f32);
                 }
             }
@@ -406,7 +407,7 @@ impl Learn for Study {
         let axes: Vec<Axis> = ["sample", "snapshot", "x", "y"].iter().map(|name| axis(name)).collect();
         let meaning = |what: &str| Meaning { long_name: what.to_owned(), unit: "1".to_owned(), axes: axes.clone() };
         let root = out.is_root();
-        let refined = meaning("the operator's snapshots after all corrections");
+        let refined = meaning("the operator's snapshots after the last of the corrections");
         out.array("refined", &shape, (Region::whole(&shape), root), &self.refined, &refined)?;
         let targets = self.set.targets[..shape[0]].concat();
         out.array("targets", &shape, (Region::whole(&shape), root), &targets, &meaning("what they should be"))
