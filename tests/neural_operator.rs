@@ -105,7 +105,7 @@ fn what_cannot_be_learnt_is_refused() {
         ("axes", vec![("modes = [5]", "modes = [5, 5]")], "1 numbers, one for each axis of space"),
         ("space", vec![("dimension = 1", "dimension = 2"), ("modes = [5]", "modes = [2, 2]")], "with 2 axes of space"),
         ("array", vec![("\"/u\"", "\"/v\"")], "/v"),
-        ("file", vec![("train.h5", "none.h5")], "none.h5"),
+        ("file", vec![("train.h5", "none.h5")], "problem.data.file"),
         ("nan", vec![("train.h5", "nan.h5")], "a number that is not finite, in sample 0"),
         ("few", vec![("train.h5", "few.h5")], "has 2 samples on [16] points"),
         ("points", vec![("dimension = 1", "dimension = 1\nnormalise = \"points\"")], "fits the grid [16] alone"),
@@ -188,6 +188,8 @@ fn a_trained_operator_rolls_out_beside_persistence() {
     // What does not fit is refused.
     for (from, to, expected) in [
         ("operator = \"trained\"", "operator = \"fine.h5\"", "the directory of a run with task"),
+        ("operator = \"trained\"", "operator = \"gone\"", "problem.evaluation.operator"),
+        ("file = \"fine.h5\"", "file = \"gone.h5\"", "problem.test.file"),
         ("applications = 3", "applications = 2", "[1, 2] are due"),
         ("dimension = 1", "dimension = 2", "the dimension of the operator"),
         (

@@ -49,7 +49,7 @@ fn shape(reader: &Reader, key: &str, field: &FieldSpec, d: usize) -> Result<(usi
 }
 
 impl Layout {
-    /// Of the arrays that `spec` names in the file at `path`; `key` is that of the number of samples.
+    /// Of the arrays that `spec` names in the file at `path`; `section` has the keys of the file and of the number of samples.
     ///
     /// # Errors
     /// Arrays that are not there or do not fit each other.
@@ -57,10 +57,10 @@ impl Layout {
         spec: &DataSpec,
         inputs: &Inputs,
         (path, first, samples): (&Path, usize, Option<usize>),
-        key: &str,
+        section: &str,
     ) -> Result<Self> {
         let path = file(inputs.resolve(path));
-        let reader = Reader::open(&path)?;
+        let reader = Reader::open(&path).map_err(|error| BadValue::wrong(format!("{section}.file"), error))?;
         let (n, input, points) = shape(&reader, "input", &spec.input, spec.dimension)?;
         let (m, output, others) = shape(&reader, "target", &spec.target, spec.dimension)?;
         if (n, &points) != (m, &others) {
@@ -75,7 +75,7 @@ impl Layout {
         let wanted = samples.unwrap_or(n.saturating_sub(first));
         if wanted == 0 || first + wanted > n {
             let expected = format!("at least one, of the {n} of {}", path.display());
-            return Err(BadValue::new(key, format!("{wanted} from {first}"), expected).into());
+            return Err(BadValue::new(format!("{section}.samples"), format!("{wanted} from {first}"), expected).into());
         }
         Ok(Self { samples: wanted, first, channels: [input, output], points, path })
     }

@@ -122,13 +122,11 @@ impl<'a> Task<'a> {
     fn of(spec: &'a Spec, inputs: &Inputs) -> Result<Self> {
         let data = &spec.data;
         let tests = || -> Result<Vec<Layout>> {
-            let of = |test: &TestSpec| {
-                Layout::of(data, inputs, (&test.file, test.first, test.samples), "problem.test.samples")
-            };
+            let of = |test: &TestSpec| Layout::of(data, inputs, (&test.file, test.first, test.samples), "problem.test");
             spec.test.iter().map(of).collect()
         };
         if let (Some(model), Some(training), Some(file)) = (&spec.model, &spec.training, &data.file) {
-            let train = Layout::of(data, inputs, (file, 0, data.samples), "problem.data.samples")?;
+            let train = Layout::of(data, inputs, (file, 0, data.samples), "problem.data")?;
             let shape = model.shape(train.channels, &train.points)?;
             train.admits(&shape)?;
             if model.divergence_free && train.channels[1] % data.dimension != 0 {

@@ -158,7 +158,8 @@ impl Card {
     /// # Errors
     /// A file that is none, or that holds no operator.
     pub fn read(path: &Path, key: &str) -> Result<Self> {
-        Source::open(path)?.card().ok_or_else(|| {
+        let source = Source::open(path).map_err(|error| BadValue::wrong(key, error))?;
+        source.card().ok_or_else(|| {
             let expected =
                 "the directory of a run with task = \"train\", its result.h5, or what `convoke weights` makes of it";
             BadValue::new(key, path.display(), expected).into()
