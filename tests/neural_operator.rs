@@ -376,10 +376,10 @@ fn a_divergence_free_operator_gives_velocities_without_divergence() {
     assert!(code == 2 && err.contains("problem.model.divergence_free") && err.contains("1 channels"), "{code} {err}");
 }
 
-/// Matrices shared out by modes: the same losses and weights as on one rank, on ranks that divide the modes and ranks that do not; bytes sent are
-/// those of the formula, fewer where the plan says so; and a stop on three ranks goes on on two with samples shared.
+/// Matrices shared out by modes, and points by rows: the same losses and weights as on one rank, on ranks that divide them and ranks that do not;
+/// bytes sent are those of the formula, fewer where the plan says so; and a stop on three ranks goes on on two with samples shared.
 #[test]
-fn matrices_shared_out_by_modes_learn_the_same() {
+fn matrices_and_points_shared_out_learn_the_same() {
     let scratch = scratch();
     flows(scratch.path());
     // Narrow and with many modes: matrices are most of the parameters.
@@ -390,7 +390,8 @@ fn matrices_shared_out_by_modes_learn_the_same() {
         )
         .replace("rate = 1e-2\n", "rate = 1e-2\nprecision = \"double\"\nshared = \"modes\"\nclip = 0.5\n");
     let st = TURBULENCE.replace("rate = 1e-2\n", "rate = 1e-2\nprecision = \"double\"\nshared = \"modes\"\n");
-    for (kind, text) in [("fno", &fno), ("st", &st)] {
+    let space = fno.replace("\"modes\"", "\"space\"");
+    for (kind, text) in [("fno", &fno), ("st", &st), ("space", &space)] {
         let run = |ranks: usize, text: &str, name: &str| {
             let dir = scratch.path().join(format!("{kind}-{name}-{ranks}"));
             let job = JobText { path: scratch.path().join("job.toml"), text: text.to_owned() };
@@ -413,6 +414,11 @@ fn matrices_shared_out_by_modes_learn_the_same() {
             }
             let (a, b) = (column(&one, "loss"), column(&dir, "loss"));
             assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-12), "{kind} on {ranks}: {a:?} {b:?}");
+            let [a, b] = [&one, &dir].map(|dir| common::figure(dir, "frmse_mid_unseen"));
+            assert!((a - b).abs() < 1e-9 * a.abs(), "{kind} on {ranks}: {a} {b}");
+            if kind == "space" {
+                continue;
+            }
             let (summed, _) = run(ranks, &text.replace("\"modes\"", "\"samples\""), "samples");
             assert!(ranks > 2 || sent < summed, "{kind}: {sent} with modes shared out, {summed} with gradients summed");
         }
@@ -430,9 +436,21 @@ fn matrices_shared_out_by_modes_learn_the_same() {
         activations: 1,
     });
     let common: usize = shape.parts().each().filter(|p| !p.name.ends_with("spectral")).map(|p| p.range().len()).sum();
-    let [samples, modes] = convoke::neural_operator::sharding::bytes_of_step(&shape, 4, 2, 8);
+    let [samples, modes, points] = convoke::neural_operator::sharding::bytes_of_step(&shape, 4, 2, 8);
     assert_eq!(modes, (4 * 2 * 2 * 12 * 60 * 16 / 2 + 8 * common) as u64);
+    // With points shared all samples are everywhere.
+    assert_eq!(points, (4 * 2 * 4 * 12 * 60 * 16 / 2 + 8 * common) as u64);
     assert_eq!(samples, (8 * shape.parts().count()) as u64);
+    for (text, key, why) in [
+        (st.replace("\"modes\"", "\"space\""), "problem.training.shared", "st-fno"),
+        (space.replace("projection = 8", "projection = 8\npadding = [2, 0]"), "problem.training.shared", "padded"),
+        (space.replace("clip = 0.5", "clip = 0.5\nsobolev = { s = 1.0 }"), "problem.training.shared", "H^s"),
+    ] {
+        let spec = job(scratch.path(), "bad.toml", &text);
+        let (code, _, err) =
+            told(&common::run(&["run", &spec, "--dir", &below(scratch.path(), "bad"), "-n", "2", "-q"]));
+        assert!(code == 2 && err.contains(key) && err.contains(why), "{code} {err}");
+    }
     let spec = job(scratch.path(), "parts.toml", &(fno.clone() + "[checkpoint]\nevery_steps = 5\n"));
     let parts = below(scratch.path(), "parts");
     let first = told(&common::run(&["run", &spec, "--dir", &parts, "-n", "3", "--stop-after", "5", "-q"]));

@@ -1,9 +1,11 @@
 //! Pairs of functions from files: PDEBench's single files, results of runs, anything `[sample, (channel,) space …]`.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use convoke_cluster::comm::CommError;
 use convoke_cluster::workload::Inputs;
-use convoke_cluster::{BadValue, Result};
+use convoke_cluster::{BadValue, Comm, Result};
 use convoke_data::store::Reader;
 
 use super::model::Shape;
@@ -101,7 +103,7 @@ impl Layout {
 /// Samples in memory: inputs and targets, `[channel, points]` each.
 #[derive(Debug, Clone)]
 pub struct Set<T> {
-    /// Points along each axis.
+    /// Points along each axis that are here.
     pub points: Vec<usize>,
     /// Inputs.
     pub inputs: Vec<Vec<T>>,
@@ -110,21 +112,25 @@ pub struct Set<T> {
 }
 
 impl<T: Real> Set<T> {
-    /// Reads them.
+    /// Reads these rows of the first axis of all.
     ///
     /// # Errors
     /// Of the file; numbers that are not finite.
-    pub fn read(spec: &DataSpec, layout: &Layout) -> Result<Self> {
+    pub fn read(spec: &DataSpec, layout: &Layout, rows: Range<usize>) -> Result<Self> {
         let reader = Reader::open(&layout.path)?;
+        let mut points = layout.points.clone();
+        points[0] = rows.len();
         let read = |key: &str, field: &FieldSpec, channels: usize| -> Result<Vec<Vec<T>>> {
             let shape = reader.shape(&field.array)?;
             let (mut start, mut count) = (vec![0; shape.len()], shape.clone());
             (start[0], count[0]) = (layout.first, layout.samples);
-            if shape.len() == layout.points.len() + 2 {
+            if shape.len() == points.len() + 2 {
                 (start[1], count[1]) = (field.channels.map_or(0, |c| c[0]), channels);
             }
+            let first = shape.len() - points.len();
+            (start[first], count[first]) = (rows.start, rows.len());
             let values: Vec<T> = reader.read_slab(&field.array, &start, &count)?;
-            let size = channels * layout.points.iter().product::<usize>();
+            let size = channels * points.iter().product::<usize>();
             if let Some(bad) = values.iter().position(|v| !num_traits::Float::is_finite(*v)) {
                 let message = format!(
                     "{} of {} has a number that is not finite, in sample {}",
@@ -139,7 +145,7 @@ impl<T: Real> Set<T> {
         Ok(Self {
             inputs: read("input", &spec.input, layout.channels[0])?,
             targets: read("target", &spec.target, layout.channels[1])?,
-            points: layout.points.clone(),
+            points,
         })
     }
 }
@@ -155,26 +161,41 @@ pub struct Normaliser<T> {
 const TINY: f64 = 1e-7;
 
 impl<T: Real> Normaliser<T> {
-    /// Of fields with `channels`.
-    pub fn of(kind: Normalise, fields: &[Vec<T>], channels: usize) -> Self {
+    /// Of fields with `channels`, whose points the ranks of `space` share: then not one for each point. Collective over them.
+    ///
+    /// # Errors
+    /// As the exchange.
+    pub fn of(
+        kind: Normalise,
+        fields: &[Vec<T>],
+        channels: usize,
+        space: Option<&Comm>,
+    ) -> std::result::Result<Self, CommError> {
         let size = fields.first().map_or(1, Vec::len);
         let groups = match kind {
-            Normalise::None => return Self { mean: vec![T::of(0.0); channels], deviation: vec![T::of(1.0); channels] },
+            Normalise::None => {
+                return Ok(Self { mean: vec![T::of(0.0); channels], deviation: vec![T::of(1.0); channels] });
+            }
             Normalise::Channels => channels,
             Normalise::Points => size,
         };
         let run = size / groups;
-        let count = (fields.len() * run) as f64;
+        let sum = |values: &mut [f64]| space.map_or(Ok(()), |comm| comm.all_sum(values));
+        let mut count = [(fields.len() * run) as f64];
+        sum(&mut count)?;
+        let [count] = count;
         let mut mean = vec![0.0; groups];
         for field in fields {
             field.iter().enumerate().for_each(|(i, v)| mean[i / run] += v.wide() / count);
         }
+        sum(&mut mean)?;
         let mut square = vec![0.0; groups];
         for field in fields {
             field.iter().enumerate().for_each(|(i, v)| square[i / run] += (v.wide() - mean[i / run]).powi(2));
         }
+        sum(&mut square)?;
         let deviation = square.iter().map(|s| T::of((s / (count - 1.0).max(1.0)).sqrt() + TINY)).collect();
-        Self { mean: mean.into_iter().map(T::of).collect(), deviation }
+        Ok(Self { mean: mean.into_iter().map(T::of).collect(), deviation })
     }
 
     /// Of means and deviations.
@@ -218,7 +239,7 @@ mod tests {
     fn encoded_fields_have_mean_zero_and_deviation_one_and_come_back() {
         let fields: Vec<Vec<f64>> = (0..5).map(|s| (0..8).map(|i| f64::from(s * s + 3 * i) + 0.1).collect()).collect();
         for (kind, groups) in [(Normalise::Channels, 2), (Normalise::Points, 8)] {
-            let normaliser = Normaliser::of(kind, &fields, 2);
+            let normaliser = Normaliser::of(kind, &fields, 2, None).expect("no exchange");
             let mut encoded = fields.clone();
             encoded.iter_mut().for_each(|f| normaliser.encode(f));
             let run = 8 / groups;

@@ -46,7 +46,10 @@ impl<T: Real> Evaluation<T> {
         layouts: &[Layout],
         ctx: &Ctx,
     ) -> Result<Self> {
-        let sets = layouts.iter().map(|layout| Set::<T>::read(&spec.data, layout)).collect::<Result<Vec<_>>>();
+        let sets = layouts
+            .iter()
+            .map(|layout| Set::<T>::read(&spec.data, layout, 0..layout.points[0]))
+            .collect::<Result<Vec<_>>>();
         let sets = ctx.comm.agree(sets)?;
         let named = |(test, set): (&TestSpec, Set<T>)| {
             let shells = Shells::new(&set.points);

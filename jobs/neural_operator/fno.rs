@@ -5,6 +5,7 @@
 //! periodic are continued by zeros (`padding`) between lifting and projection.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use convoke_cluster::comm::CommError;
 use rayon::prelude::*;
@@ -112,7 +113,7 @@ impl FnoShape {
 pub struct Fno<T> {
     /// Its size.
     pub shape: FnoShape,
-    /// Points along each axis.
+    /// Points along each axis that are here.
     pub points: Vec<usize>,
     transform: Transform<T>,
     parts: Parts,
@@ -140,18 +141,30 @@ struct Layer<T> {
 impl<T: Real> Fno<T> {
     /// On `points`. Modes must fit: on each side at most half of the points with their padding, on the last axis one more.
     pub fn new(shape: &FnoShape, points: &[usize]) -> Self {
+        Self::slab(shape, points, 0..points[0])
+    }
+
+    /// Of fields on `points` of which these `rows` of the first axis are here: all of them, or those of an axis that is not padded.
+    pub fn slab(shape: &FnoShape, points: &[usize], rows: Range<usize>) -> Self {
         let padded = shape.padded(points);
-        let size: usize = points.iter().product();
+        let whole = rows.len() == points[0];
+        let mut here = points.to_vec();
+        here[0] = rows.len();
+        let size: usize = here.iter().product();
         let mut coordinates = Vec::with_capacity(points.len() * size);
         for axis in 0..points.len() {
-            let after: usize = points[axis + 1..].iter().product();
+            let (after, first) = (here[axis + 1..].iter().product::<usize>(), if axis == 0 { rows.start } else { 0 });
             let ends = (points[axis] - 1).max(1) as f64;
-            coordinates.extend((0..size).map(|i| T::of((i / after % points[axis]) as f64 / ends)));
+            coordinates.extend((0..size).map(|i| T::of((first + i / after % here[axis]) as f64 / ends)));
         }
         Self {
             shape: shape.clone(),
-            points: points.to_vec(),
-            transform: Transform::new(&padded, &shape.modes),
+            points: here,
+            transform: if whole {
+                Transform::new(&padded, &shape.modes)
+            } else {
+                Transform::slab(&padded, &shape.modes, rows)
+            },
             parts: shape.parts(),
             coordinates,
         }

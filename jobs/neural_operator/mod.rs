@@ -2,6 +2,7 @@
 //!
 //! Ranks share the samples of a batch and add their gradients. See `README.md` beside this file.
 
+mod axis;
 pub mod data;
 mod evaluation;
 pub mod exchange;
@@ -68,7 +69,7 @@ impl Workload for NeuralOperator {
     fn plan(spec: &Spec, inputs: &Inputs, resources: &Resources) -> Result<Plan> {
         spec.check()?;
         Ok(match Task::of(spec, inputs)? {
-            Task::Train(model, training, train, tests, _) => price((model, training), &train, &tests, resources)?,
+            Task::Train(model, training, train, tests, _) => price(spec, (model, training), &train, &tests, resources)?,
             Task::Evaluate(evaluation, card, _, layouts) => price_of_evaluation(evaluation, &card, &layouts, resources),
             Task::Refine(how, card, _, layout) => study::price(how, &card, &layout, resources)?,
         })
@@ -212,6 +213,7 @@ fn price_of_evaluation(evaluation: &EvaluationSpec, card: &Card, layouts: &[Layo
 
 /// The bill.
 fn price(
+    spec: &Spec,
     (model, training): (&ModelSpec, &TrainingSpec),
     train: &Layout,
     tests: &[Layout],
@@ -225,17 +227,28 @@ fn price(
     let steps = (samples.div_ceil(batch) * training.epochs).max(1);
     let numbers = train.numbers() + tests.iter().map(Layout::numbers).sum::<u64>();
     let looks = training.epochs.div_ceil(training.test_every).max(1);
-    let mine = batch.min(samples).div_ceil(ranks);
-    let [summed, exchange] = sharding::bytes_of_step(&shape, training.batch, resources.ranks, bytes as usize);
-    let shared = sharding::choose(training.shared, &shape, (training.batch, resources.ranks, bytes as usize))?;
+    let grids: Vec<&[usize]> = std::iter::once(train).chain(tests).map(|layout| layout.points.as_slice()).collect();
+    let size = (training.batch, resources.ranks, bytes as usize);
+    let [summed, exchange, parts] = sharding::bytes_of_step(&shape, size.0, size.1, size.2);
+    let shared = sharding::choose(spec, &shape, &grids, size)?;
+    // A rank's part of the points.
+    let rows = train.points[0] as u64;
+    let (mine, share) = match shared {
+        Shared::Space => (batch.min(samples), (rows.div_ceil(ranks), rows)),
+        _ => (batch.min(samples).div_ceil(ranks), (1, 1)),
+    };
     // A forward pass over the test data sends half of what a step does; in the end all matrices go to all.
     let looked: u64 = tests
         .iter()
-        .map(|test| sharding::bytes_of_step(&shape, test.samples, resources.ranks, bytes as usize)[1])
+        .map(|test| sharding::bytes_of_step(&shape, test.samples, resources.ranks, bytes as usize))
+        .map(|[_, modes, space]| if shared == Shared::Space { space } else { modes })
         .sum();
+    let tested = bytes * tests.iter().map(Layout::numbers).sum::<u64>();
     let (step, exchanged) = match shared {
         Shared::Samples => (summed, 0),
         Shared::Modes => (exchange, (looks + 1) * looked + parameters),
+        // Sums of powers of each step; predictions and targets of a look are put together.
+        Shared::Space => (parts + 16 * batch * ranks, (looks + 1) * (looked + 2 * tested) + parameters),
     };
     // The average and the best ones.
     let more = u64::from(training.average.is_some()) + u64::from(training.patience.is_some());
@@ -254,16 +267,20 @@ fn price(
         ..Plan::default()
     };
     plan.holds("program and libraries", PROGRAM);
-    plan.holds("samples", bytes * numbers);
+    plan.holds("samples", (bytes * numbers * share.0).div_ceil(share.1));
     plan.holds("parameters, moments and gradient", (6 + 2 * more) * parameters);
-    plan.holds(format!("fields inside of {mine} samples"), mine * bytes * shape.held(&train.points));
+    let held = (mine * bytes * shape.held(&train.points) * share.0).div_ceil(share.1);
+    plan.holds(format!("fields inside of {mine} samples"), held);
     plan.notes.push(format!("{} parameters, {} on {:?} points", shape.parts().count(), train.samples, train.points));
     if ranks > 1 {
-        let what = if shared == Shared::Modes { "the matrices of the modes" } else { "samples alone" };
+        let what = match shared {
+            Shared::Samples => "samples alone",
+            Shared::Modes => "samples and the matrices of the modes",
+            Shared::Space => "the points of every sample and the matrices of the modes",
+        };
+        let [samples, modes, space] = [summed, exchange, parts].map(human_bytes);
         plan.notes.push(format!(
-            "ranks share {what}: {} a step and rank; the other way {}",
-            human_bytes(step),
-            human_bytes(summed + exchange - step)
+            "ranks share {what}; a step and rank send {samples} with samples shared, {modes} with modes as well, {space} with points"
         ));
     }
     Ok(plan)

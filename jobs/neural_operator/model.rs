@@ -1,5 +1,7 @@
 //! The operators that there are: one enum for each thing that they all have.
 
+use std::ops::Range;
+
 use convoke_cluster::comm::CommError;
 use serde::{Deserialize, Serialize};
 
@@ -112,8 +114,13 @@ pub enum Tape<T> {
 impl<T: Real> Model<T> {
     /// On `points`; parameters were trained, or will be, on `trained` points.
     pub fn new(shape: &Shape, points: &[usize], trained: &[usize]) -> Self {
+        Self::slab(shape, points, 0..points[0], trained)
+    }
+
+    /// The same with these rows of the first axis of the fields here: for an FNO, or all of them.
+    pub fn slab(shape: &Shape, points: &[usize], rows: Range<usize>, trained: &[usize]) -> Self {
         match shape {
-            Shape::Fno(shape) => Self::Fno(Box::new(Fno::new(shape, points))),
+            Shape::Fno(shape) => Self::Fno(Box::new(Fno::slab(shape, points, rows))),
             Shape::StFno(shape) => Self::StFno(Box::new(StFno::new(shape, points, trained))),
         }
     }

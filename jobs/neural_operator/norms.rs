@@ -4,6 +4,9 @@
 
 use std::f64::consts::TAU;
 
+use convoke_cluster::Comm;
+use convoke_cluster::comm::CommError;
+
 use super::real::Real;
 use super::spec::{SobolevSpec, TrainingSpec};
 use super::spectra::Shells;
@@ -64,35 +67,52 @@ impl<T: Real> Norm<T> {
         if error == 0.0 {
             return (0.0, vec![T::default(); errors.len()]);
         }
-        let factor = if let Self::Sobolev(_, _, factor) = self { *factor } else { 1.0 };
-        let slopes = match self {
-            // Powers cost as much as the operator's own passes: the usual one goes without.
-            Self::Lp(2.0) => errors.iter().map(|e| T::of(e.wide() / (error * size))).collect(),
-            Self::Lp(p) => {
-                let scale = error.powf(1.0 - p) / size;
-                let slope = |e: &T| {
-                    let e = e.wide();
-                    T::of(if e == 0.0 { 0.0 } else { scale * e * e.abs().powf(p - 2.0) })
-                };
-                errors.iter().map(slope).collect()
-            }
-            Self::Sobolev(transform, weights, _) => {
+        match self {
+            Self::Lp(p) => (error / size, slopes(*p, &errors, error, size)),
+            Self::Sobolev(transform, weights, factor) => {
                 let mut modes = transform.analysis(&errors, channels);
                 self.weigh(transform, weights, &mut modes, channels);
                 transform.weigh(&mut modes);
                 let scale = T::of(factor / (error * size * transform.size() as f64));
                 let mut slopes = transform.adjoint(modes, channels);
                 slopes.iter_mut().for_each(|v| *v *= scale);
-                slopes
+                (factor * error / size, slopes)
             }
+        }
+    }
+
+    /// The same in L^p for each sample, of which the ranks of `comm` have parts. Collective.
+    ///
+    /// # Errors
+    /// As the exchange.
+    ///
+    /// # Panics
+    /// For H^s, which the job's check excludes.
+    pub fn relative_of_parts(
+        &self,
+        predictions: &[Vec<T>],
+        targets: &[&Vec<T>],
+        comm: &Comm,
+    ) -> Result<Vec<(f64, Vec<T>)>, CommError> {
+        let Self::Lp(p) = *self else { unreachable!("points are not shared with this loss") };
+        let error = |(a, b): (&Vec<T>, &&Vec<T>)| a.iter().zip(*b).map(|(a, b)| *a - *b).collect();
+        let errors: Vec<Vec<T>> = predictions.iter().zip(targets).map(error).collect();
+        let both = errors.iter().zip(targets);
+        let mut sums: Vec<f64> = both.flat_map(|(e, t)| [powers(p, e), powers(p, t)]).collect();
+        comm.all_sum(&mut sums)?;
+        let relative = |(errors, sums): (&Vec<T>, &[f64])| {
+            let (error, size) = (sums[0].powf(1.0 / p), sums[1].powf(1.0 / p).max(f64::MIN_POSITIVE));
+            if error == 0.0 {
+                return (0.0, vec![T::default(); errors.len()]);
+            }
+            (error / size, slopes(p, errors, error, size))
         };
-        (factor * error / size, slopes)
+        Ok(errors.iter().zip(sums.chunks(2)).map(relative).collect())
     }
 
     fn norm(&self, values: &[T], channels: usize) -> f64 {
         match self {
-            Self::Lp(2.0) => values.iter().map(|v| v.wide() * v.wide()).sum::<f64>().sqrt(),
-            Self::Lp(p) => values.iter().map(|v| v.wide().abs().powf(*p)).sum::<f64>().powf(1.0 / p),
+            Self::Lp(p) => powers(*p, values).powf(1.0 / p),
             Self::Sobolev(transform, weights, _) => {
                 let modes = transform.analysis(values, channels);
                 let mut weighted = modes.clone();
@@ -113,6 +133,27 @@ impl<T: Real> Norm<T> {
             }
         }
     }
+}
+
+/// Σ |v|^p. Powers cost as much as the operator's own passes: the usual one goes without.
+fn powers<T: Real>(p: f64, values: &[T]) -> f64 {
+    if p == 2.0 {
+        return values.iter().map(|v| v.wide() * v.wide()).sum();
+    }
+    values.iter().map(|v| v.wide().abs().powf(p)).sum()
+}
+
+/// The derivative of ‖e‖_p/size by e, of which `error` is the norm.
+fn slopes<T: Real>(p: f64, errors: &[T], error: f64, size: f64) -> Vec<T> {
+    if p == 2.0 {
+        return errors.iter().map(|e| T::of(e.wide() / (error * size))).collect();
+    }
+    let scale = error.powf(1.0 - p) / size;
+    let slope = |e: &T| {
+        let e = e.wide();
+        T::of(if e == 0.0 { 0.0 } else { scale * e * e.abs().powf(p - 2.0) })
+    };
+    errors.iter().map(slope).collect()
 }
 
 /// What is reported of predictions, each the mean over samples and channels.

@@ -10,7 +10,7 @@ use faer::traits::RealField;
 
 /// Single or double precision.
 pub trait Real:
-    RealField + num_traits::Float + AddAssign + SubAssign + Pod + Element + Send + Sync + Debug + Default
+    RealField + num_traits::Float + rustfft::FftNum + AddAssign + SubAssign + Pod + Element + Send + Sync + Debug + Default
 {
     /// Of a number in double precision.
     fn of(value: f64) -> Self;

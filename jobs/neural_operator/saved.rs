@@ -1,6 +1,7 @@
 //! An operator in the result of the run that trained it, written by `training` and read by `evaluation`; or in a file of weights that
 //! was made from such a result.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use convoke_cluster::comm::CommError;
@@ -212,8 +213,13 @@ impl<T: Real> Operator<T> {
 
     /// The operator on a grid.
     pub fn on(&self, points: &[usize]) -> Placed<T> {
+        self.on_slab(points, 0..points[0])
+    }
+
+    /// The operator on a grid of whose first axis these rows are here.
+    pub fn on_slab(&self, points: &[usize], rows: Range<usize>) -> Placed<T> {
         Placed {
-            model: Model::new(&self.card.shape, points, &self.card.points),
+            model: Model::slab(&self.card.shape, points, rows, &self.card.points),
             projection: self.card.divergence_free.then(|| Projection::new(points)),
         }
     }

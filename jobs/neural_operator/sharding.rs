@@ -1,7 +1,9 @@
 //! Training on several ranks: who sends what, and which parameters are whose.
 //!
-//! Samples of a batch are always shared. The matrices of the modes are held by all ranks, and gradients of all parameters are summed; or they
-//! are shared out by modes, coefficients go to and fro, and only gradients of the others are summed. The plan takes what sends less.
+//! Samples of a batch are shared. The matrices of the modes are held by all ranks, and gradients of all parameters are summed; or they
+//! are shared out by modes, coefficients go to and fro, and only gradients of the others are summed. Or ranks share the points of every
+//! sample: parts of coefficients go to the ranks of their modes, where they are summed, and products to all. The plan takes what sends
+//! less of the first two, and the third where a batch has fewer samples than there are ranks.
 
 use std::ops::Range;
 
@@ -11,7 +13,7 @@ use convoke_cluster::{BadValue, Comm, Fields, Region};
 use super::model::Shape;
 use super::parameters::{Part, Parts};
 use super::real::Real;
-use super::spec::Shared;
+use super::spec::{Normalise, Shared, Spec};
 use super::spectral::Sharing;
 
 /// Whether a part holds the matrices of modes.
@@ -19,8 +21,9 @@ fn of_modes(part: &Part) -> bool {
     part.name.ends_with("spectral")
 }
 
-/// Bytes that a rank sends for a step with `batch` samples, at most, numbers of `bytes` each: with samples shared, with modes shared out.
-pub fn bytes_of_step(shape: &Shape, batch: usize, ranks: usize, bytes: usize) -> [u64; 2] {
+/// Bytes that a rank sends for a step with `batch` samples, at most, numbers of `bytes` each: with samples shared, with modes shared out, with
+/// points shared.
+pub fn bytes_of_step(shape: &Shape, batch: usize, ranks: usize, bytes: usize) -> [u64; 3] {
     let ([outer, inner], parts) = (shape.kept(), shape.parts());
     let common: usize = parts.each().filter(|part| !of_modes(part)).map(|part| part.range().len()).sum();
     let sum = |n: usize| 2 * n * (ranks - 1) / ranks;
@@ -28,19 +31,48 @@ pub fn bytes_of_step(shape: &Shape, batch: usize, ranks: usize, bytes: usize) ->
     // the channels the other way round.
     let (to, back) = (batch.div_ceil(ranks) * outer, outer.div_ceil(ranks) * batch);
     let others = |n: usize| n - n / ranks;
-    let exchanged = shape.channels_of_products() * 2 * inner * (others(to) + others(back));
-    [sum(parts.count()), exchanged + sum(common)].map(|n| (bytes * n) as u64)
+    let coefficients = shape.channels_of_products() * 2 * inner;
+    let exchanged = coefficients * (others(to) + others(back));
+    // Parts of the coefficients of all samples to the owners of their modes, and the sums that are here to all.
+    let parts_of_sums = coefficients * batch * (outer - outer / ranks + outer.div_ceil(ranks) * (ranks - 1));
+    [sum(parts.count()), exchanged + sum(common), parts_of_sums + sum(common)].map(|n| (bytes * n) as u64)
 }
 
-/// What a job asks for, or what sends less.
+/// Why the points of fields on a grid cannot be shared; nothing where they can.
+pub fn no_space(spec: &Spec, shape: &Shape, grids: &[&[usize]], ranks: usize) -> Option<String> {
+    let (Shape::Fno(fno), Some(training)) = (shape, &spec.training) else {
+        return Some("kind = \"st-fno\" needs all points of a snapshot".to_owned());
+    };
+    if !(shape.parts().each().any(of_modes) && shape.kept()[0] >= ranks) {
+        return Some(format!("{ranks} ranks cannot share the modes of all axes but the last"));
+    }
+    if let Some(points) = grids.iter().find(|points| points[0] < ranks) {
+        return Some(format!("{ranks} ranks cannot share the rows of {points:?} points"));
+    }
+    let reasons = [
+        (fno.padding.first().is_some_and(|n| *n > 0), "the first axis is padded"),
+        (spec.model.as_ref().is_some_and(|model| model.divergence_free), "divergence_free needs all points"),
+        (training.sobolev.is_some() || training.torch_cfd.is_some(), "losses in H^s need all points"),
+        (spec.normalise() == Normalise::Points, "normalise = \"points\" has a mean for each point"),
+    ];
+    reasons.iter().find(|(there, _)| *there).map(|(_, why)| (*why).to_owned())
+}
+
+/// What a job with data on these grids asks for, or what is best.
 ///
 /// # Errors
-/// [`BadValue`] for modes that are shared out among more ranks than there are of them.
+/// [`BadValue`] for modes that are shared out among more ranks than there are of them, or points that cannot be shared.
 pub fn choose(
-    asked: Option<Shared>,
+    spec: &Spec,
     shape: &Shape,
+    grids: &[&[usize]],
     (batch, ranks, bytes): (usize, usize, usize),
 ) -> Result<Shared, BadValue> {
+    let asked = spec.training.as_ref().and_then(|training| training.shared);
+    let no_space = no_space(spec, shape, grids, ranks);
+    if let (Some(Shared::Space), Some(why)) = (asked, &no_space) {
+        return Err(BadValue::new("problem.training.shared", "space", format!("\"samples\" or \"modes\": {why}")));
+    }
     let [outer, _] = shape.kept();
     // Factors of a Tucker product are few, and everybody's.
     let possible = outer >= ranks && shape.parts().each().any(of_modes);
@@ -48,8 +80,14 @@ pub fn choose(
         let expected = format!("\"samples\": {ranks} ranks cannot share these {outer} modes of all axes but the last");
         return Err(BadValue::new("problem.training.shared", "modes", expected));
     }
-    let [samples, modes] = bytes_of_step(shape, batch, ranks, bytes);
-    let better = if possible && ranks > 1 && modes < samples { Shared::Modes } else { Shared::Samples };
+    let [samples, modes, _] = bytes_of_step(shape, batch, ranks, bytes);
+    let better = if batch < ranks && no_space.is_none() {
+        Shared::Space
+    } else if possible && ranks > 1 && modes < samples {
+        Shared::Modes
+    } else {
+        Shared::Samples
+    };
     Ok(asked.unwrap_or(better))
 }
 

@@ -1,8 +1,9 @@
 //! The products of kept modes with matrices, and who holds the matrices.
 //!
-//! Either every rank has all of them and the gradients of all are summed, or the matrices are shared out by modes: then the coefficients of
-//! all samples go to the ranks of their modes and back (all-to-all), each rank has the whole gradient of its matrices, and their moments
-//! are shared out as well.
+//! Either every rank has all of them and the gradients of all are summed, or the matrices are shared out by modes: each rank has the whole
+//! gradient of its matrices, and their moments are shared out as well. Where ranks share samples, the coefficients of all samples go to
+//! the ranks of their modes and back (all-to-all). Where they share the points of every sample, each has made a part of every coefficient:
+//! the ranks of the modes sum them (reduce-scatter), and products go to all (all-gather).
 
 use std::ops::Range;
 
@@ -19,22 +20,95 @@ use super::transform::Transform;
 
 /// Who holds the matrices: all of them here, or those of a block of outer modes on each rank.
 #[derive(Debug, Clone, Default)]
-pub struct Sharing(Option<Comm>);
+pub enum Sharing {
+    /// All of them.
+    #[default]
+    Alone,
+    /// Those of a block; samples are shared as well.
+    Modes(Comm),
+    /// Those of a block; the points of each sample are shared as well, by rows of the first axis.
+    Space(Comm),
+}
 
 impl Sharing {
-    /// By the ranks of `comm`.
-    pub fn over(comm: &Comm) -> Self {
-        Self(Some(comm.clone()))
+    /// Whether matrices are shared out.
+    pub fn is_shared(&self) -> bool {
+        self.comm().is_some()
     }
 
-    /// Whether they are shared out.
-    pub fn is_shared(&self) -> bool {
-        self.0.is_some()
+    /// The ranks that share the points of each sample.
+    pub fn space(&self) -> Option<&Comm> {
+        if let Self::Space(comm) = self { Some(comm) } else { None }
+    }
+
+    fn comm(&self) -> Option<&Comm> {
+        match self {
+            Self::Alone => None,
+            Self::Modes(comm) | Self::Space(comm) => Some(comm),
+        }
     }
 
     /// Outer modes of this rank, of so many.
     pub fn mine(&self, outer: usize) -> Range<usize> {
-        self.0.as_ref().map_or(0..outer, |comm| comm.block(outer))
+        self.comm().map_or(0..outer, |comm| comm.block(outer))
+    }
+
+    /// Coefficients in this rank's modes: of all ranks' samples, and how many samples each rank has; or of all points. `line`: numbers of an
+    /// outer mode.
+    fn to_owners<T: Real>(
+        &self,
+        comm: &Comm,
+        outer: usize,
+        x: Batch<T>,
+        line: usize,
+        pool: &Pool<T>,
+    ) -> Result<(Batch<T>, Vec<usize>), CommError> {
+        let parts = to_owners(comm, outer, x, line, pool)?;
+        let size = comm.block(outer).len() * line;
+        if self.space().is_none() {
+            let counts = parts.iter().map(|part| part.len() / size.max(1)).collect();
+            let samples = parts.iter().flat_map(|part| part.chunks(size.max(1)).map(<[T]>::to_vec)).collect();
+            return Ok((samples, counts));
+        }
+        let mut parts = parts.into_iter();
+        let mut sum = parts.next().unwrap_or_default();
+        parts.for_each(|part| sum.iter_mut().zip(part).for_each(|(sum, v)| *sum += v));
+        Ok((sum.chunks(size.max(1)).map(<[T]>::to_vec).collect(), Vec::new()))
+    }
+
+    /// The way back: this rank's samples, or all of them, in all modes.
+    fn from_owners<T: Real>(
+        &self,
+        comm: &Comm,
+        outer: usize,
+        y: Batch<T>,
+        (counts, samples): (&[usize], usize),
+        line: usize,
+        pool: &Pool<T>,
+    ) -> Result<Batch<T>, CommError> {
+        let got = if self.space().is_some() {
+            comm.all_gather(&y.concat())?
+        } else {
+            let mut rest = y.as_slice();
+            let mut parts: Vec<Vec<T>> = Vec::with_capacity(counts.len());
+            for count in counts {
+                let (here, others) = rest.split_at(*count);
+                parts.push(here.concat());
+                rest = others;
+            }
+            comm.all_to_all(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>())?
+        };
+        pool.give_all(y);
+        let sample = |b: usize| {
+            let mut all = pool.take(outer * line);
+            for (rank, part) in got.iter().enumerate() {
+                let modes = block(outer, rank, comm.size());
+                let size = modes.len() * line;
+                all[modes.start * line..modes.end * line].copy_from_slice(&part[b * size..(b + 1) * size]);
+            }
+            all
+        };
+        Ok((0..samples).map(sample).collect())
     }
 
     /// Ŷ_o = Σ_i X̂_i W_io for each mode, of this rank's samples, and what the derivative needs: `w` `[mode, re | im, from, to]`. Collective
@@ -49,13 +123,13 @@ impl Sharing {
         x: Batch<T>,
         (from, to): (usize, usize),
     ) -> Result<(Batch<T>, Batch<T>), CommError> {
-        let Some(comm) = &self.0 else {
+        let Some(comm) = self.comm() else {
             return Ok((contract(transform, w, &x, (from, to), false), x));
         };
         let (samples, line) = (x.len(), 2 * transform.inner());
-        let (owned, counts) = to_owners(comm, transform.outer(), x, line * from, &transform.pool)?;
+        let (owned, counts) = self.to_owners(comm, transform.outer(), x, line * from, &transform.pool)?;
         let y = contract(transform, self.part(transform, w, from * to), &owned, (from, to), false);
-        Ok((from_owners(comm, transform.outer(), y, (&counts, samples), line * to, &transform.pool)?, owned))
+        Ok((self.from_owners(comm, transform.outer(), y, (&counts, samples), line * to, &transform.pool)?, owned))
     }
 
     /// ∂/∂X̂ of [`Sharing::products`], Σ_o Ĝ_o conj(W_io); ∂/∂W is added into `dw`, complete where matrices are shared out.
@@ -69,18 +143,18 @@ impl Sharing {
         (x, g): (&[Vec<T>], Batch<T>),
         (from, to): (usize, usize),
     ) -> Result<Batch<T>, CommError> {
-        let Some(comm) = &self.0 else {
+        let Some(comm) = self.comm() else {
             parameters(transform, x, &g, (from, to), dw);
             let back = contract(transform, w, &g, (from, to), true);
             transform.pool.give_all(g);
             return Ok(back);
         };
         let (samples, line) = (g.len(), 2 * transform.inner());
-        let (owned, counts) = to_owners(comm, transform.outer(), g, line * to, &transform.pool)?;
+        let (owned, counts) = self.to_owners(comm, transform.outer(), g, line * to, &transform.pool)?;
         let range = self.range(transform, from * to);
         parameters(transform, x, &owned, (from, to), &mut dw[range.clone()]);
         let back = contract(transform, &w[range], &owned, (from, to), true);
-        from_owners(comm, transform.outer(), back, (&counts, samples), line * from, &transform.pool)
+        self.from_owners(comm, transform.outer(), back, (&counts, samples), line * from, &transform.pool)
     }
 
     fn range<T: Real>(&self, transform: &Transform<T>, size: usize) -> Range<usize> {
@@ -93,55 +167,21 @@ impl Sharing {
     }
 }
 
-/// The coefficients of all ranks' samples in this rank's modes, and how many samples each rank has; `line`: numbers of an outer mode.
+/// What each rank has of the coefficients in this rank's modes, sample by sample.
 fn to_owners<T: Real>(
     comm: &Comm,
     outer: usize,
     x: Batch<T>,
     line: usize,
     pool: &Pool<T>,
-) -> Result<(Batch<T>, Vec<usize>), CommError> {
+) -> Result<Vec<Vec<T>>, CommError> {
     let part = |rank: usize| {
         let modes = block(outer, rank, comm.size());
         x.iter().flat_map(|x| &x[modes.start * line..modes.end * line]).copied().collect::<Vec<T>>()
     };
     let parts: Vec<Vec<T>> = (0..comm.size()).map(part).collect();
     pool.give_all(x);
-    let got = comm.all_to_all(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
-    let size = comm.block(outer).len() * line;
-    let counts = got.iter().map(|part| part.len() / size.max(1)).collect();
-    let samples = got.iter().flat_map(|part| part.chunks(size.max(1)).map(<[T]>::to_vec)).collect();
-    Ok((samples, counts))
-}
-
-/// The way back: this rank's samples in all modes.
-fn from_owners<T: Real>(
-    comm: &Comm,
-    outer: usize,
-    y: Batch<T>,
-    (counts, samples): (&[usize], usize),
-    line: usize,
-    pool: &Pool<T>,
-) -> Result<Batch<T>, CommError> {
-    let mut rest = y.as_slice();
-    let mut parts: Vec<Vec<T>> = Vec::with_capacity(counts.len());
-    for count in counts {
-        let (here, others) = rest.split_at(*count);
-        parts.push(here.concat());
-        rest = others;
-    }
-    let got = comm.all_to_all(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
-    pool.give_all(y);
-    let sample = |b: usize| {
-        let mut all = pool.take(outer * line);
-        for (rank, part) in got.iter().enumerate() {
-            let modes = block(outer, rank, comm.size());
-            let size = modes.len() * line;
-            all[modes.start * line..modes.end * line].copy_from_slice(&part[b * size..(b + 1) * size]);
-        }
-        all
-    };
-    Ok((0..samples).map(sample).collect())
+    comm.all_to_all(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>())
 }
 
 /// Coefficients of a batch by outer mode: x `[outer][re above im: 2 samples, channels]` for each inner mode.

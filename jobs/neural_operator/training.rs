@@ -51,10 +51,37 @@ pub trait Learn: std::fmt::Debug {
 struct Test<T> {
     name: String,
     set: Set<T>,
+    /// Points of its grid, and the rows of them that are here.
+    points: Vec<usize>,
+    rows: Range<usize>,
     placed: Placed<T>,
     shells: Shells<T>,
     /// Relative L2 error, then [`FIGURES`], when they were last looked at.
     figures: Vec<f64>,
+}
+
+impl<T: Real> Test<T> {
+    /// Fields of all rows, of those of the ranks that share them. Collective over these.
+    fn whole(&self, space: Option<&Comm>, fields: Batch<T>) -> Result<Batch<T>, CommError> {
+        let Some(comm) = space else { return Ok(fields) };
+        let after: usize = self.points[1..].iter().product();
+        let channels = fields.first().map_or(0, |field| field.len() / (self.rows.len() * after).max(1));
+        let parts = comm.all_gather(&fields.concat())?;
+        let field = |sample: usize| {
+            let mut all = vec![T::default(); channels * self.points[0] * after];
+            for (rank, part) in parts.iter().enumerate() {
+                let rows = block(self.points[0], rank, comm.size());
+                let (size, start) = (rows.len() * after, rows.start * after);
+                for channel in 0..channels {
+                    let from = (sample * channels + channel) * size;
+                    let to = channel * self.points[0] * after + start;
+                    all[to..to + size].copy_from_slice(&part[from..from + size]);
+                }
+            }
+            all
+        };
+        Ok((0..fields.len()).map(field).collect())
+    }
 }
 
 /// An operator that learns.
@@ -100,16 +127,26 @@ impl<T: Real> Training<T> {
         (layout, tests, start): (&Layout, &[Layout], Option<&Start>),
         ctx: &Ctx,
     ) -> Result<Self> {
-        let read = |layout: &Layout| Set::<T>::read(&spec.data, layout);
+        let shape = model.shape(layout.channels, &layout.points)?;
+        let grids: Vec<&[usize]> =
+            std::iter::once(layout).chain(tests).map(|layout| layout.points.as_slice()).collect();
+        let size = (training.batch, ctx.comm.size(), size_of::<T>());
+        let sharing = match sharding::choose(spec, &shape, &grids, size)? {
+            Shared::Samples => Sharing::Alone,
+            Shared::Modes => Sharing::Modes(ctx.comm.clone()),
+            Shared::Space => Sharing::Space(ctx.comm.clone()),
+        };
+        let rows = |points: &[usize]| sharing.space().map_or(0..points[0], |comm| comm.block(points[0]));
+        let read = |layout: &Layout| Set::<T>::read(&spec.data, layout, rows(&layout.points));
         let mut set = ctx.comm.agree(read(layout))?;
         let sets = ctx.comm.agree(tests.iter().map(read).collect::<Result<Vec<_>>>())?;
         let [inputs, outputs] = layout.channels;
-        let input = Normaliser::of(spec.normalise(), &set.inputs, inputs);
-        let target = Normaliser::of(spec.normalise(), &set.targets, outputs);
-        let shape = model.shape(layout.channels, &set.points)?;
+        let normaliser =
+            |fields: &[Vec<T>], channels| Normaliser::of(spec.normalise(), fields, channels, sharing.space());
+        let (input, target) = (normaliser(&set.inputs, inputs)?, normaliser(&set.targets, outputs)?);
         let card = Card {
             normalise: spec.normalise(),
-            points: set.points.clone(),
+            points: layout.points.clone(),
             divergence_free: model.divergence_free,
             shape,
         };
@@ -119,17 +156,19 @@ impl<T: Real> Training<T> {
             None => operator,
         };
         set.inputs.iter_mut().for_each(|field| operator.input.encode(field));
-        let tests = spec.test.iter().zip(sets).map(|(test, mut set)| {
+        let tests = spec.test.iter().zip(sets).zip(tests).map(|((test, mut set), layout)| {
             set.inputs.iter_mut().for_each(|field| operator.input.encode(field));
-            let (placed, shells) = (operator.on(&set.points), Shells::new(&set.points));
-            Test { name: test.name.clone(), placed, shells, set, figures: vec![0.0; 1 + FIGURES.len()] }
+            let (points, rows) = (layout.points.clone(), rows(&layout.points));
+            let (placed, shells) = (operator.on_slab(&points, rows.clone()), Shells::new(&points));
+            let figures = vec![0.0; 1 + FIGURES.len()];
+            Test { name: test.name.clone(), placed, shells, set, points, rows, figures }
         });
-        let (ranks, kept) = (ctx.comm.size(), operator.card.shape.kept());
-        let shared = sharding::choose(training.shared, &operator.card.shape, (training.batch, ranks, size_of::<T>()))?;
-        let sharing = if shared == Shared::Modes { Sharing::over(&ctx.comm) } else { Sharing::default() };
+        let tests = tests.collect();
+        let kept = operator.card.shape.kept();
+        let placed = operator.on_slab(&layout.points, rows(&layout.points));
         let copy = |wanted: bool| if wanted { operator.parameters.clone() } else { Vec::new() };
         Ok(Self {
-            norm: Norm::of(training, &set.points, outputs),
+            norm: Norm::of(training, &layout.points, outputs),
             adam: AdamW::new(operator.parameters.len()),
             owned: Owned::new(&operator.card.shape.parts(), kept, sharing.clone()),
             sharing,
@@ -137,8 +176,8 @@ impl<T: Real> Training<T> {
             best: copy(training.patience.is_some()),
             record: [f64::MAX, 0.0],
             training: training.clone(),
-            tests: tests.collect(),
-            placed: operator.on(&set.points),
+            tests,
+            placed,
             operator,
             set,
             order: (0, order(ctx.seed, 0, layout.samples)),
@@ -152,7 +191,11 @@ impl<T: Real> Training<T> {
 
     /// Loss, gradient, and the square of its norm, of a batch. Collective.
     fn gradient(&self, comm: &Comm, batch: &[usize]) -> Result<(f64, Vec<T>, f64), CommError> {
-        let (operator, mine) = (&self.operator, &batch[block(batch.len(), comm.rank(), comm.size())]);
+        let operator = &self.operator;
+        let mine = match self.sharing.space() {
+            Some(_) => batch,
+            None => &batch[block(batch.len(), comm.rank(), comm.size())],
+        };
         let inputs: Batch<T> = mine.iter().map(|i| self.set.inputs[*i].clone()).collect();
         let mut loss = [0.0];
         let mut gradient = vec![T::default(); operator.parameters.len()];
@@ -161,15 +204,24 @@ impl<T: Real> Training<T> {
             let count = T::of(batch.len() as f64);
             // A handle of ranks stays on its thread.
             let (placed, norm, targets) = (&self.placed, &self.norm, &self.set.targets);
-            let slope = |(output, i): (&mut Vec<T>, &usize)| {
-                operator.decode(placed, output);
-                let (error, mut slope) = norm.relative(output, &targets[*i], operator.card.shape.channels()[1]);
+            outputs.par_iter_mut().for_each(|output| operator.decode(placed, output));
+            let relative: Vec<(f64, Vec<T>)> = if let Some(comm) = self.sharing.space() {
+                norm.relative_of_parts(&outputs, &mine.iter().map(|i| &targets[*i]).collect::<Vec<_>>(), comm)?
+            } else {
+                let channels = operator.card.shape.channels()[1];
+                let of = |(output, i): (&Vec<T>, &usize)| norm.relative(output, &targets[*i], channels);
+                outputs.par_iter().zip(mine).map(of).collect()
+            };
+            let slope = |(error, mut slope): (f64, Vec<T>)| {
                 operator.slope(placed, &mut slope);
                 slope.iter_mut().for_each(|v| *v /= count);
                 (error, slope)
             };
-            let (errors, slopes): (Vec<f64>, Batch<T>) = outputs.par_iter_mut().zip(mine).map(slope).unzip();
-            loss[0] = errors.iter().sum::<f64>() / batch.len() as f64;
+            let (errors, slopes): (Vec<f64>, Batch<T>) = relative.into_par_iter().map(slope).unzip();
+            // All ranks know the errors where they share points.
+            if self.sharing.space().is_none() || comm.is_root() {
+                loss[0] = errors.iter().sum::<f64>() / batch.len() as f64;
+            }
             gradient = self.placed.model.backward(&operator.parameters, &tape, &slopes, &self.sharing)?;
             self.placed.model.recycle(outputs, tape);
         }
@@ -215,15 +267,21 @@ impl<T: Real> Training<T> {
         let (norm, channels) = (Norm::Lp(2.0), self.operator.card.shape.channels()[1]);
         for t in 0..self.tests.len() {
             let test = &self.tests[t];
-            let (mine, count) = (comm.block(test.set.inputs.len()), test.set.inputs.len() as f64);
+            let (all, count) = (test.set.inputs.len(), test.set.inputs.len() as f64);
+            let (mine, most) = match self.sharing.space() {
+                Some(_) => (0..all, all),
+                None => (comm.block(all), all.div_ceil(comm.size())),
+            };
             let mut sums = vec![0.0; test.figures.len()];
             // As many rounds on every rank: they may talk in each.
-            let (batch, most) = (self.training.batch, test.set.inputs.len().div_ceil(comm.size()));
+            let batch = self.training.batch;
             for first in (mine.start..mine.start + most).step_by(batch) {
                 let samples = first.min(mine.end)..mine.end.min(first + batch);
-                let outputs = self.predict(test, samples.clone(), &self.sharing)?;
-                for (output, i) in outputs.iter().zip(samples) {
-                    let target = &test.set.targets[i];
+                let outputs = test.whole(self.sharing.space(), self.predict(test, samples.clone(), &self.sharing)?)?;
+                let targets = test.whole(self.sharing.space(), test.set.targets[samples].to_vec())?;
+                // Whole fields are on all ranks: each looks at its block of them.
+                let looked_at = self.sharing.space().map_or(0..outputs.len(), |comm| comm.block(outputs.len()));
+                for (output, target) in outputs[looked_at.clone()].iter().zip(&targets[looked_at]) {
                     let figures = Figures::of(output, target, channels, &test.shells).numbers();
                     let all = std::iter::once(norm.relative(output, target, channels).0).chain(figures);
                     sums.iter_mut().zip(all).for_each(|(sum, figure)| *sum += figure / count);
@@ -326,12 +384,15 @@ impl<T: Real> Learn for Training<T> {
                 out.figure(&format!("{name}_{}", test.name), *figure)?;
             }
             let shown = SHOWN.min(test.set.inputs.len());
-            let shape = [&[shown, self.operator.card.shape.channels()[1]], test.set.points.as_slice()].concat();
+            let shape = [&[shown, self.operator.card.shape.channels()[1]], test.points.as_slice()].concat();
             let axes = [&["sample", "channel"], space].concat();
+            let space = self.sharing.space();
+            let alone = if space.is_some() { &self.sharing } else { &Sharing::Alone };
             for (name, fields, what) in [
-                ("predictions", self.predict(test, 0..shown, &Sharing::default())?, "what the operator gives"),
+                ("predictions", self.predict(test, 0..shown, alone)?, "what the operator gives"),
                 ("targets", test.set.targets[..shown].to_vec(), "what it should give"),
             ] {
+                let fields = test.whole(space, fields)?;
                 let name = format!("{}_{name}", test.name);
                 out.array(&name, &shape, (Region::whole(&shape), root), &fields.concat(), &meaning(what, &axes))?;
             }

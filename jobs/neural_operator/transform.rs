@@ -1,65 +1,97 @@
-//! Truncated Fourier transforms of real fields as products of matrices.
+//! Truncated Fourier transforms of real fields.
 //!
 //! Of x̂_k = Σ_n x_n e^{−2πi k·n/N} only the modes |k_a| ≤ m_a are made: along the last axis 0 ≤ k < m, along the others k from 0 to
 //! m − 1 and from −m to −1, as in the reference implementations of Fourier neural operators. The inverse is
 //! x_n = (1/N) Re Σ_k c_k x̂_k e^{2πi k·n/N}, with c = 1 for k_last = 0 and the Nyquist mode, else 2: what an inverse real transform of
 //! the zero-padded modes gives.
+//!
+//! The exponential of a mode is a product of cosines and sines along the axes, and those of k and −k are the same: every axis is summed with
+//! cosines and sines alone, in the order that costs least, and the modes are put together from the few numbers that are left.
 
-use std::f64::consts::TAU;
+use std::ops::Range;
 use std::sync::Arc;
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, MatMut, MatRef, Par};
-
+use super::axis::Axis;
 use super::pool::Pool;
 use super::real::Real;
 
-/// Matrices of a grid and its kept modes.
+/// A grid and its kept modes.
 #[derive(Debug, Clone)]
 pub struct Transform<T> {
     /// Points along each axis.
     pub points: Vec<usize>,
     /// Kept modes along each axis, in the order above.
     pub kept: Vec<Vec<i64>>,
-    /// Of each axis but the last: cosines above sines of 2πkn/N, `[2 kept, points]`, and the transpose of each half,
-    /// `[2 points, kept]`.
-    complex: Vec<(Vec<T>, Vec<T>)>,
-    /// Of the last axis: `[points, cos | −sin]` and `[cos | −sin, points]`.
-    last: (Vec<T>, Vec<T>),
+    axes: Vec<Axis<T>>,
+    /// Axes in the order of the analysis.
+    order: Vec<usize>,
+    /// Of each axis but the last, where k and −k lie among its kept modes, for k = 0, 1, ….
+    places: Vec<Vec<[Option<usize>; 2]>>,
     /// c_k/N along the last axis.
     weights: Vec<T>,
     /// Memory of the passes, also of other transforms.
     pub pool: Arc<Pool<T>>,
 }
 
-/// c ← a b, row-major, `[rows, depth] [depth, cols]`; rows of `c` are `pitch` apart.
-pub(super) fn product<T: Real>(
-    c: &mut [T],
-    pitch: usize,
-    a: &[T],
-    b: &[T],
-    (rows, depth, cols): (usize, usize, usize),
-) {
-    // faer 0.24.4 swaps the strides of `from_row_major_slice_with_stride_mut`.
-    let c = MatMut::from_column_major_slice_with_stride_mut(c, cols, rows, pitch).transpose_mut();
-    let (a, b) = (MatRef::from_row_major_slice(a, rows, depth), MatRef::from_row_major_slice(b, depth, cols));
-    matmul(c, Accum::Replace, a, b, T::of(1.0), Par::Seq);
+/// The order of axes that costs least, for the analysis, and its cost.
+fn cheapest<T: Real>(axes: &[Axis<T>]) -> (Vec<usize>, f64) {
+    let mut best = (Vec::new(), f64::INFINITY);
+    for order in permutations(axes.len()) {
+        let mut sizes: Vec<usize> = axes.iter().map(Axis::points).collect();
+        let mut cost = 0.0;
+        for axis in &order {
+            let inner = sizes[axis + 1..].iter().product::<usize>() == 1;
+            let lines = sizes.iter().product::<usize>() / sizes[*axis];
+            cost += lines as f64 * axes[*axis].flops(inner);
+            sizes[*axis] = axes[*axis].rows();
+        }
+        if cost < best.1 {
+            best = (order, cost);
+        }
+    }
+    best
+}
+
+fn permutations(n: usize) -> Vec<Vec<usize>> {
+    if n == 0 {
+        return vec![Vec::new()];
+    }
+    let shorter = permutations(n - 1);
+    (0..n)
+        .rev()
+        .flat_map(|at| shorter.iter().map(move |order| [&order[..at], &[n - 1], &order[at..]].concat()))
+        .collect()
+}
+
+fn kept(points: &[usize], modes: &[usize]) -> Vec<Vec<i64>> {
+    let of = |(axis, m): (usize, &usize)| {
+        let m = *m as i64;
+        if axis + 1 == points.len() { (0..m).collect() } else { (0..m).chain(-m..0).collect() }
+    };
+    modes.iter().enumerate().map(of).collect()
 }
 
 impl<T: Real> Transform<T> {
     /// Of fields on `points`, keeping `modes` along each axis: at most half of the points, on the last axis one more.
     pub fn new(points: &[usize], modes: &[usize]) -> Self {
-        Self::window(points, modes, (points[points.len() - 1], 0))
+        Self::of(points, kept(points, modes), &whole(points))
     }
 
     /// Along the last axis the points are those from `offset` on of a `period` that is longer: the others are zero for the analysis, and
     /// the synthesis does not make them.
     pub fn window(points: &[usize], modes: &[usize], (period, offset): (usize, usize)) -> Self {
-        let kept = |axis: usize| -> Vec<i64> {
-            let m = modes[axis] as i64;
-            if axis + 1 == points.len() { (0..m).collect() } else { (0..m).chain(-m..0).collect() }
-        };
-        Self::of(points, (0..points.len()).map(kept).collect(), (period, offset))
+        let mut periods = whole(points);
+        periods[points.len() - 1] = (period, offset);
+        Self::of(points, kept(points, modes), &periods)
+    }
+
+    /// Of the points of some `rows` of the first of several axes alone: coefficients of all rows are the sum of those of their parts.
+    pub fn slab(points: &[usize], modes: &[usize], rows: Range<usize>) -> Self {
+        let mut periods = whole(points);
+        periods[0].1 = rows.start;
+        let mut here = points.to_vec();
+        here[0] = rows.len();
+        Self::of(&here, kept(points, modes), &periods)
     }
 
     /// All modes.
@@ -68,7 +100,7 @@ impl<T: Real> Transform<T> {
             let n = points[axis] as i64;
             if axis + 1 == points.len() { (0..=n / 2).collect() } else { (0..(n + 1) / 2).chain(-(n / 2)..0).collect() }
         };
-        Self::of(points, (0..points.len()).map(kept).collect(), (points[points.len() - 1], 0))
+        Self::of(points, (0..points.len()).map(kept).collect(), &whole(points))
     }
 
     /// The same with the memory of others.
@@ -79,52 +111,38 @@ impl<T: Real> Transform<T> {
 
     /// Real multiplications and additions of an analysis, or of a synthesis, of one field.
     pub fn flops(points: &[usize], modes: &[usize]) -> f64 {
-        // The last axis, then the others with two products for each.
-        let (mut rest, mut all) = (points.iter().product::<usize>() as f64, 0.0);
-        for (axis, (n, m)) in points.iter().zip(modes).enumerate().rev() {
-            let last = axis + 1 == points.len();
-            let kept = if last { *m as f64 } else { 2.0 * *m as f64 };
-            all += if last { 4.0 } else { 8.0 } * rest * kept;
-            rest *= kept / *n as f64;
-        }
-        all
+        let axes: Vec<Axis<T>> = points
+            .iter()
+            .zip(kept(points, modes))
+            .map(|(n, kept)| Axis::new(*n, frequencies(&kept), (*n, 0)))
+            .collect();
+        cheapest(&axes).1
     }
 
-    fn of(points: &[usize], kept: Vec<Vec<i64>>, (period, offset): (usize, usize)) -> Self {
+    fn of(points: &[usize], kept: Vec<Vec<i64>>, periods: &[(usize, usize)]) -> Self {
         let d = points.len();
-        // The angle is reduced first, so that it has all digits.
-        let angle = |k: i64, n: usize, of: usize| {
-            let turns = (k * n as i64).rem_euclid(of as i64);
-            (TAU * turns as f64 / of as f64).sin_cos()
+        let axes: Vec<Axis<T>> = points
+            .iter()
+            .zip(&kept)
+            .zip(periods)
+            .map(|((n, kept), period)| Axis::new(*n, frequencies(kept), *period))
+            .collect();
+        let places = |kept: &Vec<i64>| {
+            let place = |k: i64| kept.iter().position(|other| *other == k);
+            let of = |k: usize| [place(k as i64), if k == 0 { None } else { place(-(k as i64)) }];
+            (0..frequencies(kept)).map(of).collect()
         };
-        let stack = |axis: usize| {
-            let (n, ks) = (points[axis], &kept[axis]);
-            let rows = |part: fn((f64, f64)) -> f64| {
-                ks.iter().flat_map(move |k| (0..n).map(move |i| T::of(part(angle(*k, i, n))))).collect::<Vec<T>>()
-            };
-            let columns = |part: fn((f64, f64)) -> f64| {
-                (0..n).flat_map(move |i| ks.iter().map(move |k| T::of(part(angle(*k, i, n))))).collect::<Vec<T>>()
-            };
-            ([rows(|a| a.1), rows(|a| a.0)].concat(), [columns(|a| a.1), columns(|a| a.0)].concat())
-        };
-        let (n, ks) = (points[d - 1], &kept[d - 1]);
-        let entry = |i: usize, part: usize, k: i64| {
-            let (sin, cos) = angle(k, i + offset, period);
-            T::of(if part == 0 { cos } else { -sin })
-        };
-        let parts = || [0, 1].into_iter().flat_map(|part| ks.iter().map(move |k| (part, *k)));
-        let analysis = (0..n).flat_map(|i| parts().map(move |(part, k)| entry(i, part, k))).collect();
-        let synthesis = parts().flat_map(|(part, k)| (0..n).map(move |i| entry(i, part, k))).collect();
-        let all = points[..d - 1].iter().product::<usize>() * period;
+        let all: usize = periods.iter().map(|(period, _)| period).product();
         let weight = |k: &i64| {
-            let single = *k == 0 || 2 * *k == period as i64;
+            let single = *k == 0 || 2 * *k == periods[d - 1].0 as i64;
             T::of(if single { 1.0 } else { 2.0 } / all as f64)
         };
         Self {
             points: points.to_vec(),
-            complex: (0..d - 1).map(stack).collect(),
-            last: (analysis, synthesis),
-            weights: ks.iter().map(weight).collect(),
+            order: cheapest(&axes).0,
+            places: kept[..d - 1].iter().map(places).collect(),
+            weights: kept[d - 1].iter().map(weight).collect(),
+            axes,
             kept,
             pool: Arc::default(),
         }
@@ -152,35 +170,38 @@ impl<T: Real> Transform<T> {
 
     /// x̂ of `channels` fields `[channel, points]`: `[outer modes, channel, re | im, inner modes]`.
     pub fn analysis(&self, x: &[T], channels: usize) -> Vec<T> {
-        let (n, width) = (self.points[self.points.len() - 1], 2 * self.inner());
-        let lines = self.size() / n;
-        // `[lines, channel, width]`
-        let mut z = self.pool.take(lines * channels * width);
-        for (c, x) in x.chunks(self.size()).enumerate() {
-            product(&mut z[c * width..], channels * width, x, &self.last.0, (lines, n, width));
+        let mut sizes = self.points.clone();
+        let mut z: Option<Vec<T>> = None;
+        for axis in self.order.iter().copied() {
+            let after: usize = sizes[axis + 1..].iter().product();
+            sizes[axis] = self.axes[axis].rows();
+            let mut out = self.pool.take(channels * sizes.iter().product::<usize>());
+            self.axes[axis].analysis(&self.pool, z.as_deref().unwrap_or(x), &mut out, after);
+            if let Some(z) = z.replace(out) {
+                self.pool.give(z);
+            }
         }
-        for axis in (0..self.complex.len()).rev() {
-            let stacked = (self.complex[axis].0.as_slice(), self.kept[axis].len(), self.points[axis]);
-            z = self.along(z, axis, stacked, channels, -1.0);
+        let mut z = z.expect("a grid has an axis");
+        for axis in (0..self.places.len()).rev() {
+            z = self.join(z, axis, channels);
         }
         z
     }
 
     /// Re Σ_k ŷ_k e^{2πi k·n/N} of `channels` fields' coefficients: the adjoint of [`Transform::analysis`].
     pub fn adjoint(&self, mut y: Vec<T>, channels: usize) -> Vec<T> {
-        for axis in 0..self.complex.len() {
-            let stacked = (self.complex[axis].1.as_slice(), self.points[axis], self.kept[axis].len());
-            y = self.along(y, axis, stacked, channels, 1.0);
+        for axis in 0..self.places.len() {
+            y = self.part(y, axis, channels);
         }
-        let (n, width) = (self.points[self.points.len() - 1], 2 * self.inner());
-        let (lines, size) = (self.size() / n, self.size());
-        let mut x = self.pool.take(channels * size);
-        for (c, x) in x.chunks_mut(size).enumerate() {
-            let from = MatRef::from_row_major_slice_with_stride(&y[c * width..], lines, width, channels * width);
-            let matrix = MatRef::from_row_major_slice(&self.last.1, width, n);
-            matmul(MatMut::from_row_major_slice_mut(x, lines, n), Accum::Replace, from, matrix, T::of(1.0), Par::Seq);
+        let mut sizes: Vec<usize> = self.axes.iter().map(Axis::rows).collect();
+        for axis in self.order.iter().rev().copied() {
+            let after: usize = sizes[axis + 1..].iter().product();
+            sizes[axis] = self.points[axis];
+            let mut out = self.pool.take(channels * sizes.iter().product::<usize>());
+            self.axes[axis].adjoint(&self.pool, &y, &mut out, after);
+            self.pool.give(std::mem::replace(&mut y, out));
         }
-        x
+        y
     }
 
     /// Multiplies by c_k/N: the adjoint then is the inverse transform.
@@ -196,54 +217,106 @@ impl<T: Real> Transform<T> {
         self.adjoint(y, channels)
     }
 
-    /// A complex transform along `axis` from `[before, from, after]` to `[before, to, after]`: cos · z + sign i sin · z.
-    fn along(
-        &self,
-        z: Vec<T>,
-        axis: usize,
-        (stacked, to, from): (&[T], usize, usize),
-        channels: usize,
-        sign: f64,
-    ) -> Vec<T> {
-        let m = self.inner();
-        // Analysis goes from the last axis to the first and synthesis back: the axes before are points.
-        let before: usize = self.points[..axis].iter().product();
-        let after = z.len() / (before * from);
-        debug_assert_eq!(after % (channels * 2 * m), 0);
-        let mut out = self.pool.take(before * to * after);
-        let mut both = self.pool.take(2 * to * after);
-        let sign = T::of(sign);
-        for (z, out) in z.chunks(from * after).zip(out.chunks_mut(to * after)) {
-            product(&mut both, after, stacked, z, (2 * to, from, after));
-            let (cos, sin) = both.split_at(to * after);
-            // Groups of re | im, m each.
-            let groups = cos.chunks(2 * m).zip(sin.chunks(2 * m)).zip(out.chunks_mut(2 * m));
-            for ((cos, sin), out) in groups {
-                let ((cos_re, cos_im), (sin_re, sin_im)) = (cos.split_at(m), sin.split_at(m));
-                let (re, im) = out.split_at_mut(m);
-                for j in 0..m {
-                    re[j] = cos_re[j] - sign * sin_im[j];
-                    im[j] = cos_im[j] + sign * sin_re[j];
+    /// Numbers of a mode of `axis` and the kept modes of the axes after it, and where those of a mode and of a group of re | im lie: modes
+    /// of the first axis stand before the channels.
+    fn place(&self, axis: usize, channels: usize) -> (usize, impl Fn(usize, usize, usize) -> usize) {
+        let (kept, width) = (self.kept[axis].len(), 2 * self.inner());
+        let groups: usize = self.kept[axis + 1..self.places.len()].iter().map(Vec::len).product();
+        let place = move |before: usize, mode: usize, group: usize| {
+            width
+                * if axis == 0 {
+                    (mode * groups + group) * channels + before
+                } else {
+                    (before * kept + mode) * groups + group
+                }
+        };
+        (groups * width, place)
+    }
+
+    /// Coefficients of k and −k, C ± i D, from `[before, C above D, after]` to `[before, kept, after]`.
+    fn join(&self, z: Vec<T>, axis: usize, channels: usize) -> Vec<T> {
+        let ((line, place), rows, m) = (self.place(axis, channels), self.axes[axis].rows(), self.inner());
+        let befores = z.len() / (rows * line);
+        let mut out = self.pool.take(befores * self.kept[axis].len() * line);
+        for (b, z) in z.chunks(rows * line).enumerate() {
+            let (c, d) = z.split_at(rows / 2 * line);
+            for ((c, d), modes) in c.chunks(line).zip(d.chunks(line)).zip(&self.places[axis]) {
+                for (mode, sign) in modes.iter().zip([1.0, -1.0]) {
+                    let (Some(mode), sign) = (mode, T::of(sign)) else { continue };
+                    for (group, (c, d)) in c.chunks(2 * m).zip(d.chunks(2 * m)).enumerate() {
+                        let (re, im) = out[place(b, *mode, group)..][..2 * m].split_at_mut(m);
+                        let ((c_re, c_im), (d_re, d_im)) = (c.split_at(m), d.split_at(m));
+                        for j in 0..m {
+                            re[j] = c_re[j] - sign * d_im[j];
+                            im[j] = c_im[j] + sign * d_re[j];
+                        }
+                    }
                 }
             }
         }
-        self.pool.give(both);
         self.pool.give(z);
         out
     }
+
+    /// The adjoint of [`Transform::join`]: C = ŷ_k + ŷ_−k, D = −i (ŷ_k − ŷ_−k).
+    fn part(&self, y: Vec<T>, axis: usize, channels: usize) -> Vec<T> {
+        let ((line, place), rows, m) = (self.place(axis, channels), self.axes[axis].rows(), self.inner());
+        let befores = y.len() / (self.kept[axis].len() * line);
+        let mut out = self.pool.zeros(befores * rows * line);
+        for (b, out) in out.chunks_mut(rows * line).enumerate() {
+            let (c, d) = out.split_at_mut(rows / 2 * line);
+            for ((c, d), modes) in c.chunks_mut(line).zip(d.chunks_mut(line)).zip(&self.places[axis]) {
+                for (mode, sign) in modes.iter().zip([1.0, -1.0]) {
+                    let (Some(mode), sign) = (mode, T::of(sign)) else { continue };
+                    for (group, (c, d)) in c.chunks_mut(2 * m).zip(d.chunks_mut(2 * m)).enumerate() {
+                        let (re, im) = y[place(b, *mode, group)..][..2 * m].split_at(m);
+                        let ((c_re, c_im), (d_re, d_im)) = (c.split_at_mut(m), d.split_at_mut(m));
+                        for j in 0..m {
+                            c_re[j] += re[j];
+                            c_im[j] += im[j];
+                            d_re[j] += sign * im[j];
+                            d_im[j] -= sign * re[j];
+                        }
+                    }
+                }
+            }
+        }
+        self.pool.give(y);
+        out
+    }
+}
+
+fn whole(points: &[usize]) -> Vec<(usize, usize)> {
+    points.iter().map(|n| (*n, 0)).collect()
+}
+
+/// One more than the largest |k|.
+fn frequencies(kept: &[i64]) -> usize {
+    kept.iter().map(|k| k.unsigned_abs() as usize).max().unwrap_or(0) + 1
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use convoke_kernels::Philox;
+    use std::f64::consts::TAU;
 
     fn random(len: usize, stream: u64) -> Vec<f64> {
         (0..len as u64).map(|i| Philox::new(3, stream).normal(i)).collect()
     }
 
-    fn grids() -> [(Vec<usize>, Vec<usize>); 4] {
-        [(vec![12], vec![5]), (vec![8], vec![5]), (vec![6, 9], vec![2, 4]), (vec![5, 6, 8], vec![2, 3, 5])]
+    /// The last ones by FFTs, along lines and across them.
+    fn grids() -> [(Vec<usize>, Vec<usize>); 8] {
+        [
+            (vec![12], vec![5]),
+            (vec![8], vec![5]),
+            (vec![6, 9], vec![2, 4]),
+            (vec![5, 6, 8], vec![2, 3, 5]),
+            (vec![4, 6, 40], vec![2, 3, 5]),
+            (vec![150], vec![76]),
+            (vec![5, 128], vec![2, 60]),
+            (vec![121, 6], vec![60, 3]),
+        ]
     }
 
     /// x̂_k by the sum over all points.
@@ -315,5 +388,27 @@ mod tests {
             .collect();
         let back = transform.synthesis(transform.analysis(&wave, 1), 1);
         assert!(wave.iter().zip(&back).all(|(a, b)| (a - b).abs() < 1e-13));
+    }
+
+    /// To 1e-13 of the largest: the coefficients of slabs add up, and a slab's fields are rows of the whole's.
+    #[test]
+    fn slabs_are_parts() {
+        let (points, modes) = ([9, 8], [3, 4]);
+        let whole = Transform::<f64>::new(&points, &modes);
+        let (x, y) = (random(2 * whole.size(), 4), random(whole.coefficients(2), 5));
+        let (all, fields) = (whole.analysis(&x, 2), whole.adjoint(y.clone(), 2));
+        let mut sum = vec![0.0; all.len()];
+        for rows in [0..2, 2..7, 7..9] {
+            let slab = Transform::<f64>::slab(&points, &modes, rows.clone());
+            let of = |fields: &[f64]| -> Vec<f64> {
+                fields.chunks(72).flat_map(|field| &field[8 * rows.start..8 * rows.end]).copied().collect()
+            };
+            sum.iter_mut().zip(slab.analysis(&of(&x), 2)).for_each(|(sum, part)| *sum += part);
+            let far =
+                slab.adjoint(y.clone(), 2).iter().zip(of(&fields)).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            assert!(far < 1e-11, "{rows:?}: {far:e}");
+            assert_eq!(slab.weights, whole.weights);
+        }
+        assert!(sum.iter().zip(&all).all(|(a, b)| (a - b).abs() < 1e-11));
     }
 }

@@ -226,7 +226,7 @@ impl Study {
         layout: &Layout,
         ctx: &Ctx,
     ) -> Result<Self> {
-        let set = ctx.comm.agree(Set::<f32>::read(&spec.data, layout))?;
+        let set = ctx.comm.agree(Set::<f32>::read(&spec.data, layout, 0..layout.points[0]))?;
         let points = layout.points[0];
         let of = |scheme: Scheme, steps: u64| solver((equation, refinement), points, scheme, steps);
         let (fine, coarse) = (of(refinement.scheme, refinement.steps)?, of(Scheme::Rk2Cn, refinement.coarse)?);

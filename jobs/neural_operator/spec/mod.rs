@@ -288,6 +288,9 @@ pub enum Shared {
     Samples,
     /// The matrices of the modes and their moments: coefficients go to the ranks of their modes and back.
     Modes,
+    /// The points of every sample, by rows of the first axis, and the matrices of the modes: for grids that are large, or more ranks than
+    /// samples in a batch.
+    Space,
 }
 
 /// The norm Σ (α + |2πk|²)^s |ŵ_k|².

@@ -1,0 +1,343 @@
+//! Sums of cosines and sines of real fields along one axis, and their adjoint.
+//!
+//! Of x_n at the points n of an axis of period N: C_k = Σ_n x_n cos 2πkn/N and D_k = −Σ_n x_n sin 2πkn/N for 0 ≤ k ≤ K, so that
+//! C_k ± i D_k are the coefficients of k and −k. Arrays are `[before, points, after]` and `[before, C above D: 2 (K + 1), after]`.
+
+use std::f64::consts::TAU;
+use std::ops::Range;
+use std::sync::Arc;
+
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
+use rayon::prelude::*;
+use rustfft::num_complex::Complex;
+use rustfft::{Fft, FftPlanner};
+
+use super::pool::Pool;
+use super::real::Real;
+
+/// Columns that go together: what is folded of them stays in the second cache.
+const COLUMNS: usize = 512;
+/// An FFT serves where there are more than this many frequencies for each doubling of the points: measured, see docs/benchmarks.md.
+const FREQUENCIES_PER_DOUBLING: f64 = 7.5;
+
+/// An axis.
+#[derive(Clone)]
+pub struct Axis<T> {
+    points: usize,
+    /// K + 1
+    frequencies: usize,
+    way: Way<T>,
+}
+
+/// How the sums are made.
+#[derive(Clone)]
+enum Way<T> {
+    /// Products with `[C above D, points]` and its transpose.
+    Plain([Vec<T>; 2]),
+    /// Points n and N − n have the same cosine, and sines of opposite sign: products with half of the points, their sums with cosines
+    /// `[frequencies, half]` and their differences with sines, and the transposes. Beside them the plain ones.
+    Folded { cos: [Vec<T>; 2], sin: [Vec<T>; 2], plain: [Vec<T>; 2] },
+    /// FFTs there and back, two real lines as one complex.
+    Fft([Arc<dyn Fft<T>>; 2]),
+}
+
+impl<T> std::fmt::Debug for Axis<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Axis")
+            .field("points", &self.points)
+            .field("frequencies", &self.frequencies)
+            .finish_non_exhaustive()
+    }
+}
+
+/// cos 2πkn/N and −sin, the angle reduced first, so that it has all digits.
+fn turn(k: usize, n: usize, period: usize) -> [f64; 2] {
+    let (sin, cos) = (TAU * (k * n % period) as f64 / period as f64).sin_cos();
+    [cos, -sin]
+}
+
+/// A matrix and its transpose.
+fn both<T: Real>(rows: usize, columns: usize, entry: impl Fn(usize, usize) -> f64) -> [Vec<T>; 2] {
+    let entry = &entry;
+    let of = |i, j| T::of(entry(i, j));
+    [
+        (0..rows).flat_map(|i| (0..columns).map(move |j| of(i, j))).collect(),
+        (0..columns).flat_map(|j| (0..rows).map(move |i| of(i, j))).collect(),
+    ]
+}
+
+/// c ← a b: a `[rows, depth]`, b `[depth, cols]` and c with rows that are `pitches` apart.
+fn product<T: Real>(c: &mut [T], a: &[T], b: &[T], (rows, depth, cols): (usize, usize, usize), pitches: [usize; 2]) {
+    // faer 0.24.4 swaps the strides of `from_row_major_slice_with_stride_mut`.
+    let c = MatMut::from_column_major_slice_with_stride_mut(c, cols, rows, pitches[1]).transpose_mut();
+    let b = MatRef::from_column_major_slice_with_stride(b, cols, depth, pitches[0]).transpose();
+    matmul(c, Accum::Replace, MatRef::from_row_major_slice(a, rows, depth), b, T::of(1.0), Par::Seq);
+}
+
+impl<T: Real> Axis<T> {
+    /// Of `points` from `offset` on of a `period`, with frequencies below `frequencies`.
+    pub fn new(points: usize, frequencies: usize, (period, offset): (usize, usize)) -> Self {
+        let whole = period == points && offset == 0;
+        let entry = |row: usize, n: usize| turn(row % frequencies, n + offset, period)[row / frequencies];
+        let many = frequencies as f64 > FREQUENCIES_PER_DOUBLING * (points as f64).log2();
+        let way = if !whole {
+            Way::Plain(both(2 * frequencies, points, entry))
+        } else if many {
+            let mut planner = FftPlanner::new();
+            Way::Fft([planner.plan_fft_forward(points), planner.plan_fft_inverse(points)])
+        } else {
+            let half = points / 2 + 1;
+            Way::Folded {
+                cos: both(frequencies, half, |k, n| turn(k, n, points)[0]),
+                sin: both(frequencies, half, |k, n| turn(k, n, points)[1]),
+                plain: both(2 * frequencies, points, entry),
+            }
+        };
+        Self { points, frequencies, way }
+    }
+
+    /// Rows of C and D.
+    pub fn rows(&self) -> usize {
+        2 * self.frequencies
+    }
+
+    /// Points.
+    pub fn points(&self) -> usize {
+        self.points
+    }
+
+    /// Multiplications and additions of one line; `inner` for lines whose points are neighbours.
+    pub fn flops(&self, inner: bool) -> f64 {
+        let (n, rows) = (self.points as f64, self.rows() as f64);
+        match self.way {
+            Way::Fft(_) => 2.5 * n * n.log2(),
+            Way::Folded { .. } if !inner => n * rows,
+            _ => 2.0 * n * rows,
+        }
+    }
+
+    /// From `[before, points, after]` to `[before, C above D, after]`.
+    pub fn analysis(&self, pool: &Pool<T>, x: &[T], out: &mut [T], after: usize) {
+        let (n, rows) = (self.points, self.rows());
+        self.blocks((x, n), (out, rows), after, |x, out, block| match &self.way {
+            Way::Plain([_, matrix]) | Way::Folded { plain: [_, matrix], .. } if after == 1 => {
+                product(out, x, matrix, (block.befores, n, rows), [rows, rows]);
+            }
+            Way::Plain([matrix, _]) => {
+                for (x, out) in x.chunks(n * after).zip(out.chunks_mut(rows * after)) {
+                    let (x, out) = (&x[block.columns.start..], &mut out[block.columns.start..]);
+                    product(out, matrix, x, (rows, n, block.columns.len()), [after, after]);
+                }
+            }
+            Way::Folded { cos: [cos, _], sin: [sin, _], .. } => self.fold(pool, [cos, sin], x, out, (after, &block)),
+            Way::Fft([fft, _]) => self.forward(fft.as_ref(), x, out, (after, &block)),
+        });
+    }
+
+    /// The adjoint: Σ_k C_k cos 2πkn/N − D_k sin 2πkn/N, from `[before, C above D, after]` to `[before, points, after]`.
+    pub fn adjoint(&self, pool: &Pool<T>, y: &[T], out: &mut [T], after: usize) {
+        let (n, rows) = (self.points, self.rows());
+        self.blocks((y, rows), (out, n), after, |y, out, block| match &self.way {
+            Way::Plain([matrix, _]) | Way::Folded { plain: [matrix, _], .. } if after == 1 => {
+                product(out, y, matrix, (block.befores, rows, n), [n, n]);
+            }
+            Way::Plain([_, matrix]) => {
+                for (y, out) in y.chunks(rows * after).zip(out.chunks_mut(n * after)) {
+                    let (y, out) = (&y[block.columns.start..], &mut out[block.columns.start..]);
+                    product(out, matrix, y, (n, rows, block.columns.len()), [after, after]);
+                }
+            }
+            Way::Folded { cos: [_, cos], sin: [_, sin], .. } => self.unfold(pool, [cos, sin], y, out, (after, &block)),
+            Way::Fft([_, fft]) => self.inverse(fft.as_ref(), y, out, (after, &block)),
+        });
+    }
+
+    /// By sums and differences of points.
+    fn fold(&self, pool: &Pool<T>, [cos, sin]: [&[T]; 2], x: &[T], out: &mut [T], (after, block): (usize, &Block)) {
+        let (n, rows) = (self.points, self.rows());
+        let (half, k, columns) = (n / 2 + 1, self.frequencies, block.columns.len());
+        let all = block.befores * columns;
+        let mut work = pool.take(2 * (half + k) * all);
+        let (folded, sums) = work.split_at_mut(2 * half * all);
+        let (even, odd) = folded.split_at_mut(half * all);
+        for (b, x) in x.chunks(n * after).enumerate() {
+            let row = |i: usize| &x[i * after + block.columns.start..][..columns];
+            for i in 0..half {
+                let at = i * all + b * columns;
+                let (even, odd) = (&mut even[at..at + columns], &mut odd[at..at + columns]);
+                if i == 0 || 2 * i == n {
+                    even.copy_from_slice(row(i));
+                    odd.fill(T::default());
+                } else {
+                    let pairs = row(i).iter().zip(row(n - i));
+                    for ((even, odd), (a, b)) in even.iter_mut().zip(odd).zip(pairs) {
+                        (*even, *odd) = (*a + *b, *a - *b);
+                    }
+                }
+            }
+        }
+        if block.befores == 1 {
+            let start = block.columns.start;
+            let (c, d) = out.split_at_mut(k * after);
+            product(&mut c[start..], cos, even, (k, half, all), [all, after]);
+            product(&mut d[start..], sin, odd, (k, half, all), [all, after]);
+        } else {
+            let (c, d) = sums.split_at_mut(k * all);
+            product(c, cos, even, (k, half, all), [all, all]);
+            product(d, sin, odd, (k, half, all), [all, all]);
+            for (b, out) in out.chunks_mut(rows * after).enumerate() {
+                for (row, out) in out.chunks_mut(after).enumerate() {
+                    out.copy_from_slice(&sums[row * all + b * after..][..after]);
+                }
+            }
+        }
+        pool.give(work);
+    }
+
+    /// The adjoint by sums and differences.
+    fn unfold(&self, pool: &Pool<T>, [cos, sin]: [&[T]; 2], y: &[T], out: &mut [T], (after, block): (usize, &Block)) {
+        let (n, rows) = (self.points, self.rows());
+        let (half, k, columns) = (n / 2 + 1, self.frequencies, block.columns.len());
+        let all = block.befores * columns;
+        let mut work = pool.take(2 * (half + k) * all);
+        let (folded, sums) = work.split_at_mut(2 * half * all);
+        let (even, odd) = folded.split_at_mut(half * all);
+        if block.befores == 1 {
+            let start = block.columns.start;
+            let (c, d) = y.split_at(k * after);
+            product(even, cos, &c[start..], (half, k, all), [after, all]);
+            product(odd, sin, &d[start..], (half, k, all), [after, all]);
+        } else {
+            for (b, y) in y.chunks(rows * after).enumerate() {
+                for (row, y) in y.chunks(after).enumerate() {
+                    sums[row * all + b * after..][..after].copy_from_slice(y);
+                }
+            }
+            let (c, d) = sums.split_at(k * all);
+            product(even, cos, c, (half, k, all), [all, all]);
+            product(odd, sin, d, (half, k, all), [all, all]);
+        }
+        for (b, out) in out.chunks_mut(n * after).enumerate() {
+            for i in 0..half {
+                let at = i * all + b * columns;
+                let sums = even[at..at + columns].iter().zip(&odd[at..at + columns]);
+                if i == 0 || 2 * i == n {
+                    let row = &mut out[i * after + block.columns.start..][..columns];
+                    row.iter_mut().zip(sums).for_each(|(x, (even, _))| *x = *even);
+                } else {
+                    let (front, back) = out.split_at_mut((n - i) * after);
+                    let front = &mut front[i * after + block.columns.start..][..columns];
+                    let back = &mut back[block.columns.start..][..columns];
+                    for ((a, b), (even, odd)) in front.iter_mut().zip(back).zip(sums) {
+                        (*a, *b) = (*even + *odd, *even - *odd);
+                    }
+                }
+            }
+        }
+        pool.give(work);
+    }
+
+    /// By FFTs.
+    fn forward(&self, fft: &dyn Fft<T>, x: &[T], out: &mut [T], (after, block): (usize, &Block)) {
+        let (n, rows) = (self.points, self.rows());
+        let [mut line, mut scratch] = memory(fft);
+        let half = T::of(0.5);
+        pairs(block, |a, b| {
+            let at = |column: Column, i: usize| x[(column.before * n + i) * after + column.after];
+            for (i, z) in line.iter_mut().enumerate() {
+                *z = Complex { re: at(a, i), im: b.map_or(T::default(), |b| at(b, i)) };
+            }
+            fft.process_with_scratch(&mut line, &mut scratch);
+            let place = |column: Column, row: usize| (column.before * rows + row) * after + column.after;
+            for k in 0..self.frequencies {
+                // Z_k = A_k + i B_k with A, B those of real lines.
+                let (z, mirror) = (line[k], line[(n - k) % n]);
+                out[place(a, k)] = half * (z.re + mirror.re);
+                out[place(a, self.frequencies + k)] = half * (z.im - mirror.im);
+                if let Some(b) = b {
+                    out[place(b, k)] = half * (z.im + mirror.im);
+                    out[place(b, self.frequencies + k)] = half * (mirror.re - z.re);
+                }
+            }
+        });
+    }
+
+    /// The adjoint by FFTs.
+    fn inverse(&self, fft: &dyn Fft<T>, y: &[T], out: &mut [T], (after, block): (usize, &Block)) {
+        let (n, rows) = (self.points, self.rows());
+        let [mut line, mut scratch] = memory(fft);
+        let half = T::of(0.5);
+        pairs(block, |a, b| {
+            line.fill(Complex { re: T::default(), im: T::default() });
+            let at = |column: Column, row: usize| y[(column.before * rows + row) * after + column.after];
+            for k in 0..self.frequencies {
+                let (a_re, a_im) = (at(a, k), at(a, self.frequencies + k));
+                let (b_re, b_im) = b.map_or_else(Default::default, |b| (at(b, k), at(b, self.frequencies + k)));
+                if k == 0 || 2 * k == n {
+                    line[k] = Complex { re: a_re, im: b_re };
+                } else {
+                    // ½ (A + i B) at k, ½ (conj A + i conj B) at −k.
+                    line[k] = Complex { re: half * (a_re - b_im), im: half * (a_im + b_re) };
+                    line[n - k] = Complex { re: half * (a_re + b_im), im: half * (b_re - a_im) };
+                }
+            }
+            fft.process_with_scratch(&mut line, &mut scratch);
+            let place = |column: Column, i: usize| (column.before * n + i) * after + column.after;
+            for (i, z) in line.iter().enumerate() {
+                out[place(a, i)] = z.re;
+                if let Some(b) = b {
+                    out[place(b, i)] = z.im;
+                }
+            }
+        });
+    }
+
+    /// Groups of `before` with about [`COLUMNS`] columns, on many threads; where there are more of one, its columns by blocks.
+    fn blocks(
+        &self,
+        (x, from): (&[T], usize),
+        (out, to): (&mut [T], usize),
+        after: usize,
+        pass: impl Fn(&[T], &mut [T], Block) + Sync,
+    ) {
+        let befores = x.len() / (from * after);
+        let group = (COLUMNS / after).clamp(1, befores);
+        let width = after.div_ceil(after.div_ceil(2 * COLUMNS));
+        let groups = out.par_chunks_mut(group * to * after).zip(x.par_chunks(group * from * after));
+        groups.for_each(|(out, x)| {
+            for start in (0..after).step_by(width) {
+                pass(x, out, Block { befores: x.len() / (from * after), columns: start..after.min(start + width) });
+            }
+        });
+    }
+}
+
+/// So many `before`, and some of the columns of each: all of them where there are several.
+#[derive(Debug, Clone)]
+struct Block {
+    befores: usize,
+    columns: Range<usize>,
+}
+
+/// A real line.
+#[derive(Debug, Clone, Copy)]
+struct Column {
+    before: usize,
+    after: usize,
+}
+
+/// All lines of a block, two by two.
+fn pairs(block: &Block, mut each: impl FnMut(Column, Option<Column>)) {
+    let columns = block.columns.clone();
+    let mut all = (0..block.befores).flat_map(|before| columns.clone().map(move |after| Column { before, after }));
+    while let Some(a) = all.next() {
+        each(a, all.next());
+    }
+}
+
+/// A line and what an FFT needs beside it.
+fn memory<T: Real>(fft: &dyn Fft<T>) -> [Vec<Complex<T>>; 2] {
+    let zeros = |len: usize| vec![Complex { re: T::default(), im: T::default() }; len];
+    [zeros(fft.len()), zeros(fft.get_inplace_scratch_len())]
+}
