@@ -72,6 +72,55 @@ fn losses_do_not_depend_on_the_ranks_and_finer_grids_are_known() {
     assert_eq!(doubles(&dirs[0], "fine_predictions").len(), 8 * 40);
 }
 
+/// The layout of The Well: trajectories of a scalar and a vector, windows of three snapshots as samples. Channels come snapshot by snapshot, the
+/// scalar before the components.
+#[test]
+fn trajectories_of_the_well_are_windows_of_scalars_and_vectors() {
+    let scratch = scratch();
+    let (n, t, x, y) = (3, 5, 6, 4);
+    // Every number tells its place.
+    let value =
+        |s: usize, t: usize, i: usize, j: usize, c: usize| (10_000 * s + 1000 * t + 100 * i + 10 * j + c) as f64;
+    let places = || (0..n * t * x * y).map(|p| [p / (t * x * y), p / (x * y) % t, p / y % x, p % y]);
+    let density: Vec<f64> = places().map(|[s, t, i, j]| value(s, t, i, j, 0)).collect();
+    let velocity: Vec<f64> = places().flat_map(|[s, t, i, j]| [value(s, t, i, j, 1), value(s, t, i, j, 2)]).collect();
+    write_arrays(
+        &scratch.path().join("well.h5"),
+        &[("t0_fields/density", &[n, t, x, y], &density), ("t1_fields/velocity", &[n, t, x, y, 2], &velocity)],
+    );
+    let arrays = "{ array = [\"/t0_fields/density\", \"/t1_fields/velocity\"] }";
+    let well = text(&[
+        ("dimension = 1\ninput = { array = \"/a\" }\n", &format!("dimension = 2\ninput = {arrays}\n")),
+        (
+            "target = { array = \"/u\" }\n",
+            &format!("target = {arrays}\nsamples = 2\nwindows = {{ input = 2, target = 1 }}\n"),
+        ),
+        ("train.h5", "well.h5"),
+        ("file = \"fine.h5\"\n", "file = \"well.h5\"\nfirst = 2\n"),
+        ("modes = [5]", "modes = [2, 2]"),
+        ("epochs = 30", "epochs = 1"),
+    ]);
+    let spec = job(scratch.path(), "well.toml", &well);
+    let dir = below(scratch.path(), "run");
+    let (code, _, err) = told(&common::run(&["run", &spec, "--dir", &dir, "-q"]));
+    assert_eq!(code, 0, "{err}");
+    let targets = doubles(Path::new(&dir), "fine_targets");
+    // Windows that begin with snapshots 0, 1 and 2 of the third trajectory have snapshots 2, 3 and 4 as targets.
+    let expected: Vec<f64> =
+        (0..3 * 3 * x * y).map(|p| value(2, 2 + p / (3 * x * y), p / y % x, p % y, p / (x * y) % 3)).collect();
+    assert_eq!(targets, expected);
+    for (from, to, key, why) in [
+        ("target = 1 }", "target = 4 }", "problem.data.windows", "the 5 snapshots"),
+        ("windows = { input = 2", "windows = { input = 0", "problem.data.windows.input", "1 to"),
+        (", \"/t1_fields/velocity\"] }\nsamples", "] }\nsamples", "problem.data.input.channels", "the same arrays"),
+        ("[\"/t0_fields/density\", \"/t1", "[\"/t1", "problem.data.input.channels", "the same arrays"),
+    ] {
+        let spec = job(scratch.path(), "bad.toml", &well.replacen(from, to, 1));
+        let (code, _, err) = told(&common::run(&["run", &spec, "--dir", &below(scratch.path(), "bad"), "-q"]));
+        assert!(code == 2 && err.contains(key) && err.contains(why), "{from}: {code} {err}");
+    }
+}
+
 /// Stopped and resumed at equal ranks: the same bits.
 #[test]
 fn a_run_that_was_stopped_ends_with_the_same_bits() {
@@ -185,6 +234,14 @@ fn a_trained_operator_rolls_out_beside_persistence() {
         (spectrum[13..].iter().sum::<f64>() - square).abs() < 1e-5 * square && spectrum.len() == 26,
         "{spectrum:?}"
     );
+    // Invariants: rows of the operator and of the data by application.
+    let [mean, squares] = ["fine_mean", "fine_mean_square"].map(|name| doubles(Path::new(&rolled), name));
+    let sum: f64 = data.chunks(4 * 24).flat_map(|sample| &sample[3 * 24..]).sum();
+    assert!(
+        (mean[5] - sum / last.len() as f64).abs() < 1e-6 && (squares[5] - square).abs() < 1e-5 * square,
+        "{mean:?}"
+    );
+    assert!((squares[2] / squares[5] - 1.0).abs() < 0.5 && squares[2] != squares[5], "{squares:?}");
     // What does not fit is refused.
     for (from, to, expected) in [
         ("operator = \"trained\"", "operator = \"fine.h5\"", "the directory of a run with task"),
@@ -249,6 +306,8 @@ fn trajectories_of_an_operator_are_refined_by_their_equation() {
         dir
     });
     let [error, residual, flops] = ["error", "residual", "flops"].map(|name| doubles(&dirs[0], name));
+    let seconds = doubles(&dirs[0], "seconds");
+    assert!(seconds.len() == flops.len() && seconds[1..].iter().all(|s| *s > 0.0), "{seconds:?}");
     for dir in &dirs[1..] {
         for (name, one) in [("error", &error), ("residual", &residual)] {
             let other = doubles(dir, name);
@@ -414,7 +473,7 @@ fn matrices_and_points_shared_out_learn_the_same() {
             }
             let (a, b) = (column(&one, "loss"), column(&dir, "loss"));
             assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-12), "{kind} on {ranks}: {a:?} {b:?}");
-            let [a, b] = [&one, &dir].map(|dir| common::figure(dir, "frmse_mid_unseen"));
+            let [a, b] = [&one, &dir].map(|dir| figure(dir, "frmse_mid_unseen"));
             assert!((a - b).abs() < 1e-9 * a.abs(), "{kind} on {ranks}: {a} {b}");
             if kind == "space" {
                 continue;

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Instant;
 
 use convoke_kernels::Device;
 use serde::Serialize;
@@ -96,6 +97,24 @@ pub struct Ctx {
     pub scratch: PathBuf,
     /// What the user should hear while the job runs.
     pub notes: Notes,
+    /// Seconds, to be reported where a result compares costs.
+    pub clock: Clock,
+}
+
+/// Seconds since the attempt began. For reports alone: nothing that is computed may follow from them.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock(Instant);
+
+impl Clock {
+    /// One that begins now.
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Seconds since then.
+    pub fn seconds(&self) -> f64 {
+        self.0.elapsed().as_secs_f64()
+    }
 }
 
 /// Sentences for the user; the driver prints those of rank 0.

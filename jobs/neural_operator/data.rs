@@ -1,53 +1,86 @@
-//! Pairs of functions from files: PDEBench's single files, results of runs, anything `[sample, (channel,) space …]`.
+//! Pairs of functions from files: PDEBench's single files, The Well, results of runs, anything `[sample, (snapshot,) space …, (component)]`.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use convoke_cluster::comm::CommError;
 use convoke_cluster::workload::Inputs;
-use convoke_cluster::{BadValue, Comm, Result};
+use convoke_cluster::{BadValue, Result};
 use convoke_data::store::Reader;
 
 use super::model::Shape;
 use super::real::Real;
 use super::saved::file;
-use super::spec::{DataSpec, FieldSpec, Normalise};
+use super::spec::{DataSpec, FieldSpec, WindowSpec};
 
-/// What an array is, before it is read.
+/// What arrays are, before they are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     /// Samples that are used.
     pub samples: usize,
-    /// The first of them.
-    pub first: usize,
     /// Channels of input and target.
     pub channels: [usize; 2],
     /// Points along each axis.
     pub points: Vec<usize>,
     path: PathBuf,
+    /// Entries of the files' first axis.
+    entries: Range<usize>,
+    windows: Option<WindowSpec>,
 }
 
-/// Samples, channels and points of an array.
-fn shape(reader: &Reader, key: &str, field: &FieldSpec, d: usize) -> Result<(usize, usize, Vec<usize>)> {
-    let shape = reader.shape(&field.array)?;
-    let found = || format!("{} of {}, of shape {shape:?}", field.array, reader.path().display());
-    let space = match shape.len() {
-        n if n == d + 1 || n == d + 2 => &shape[n - d..],
-        _ => {
-            let expected = format!("an array [sample, space] or [sample, channel, space] with {d} axes of space");
-            return Err(BadValue::new(format!("problem.data.{key}.array"), found(), expected).into());
+/// What some arrays are together.
+struct Found {
+    entries: usize,
+    /// Snapshots, or other channels of the files, that are used.
+    snapshots: Range<usize>,
+    /// Components of all arrays.
+    components: usize,
+    points: Vec<usize>,
+}
+
+/// Components of an array of so many axes: those behind space.
+fn components(shape: &[usize], d: usize) -> usize {
+    shape.get(d + 2).copied().unwrap_or(1)
+}
+
+/// What the arrays of `field` are.
+fn found(reader: &Reader, key: &str, field: &FieldSpec, d: usize) -> Result<Found> {
+    let mut all: Option<Found> = None;
+    for array in field.array.names() {
+        let shape = reader.shape(array)?;
+        let what = || format!("{array} of {}, of shape {shape:?}", reader.path().display());
+        let key = |last: &str| format!("problem.data.{key}.{last}");
+        if !(d + 1..=d + 3).contains(&shape.len()) {
+            let expected = format!(
+                "an array [sample, space], [sample, snapshot, space] or [sample, snapshot, space, component] with {d} axes of space"
+            );
+            return Err(BadValue::new(key("array"), what(), expected).into());
         }
-    };
-    let all = if shape.len() == d + 2 { shape[1] } else { 1 };
-    let channels = match field.channels {
-        Some([_, end]) if end > all => {
-            let value = format!("end {end} of {}", found());
-            return Err(BadValue::new(format!("problem.data.{key}.channels"), value, format!("at most {all}")).into());
+        let first = if shape.len() == d + 1 { 1 } else { 2 };
+        let snapshots = if first == 2 { shape[1] } else { 1 };
+        let here = Found {
+            entries: shape[0],
+            snapshots: field.channels.map_or(0..snapshots, |[first, end]| first..end),
+            components: components(&shape, d),
+            points: shape[first..first + d].to_vec(),
+        };
+        if here.snapshots.end > snapshots {
+            let value = format!("end {} of {}", here.snapshots.end, what());
+            return Err(BadValue::new(key("channels"), value, format!("at most {snapshots}")).into());
         }
-        Some([first, end]) => end - first,
-        None => all,
-    };
-    Ok((shape[0], channels, space.to_vec()))
+        match &mut all {
+            None => all = Some(here),
+            Some(all) => {
+                if (all.entries, &all.snapshots, &all.points) != (here.entries, &here.snapshots, &here.points) {
+                    let expected = "as many samples, snapshots and points as the arrays before it";
+                    return Err(BadValue::new(key("array"), what(), expected).into());
+                }
+                all.components += here.components;
+            }
+        }
+    }
+    all.ok_or_else(|| {
+        BadValue::wrong(format!("problem.data.{key}.array"), "empty; it names an array, or several").into()
+    })
 }
 
 impl Layout {
@@ -63,23 +96,46 @@ impl Layout {
     ) -> Result<Self> {
         let path = file(inputs.resolve(path));
         let reader = Reader::open(&path).map_err(|error| BadValue::wrong(format!("{section}.file"), error))?;
-        let (n, input, points) = shape(&reader, "input", &spec.input, spec.dimension)?;
-        let (m, output, others) = shape(&reader, "target", &spec.target, spec.dimension)?;
-        if (n, &points) != (m, &others) {
+        let [input, target] = [("input", &spec.input), ("target", &spec.target)]
+            .map(|(key, field)| found(&reader, key, field, spec.dimension));
+        let (input, target) = (input?, target?);
+        if (input.entries, &input.points) != (target.entries, &target.points) {
             let message = format!(
-                "{} has {n} samples on {points:?} points and {} {m} on {others:?}, in {}",
+                "{} has {} samples on {:?} points and {} {} on {:?}, in {}",
                 spec.input.array,
+                input.entries,
+                input.points,
                 spec.target.array,
+                target.entries,
+                target.points,
                 path.display()
             );
             return Err(BadValue::wrong("problem.data.target.array", message).into());
         }
+        let n = input.entries;
         let wanted = samples.unwrap_or(n.saturating_sub(first));
         if wanted == 0 || first + wanted > n {
             let expected = format!("at least one, of the {n} of {}", path.display());
             return Err(BadValue::new(format!("{section}.samples"), format!("{wanted} from {first}"), expected).into());
         }
-        Ok(Self { samples: wanted, first, channels: [input, output], points, path })
+        let (mut each, mut snapshots) = (1, [input.snapshots.len(), target.snapshots.len()]);
+        if let Some(windows) = &spec.windows {
+            each = windows.count(snapshots[0]);
+            if each == 0 {
+                let value = format!("{} and {}", windows.input, windows.target);
+                let expected = format!("together at most the {} snapshots of {}", snapshots[0], path.display());
+                return Err(BadValue::new("problem.data.windows", value, expected).into());
+            }
+            snapshots = [windows.input, windows.target];
+        }
+        Ok(Self {
+            samples: wanted * each,
+            channels: [snapshots[0] * input.components, snapshots[1] * target.components],
+            points: input.points,
+            path,
+            entries: first..first + wanted,
+            windows: spec.windows.clone(),
+        })
     }
 
     /// Whether the modes fit.
@@ -120,138 +176,66 @@ impl<T: Real> Set<T> {
         let reader = Reader::open(&layout.path)?;
         let mut points = layout.points.clone();
         points[0] = rows.len();
-        let read = |key: &str, field: &FieldSpec, channels: usize| -> Result<Vec<Vec<T>>> {
-            let shape = reader.shape(&field.array)?;
-            let (mut start, mut count) = (vec![0; shape.len()], shape.clone());
-            (start[0], count[0]) = (layout.first, layout.samples);
-            if shape.len() == points.len() + 2 {
-                (start[1], count[1]) = (field.channels.map_or(0, |c| c[0]), channels);
+        let read = |key: &str, field: &FieldSpec| fields::<T>(&reader, (key, field), layout, &rows);
+        let (inputs, targets) = match &layout.windows {
+            None => (read("input", &spec.input)?, read("target", &spec.target)?),
+            Some(windows) => {
+                let all = read("input", &spec.input)?;
+                let snapshot = layout.channels[0] / windows.input * points.iter().product::<usize>();
+                let cut = |first: usize, count: usize| -> Vec<Vec<T>> {
+                    let starts =
+                        |entry: &Vec<T>| (0..windows.count(entry.len() / snapshot)).map(|w| first + w * windows.every);
+                    let cut =
+                        |entry: &Vec<T>, start: usize| entry[start * snapshot..(start + count) * snapshot].to_vec();
+                    all.iter().flat_map(|entry| starts(entry).map(|start| cut(entry, start))).collect()
+                };
+                (cut(0, windows.input), cut(windows.input, windows.target))
             }
-            let first = shape.len() - points.len();
-            (start[first], count[first]) = (rows.start, rows.len());
-            let values: Vec<T> = reader.read_slab(&field.array, &start, &count)?;
-            let size = channels * points.iter().product::<usize>();
-            if let Some(bad) = values.iter().position(|v| !num_traits::Float::is_finite(*v)) {
-                let message = format!(
-                    "{} of {} has a number that is not finite, in sample {}",
-                    field.array,
-                    layout.path.display(),
-                    layout.first + bad / size
-                );
-                return Err(BadValue::wrong(format!("problem.data.{key}.array"), message).into());
-            }
-            Ok(values.chunks(size).map(<[T]>::to_vec).collect())
         };
-        Ok(Self {
-            inputs: read("input", &spec.input, layout.channels[0])?,
-            targets: read("target", &spec.target, layout.channels[1])?,
-            points,
-        })
+        Ok(Self { points, inputs, targets })
     }
 }
 
-/// Means and deviations, one for each channel or for each channel and point.
-#[derive(Debug, Clone)]
-pub struct Normaliser<T> {
-    mean: Vec<T>,
-    deviation: Vec<T>,
-}
-
-/// Added to deviations: fields that are the same in all samples stay numbers.
-const TINY: f64 = 1e-7;
-
-impl<T: Real> Normaliser<T> {
-    /// Of fields with `channels`, whose points the ranks of `space` share: then not one for each point. Collective over them.
-    ///
-    /// # Errors
-    /// As the exchange.
-    pub fn of(
-        kind: Normalise,
-        fields: &[Vec<T>],
-        channels: usize,
-        space: Option<&Comm>,
-    ) -> std::result::Result<Self, CommError> {
-        let size = fields.first().map_or(1, Vec::len);
-        let groups = match kind {
-            Normalise::None => {
-                return Ok(Self { mean: vec![T::of(0.0); channels], deviation: vec![T::of(1.0); channels] });
+/// The arrays of `field`, `[entry][snapshot, array, component, points]`.
+fn fields<T: Real>(
+    reader: &Reader,
+    (key, field): (&str, &FieldSpec),
+    layout: &Layout,
+    rows: &Range<usize>,
+) -> Result<Vec<Vec<T>>> {
+    let d = layout.points.len();
+    let size = rows.len() * layout.points[1..].iter().product::<usize>();
+    let mut parts = Vec::new();
+    for array in field.array.names() {
+        let shape = reader.shape(array)?;
+        let (mut start, mut count) = (vec![0; shape.len()], shape.clone());
+        (start[0], count[0]) = (layout.entries.start, layout.entries.len());
+        let space = if shape.len() == d + 1 { 1 } else { 2 };
+        if let (2, Some([first, end])) = (space, field.channels) {
+            (start[1], count[1]) = (first, end - first);
+        }
+        (start[space], count[space]) = (rows.start, rows.len());
+        let values: Vec<T> = reader.read_slab(array, &start, &count)?;
+        let components = components(&shape, d);
+        if let Some(bad) = values.iter().position(|v| !num_traits::Float::is_finite(*v)) {
+            let entry = layout.entries.start + bad / (values.len() / layout.entries.len());
+            let message =
+                format!("{array} of {} has a number that is not finite, in sample {entry}", layout.path.display());
+            return Err(BadValue::wrong(format!("problem.data.{key}.array"), message).into());
+        }
+        parts.push((values, components));
+    }
+    let snapshots =
+        parts.first().map_or(0, |(values, components)| values.len() / (layout.entries.len() * size * components));
+    let entry = |e: usize| {
+        let mut all = Vec::with_capacity(parts.iter().map(|(values, _)| values.len() / layout.entries.len()).sum());
+        for snapshot in 0..snapshots {
+            for (values, components) in &parts {
+                let here = &values[(e * snapshots + snapshot) * size * components..][..size * components];
+                (0..*components).for_each(|c| all.extend(here.iter().skip(c).step_by(*components)));
             }
-            Normalise::Channels => channels,
-            Normalise::Points => size,
-        };
-        let run = size / groups;
-        let sum = |values: &mut [f64]| space.map_or(Ok(()), |comm| comm.all_sum(values));
-        let mut count = [(fields.len() * run) as f64];
-        sum(&mut count)?;
-        let [count] = count;
-        let mut mean = vec![0.0; groups];
-        for field in fields {
-            field.iter().enumerate().for_each(|(i, v)| mean[i / run] += v.wide() / count);
         }
-        sum(&mut mean)?;
-        let mut square = vec![0.0; groups];
-        for field in fields {
-            field.iter().enumerate().for_each(|(i, v)| square[i / run] += (v.wide() - mean[i / run]).powi(2));
-        }
-        sum(&mut square)?;
-        let deviation = square.iter().map(|s| T::of((s / (count - 1.0).max(1.0)).sqrt() + TINY)).collect();
-        Ok(Self { mean: mean.into_iter().map(T::of).collect(), deviation })
-    }
-
-    /// Of means and deviations.
-    pub fn from_parts(mean: Vec<T>, deviation: Vec<T>) -> Self {
-        Self { mean, deviation }
-    }
-
-    /// Means and deviations.
-    pub fn parts(&self) -> [(&'static str, &[T]); 2] {
-        [("mean", &self.mean), ("deviation", &self.deviation)]
-    }
-
-    fn run(&self, field: &[T]) -> usize {
-        (field.len() / self.mean.len()).max(1)
-    }
-
-    /// (x − mean)/deviation.
-    pub fn encode(&self, field: &mut [T]) {
-        let run = self.run(field);
-        field.iter_mut().enumerate().for_each(|(i, v)| *v = (*v - self.mean[i / run]) / self.deviation[i / run]);
-    }
-
-    /// The way back.
-    pub fn decode(&self, field: &mut [T]) {
-        let run = self.run(field);
-        field.iter_mut().enumerate().for_each(|(i, v)| *v = *v * self.deviation[i / run] + self.mean[i / run]);
-    }
-
-    /// Of derivatives by decoded fields, those by encoded ones.
-    pub fn scale(&self, field: &mut [T]) {
-        let run = self.run(field);
-        field.iter_mut().enumerate().for_each(|(i, v)| *v *= self.deviation[i / run]);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn encoded_fields_have_mean_zero_and_deviation_one_and_come_back() {
-        let fields: Vec<Vec<f64>> = (0..5).map(|s| (0..8).map(|i| f64::from(s * s + 3 * i) + 0.1).collect()).collect();
-        for (kind, groups) in [(Normalise::Channels, 2), (Normalise::Points, 8)] {
-            let normaliser = Normaliser::of(kind, &fields, 2, None).expect("no exchange");
-            let mut encoded = fields.clone();
-            encoded.iter_mut().for_each(|f| normaliser.encode(f));
-            let run = 8 / groups;
-            for group in 0..groups {
-                let values: Vec<f64> =
-                    encoded.iter().flat_map(|f| f[group * run..(group + 1) * run].to_vec()).collect();
-                let mean = values.iter().sum::<f64>() / values.len() as f64;
-                let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (values.len() - 1) as f64;
-                assert!(mean.abs() < 1e-12 && (variance - 1.0).abs() < 1e-6, "{mean} {variance}");
-            }
-            encoded.iter_mut().for_each(|f| normaliser.decode(f));
-            assert!(encoded.iter().flatten().zip(fields.iter().flatten()).all(|(a, b)| (a - b).abs() < 1e-10));
-        }
-    }
+        all
+    };
+    Ok((0..layout.entries.len()).map(entry).collect())
 }

@@ -17,8 +17,9 @@ use super::training::{Learn, SHOWN};
 
 /// Samples that are evaluated at once.
 pub(super) const TOGETHER: usize = 16;
-/// Figures of each application: the operator's relative L2 error, and that of a field that stays as it was.
-const FIGURES: usize = 2;
+/// Figures of each application: relative L2 errors of the operator and of a field that stays as it was; mean and mean square of the newest field,
+/// of the operator and of the data.
+const FIGURES: usize = 6;
 
 /// One test set, a step each.
 #[derive(Debug)]
@@ -114,6 +115,12 @@ impl<T: Real> Learn for Evaluation<T> {
                 for (sums, (output, target)) in sums.chunks_mut(FIGURES).zip(parts) {
                     sums[0] += norm.relative(output, target, channels).0 / count;
                     sums[1] += norm.relative(&still, target, channels).0 / count;
+                    let newest = [output, target].map(|fields| &fields[part - size..]);
+                    for (sums, field) in sums[2..].chunks_mut(2).zip(newest) {
+                        let mean = |of: fn(f64) -> f64| field.iter().map(|v| of(v.wide())).sum::<f64>() / size as f64;
+                        sums[0] += mean(|v| v) / count;
+                        sums[1] += mean(|v| v * v) / count;
+                    }
                 }
             }
         }
@@ -145,6 +152,13 @@ impl<T: Real> Learn for Evaluation<T> {
             let column = |i: usize| figures.iter().skip(i).step_by(FIGURES).copied().collect::<Vec<f64>>();
             out.series(&format!("{name}_error"), &column(0), "1", "relative L2 error of each application")?;
             out.series(&format!("{name}_persistence"), &column(1), "1", "that of the last input, unchanged")?;
+            for (k, what) in [(2, "mean"), (3, "mean_square")] {
+                let long_name = format!("{what} of the newest field after each application: the operator, the data");
+                let meaning = Meaning { long_name, unit: "1".to_owned(), axes: Vec::new() };
+                let (array, shape) = (format!("{name}_{what}"), [2, applications]);
+                let both = [column(k), column(k + 2)].concat();
+                out.array(&array, &shape, (Region::whole(&shape), root), &both, &meaning)?;
+            }
             let (power, rest) = spectra.split_at(2 * shells.count);
             spectra = rest;
             let wave_numbers: Vec<f64> = (0..power.len() / 2).map(|k| k as f64).collect();

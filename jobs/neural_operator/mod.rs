@@ -10,6 +10,7 @@ pub mod feed;
 pub mod fno;
 pub mod layers;
 pub mod model;
+mod normaliser;
 pub mod norms;
 pub mod optimiser;
 pub mod parameters;
@@ -61,6 +62,7 @@ impl Workload for NeuralOperator {
         ("darcy", include_str!("darcy.toml")),
         ("flow", include_str!("flow.toml")),
         ("turbulence", include_str!("turbulence.toml")),
+        ("the-well", include_str!("the-well.toml")),
         ("roll-out", include_str!("roll-out.toml")),
         ("refine", include_str!("refine.toml")),
     ];

@@ -11,10 +11,10 @@ use convoke_data::formats::safetensors::SafetensorsReader;
 use convoke_data::store::{Dtype, Reader};
 use serde::{Deserialize, Serialize};
 
-use super::data::Normaliser;
 use super::exchange::Layout;
 use super::layers::Batch;
 use super::model::{Model, Shape};
+use super::normaliser::Normaliser;
 use super::real::Real;
 use super::spec::Normalise;
 use super::spectra::Projection;

@@ -9,9 +9,10 @@ use convoke_kernels::Philox;
 use rayon::prelude::*;
 
 use super::NAME;
-use super::data::{Layout, Normaliser, Set};
+use super::data::{Layout, Set};
 use super::exchange::Start;
 use super::layers::Batch;
+use super::normaliser::Normaliser;
 use super::norms::{FIGURES, Figures, Norm};
 use super::optimiser::{AdamW, rate};
 use super::real::Real;

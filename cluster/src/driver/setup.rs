@@ -16,7 +16,7 @@ use crate::job::{DeviceChoice, Job, JobText};
 use crate::machine::{self, human_bytes};
 use crate::pieces::Pieces;
 use crate::run_dir::{Claim, Lock, RunDir};
-use crate::workload::{Ctx, Inputs, Notes, Plan, Resources, Workload};
+use crate::workload::{Clock, Ctx, Inputs, Notes, Plan, Resources, Workload};
 
 /// A job that was read, checked and priced.
 #[derive(Debug)]
@@ -123,7 +123,8 @@ pub(super) fn prepare<W: Workload>(comm: &Comm, source: &Source, options: &Optio
     let device = comm.agree(choose_device(job.run.device, options))?;
     let (pieces, notes) = (Pieces::below(&dir.path), Notes::default());
     let scratch = dir.path.join("work");
-    let ctx = Ctx { comm: comm.clone(), device, seed: job.seed, inputs, resources, pieces, scratch, notes };
+    let clock = Clock::start();
+    let ctx = Ctx { comm: comm.clone(), device, seed: job.seed, inputs, resources, pieces, scratch, notes, clock };
     let workload = W::new(&job.problem, &ctx).map_err(|e| locate(e, &text));
     let workload = comm.agree(workload)?;
     let resolved = serde_json::to_value(&job).unwrap_or(json!(null));

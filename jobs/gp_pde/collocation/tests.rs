@@ -1,6 +1,6 @@
 use convoke_cluster::comm::run_threads;
 use convoke_cluster::pieces::Pieces;
-use convoke_cluster::workload::{Inputs, Notes, Resources};
+use convoke_cluster::workload::{Clock, Inputs, Notes, Resources};
 use convoke_cluster::{Comm, JobText};
 use convoke_kernels::Device;
 use convoke_kernels::kronecker::Parity;
@@ -19,6 +19,7 @@ fn ctx() -> Ctx {
         pieces: Pieces::below(std::path::Path::new(".")),
         scratch: "work".into(),
         notes: Notes::default(),
+        clock: Clock::start(),
     }
 }
 

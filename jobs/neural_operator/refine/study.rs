@@ -22,7 +22,7 @@ use crate::flow::sampler::Sampler;
 use crate::flow::{Flow, Modes, Scheme};
 
 /// Figures of a way: see [`COLUMNS`].
-const MEASURED: usize = 4;
+const MEASURED: usize = 5;
 
 /// Names and meanings of what is told of each way.
 pub const COLUMNS: [(&str, &str); MEASURED + 2] = [
@@ -33,6 +33,7 @@ pub const COLUMNS: [(&str, &str); MEASURED + 2] = [
         "estimate",
         "residual in the dual norm of velocity over the vorticity: the functional estimate without its constant",
     ),
+    ("seconds", "what it took with all corrections before it, mean over the samples"),
     ("flops", "what it costs"),
     ("longest_path", "flops one after another when every snapshot has a rank"),
 ];
@@ -289,8 +290,8 @@ impl Study {
         })
     }
 
-    /// Error, error of the last snapshot, residual, estimate.
-    fn measure(&self, sample: &Sample, w: &[Snapshot]) -> [f64; MEASURED] {
+    /// Error, error of the last snapshot, residual, estimate, beside the seconds that it took.
+    fn measure(&self, sample: &Sample, w: &[Snapshot], seconds: f64) -> [f64; MEASURED] {
         let off: Vec<Snapshot> =
             w.iter().zip(&sample.truth).map(|(w, u)| w.iter().zip(u).map(|(w, u)| w - u).collect()).collect();
         let size = |w: &[Snapshot]| self.equation.dot(w, w).sqrt();
@@ -302,6 +303,7 @@ impl Study {
             size(&off[last..]) / truth(&sample.truth[last..]),
             self.equation.norm(&residual),
             self.equation.dual_norm(&residual) / (truth(&sample.truth) / count.sqrt()),
+            seconds,
         ]
     }
 
@@ -323,14 +325,28 @@ impl Study {
             for i in block(self.samples.len(), owner, comm.size()) {
                 let sample = &self.samples[i];
                 // Its owner makes the start and what needs no other rank.
-                let (mut w, mut refined) = (Vec::new(), Vec::new());
+                let (mut w, mut refined, mut start) = (Vec::new(), Vec::new(), 0.0);
+                // Seconds of the corrections alone, without what is measured of them.
+                let timed = |seconds: &mut f64, work: &mut dyn FnMut() -> Result<()>| {
+                    let begun = ctx.clock.seconds();
+                    let done = work();
+                    *seconds += ctx.clock.seconds() - begun;
+                    done
+                };
                 if comm.rank() == owner {
-                    w = self.trajectory(origin, i)?;
-                    add(&mut sums, 0, self.measure(sample, &w));
+                    timed(&mut start, &mut || {
+                        w = self.trajectory(origin, i)?;
+                        Ok(())
+                    })?;
+                    add(&mut sums, 0, self.measure(sample, &w, start));
                     refined = w.clone();
+                    let mut seconds = start;
                     for round in 1..=if origin.corrected() { spec.gauss_newton } else { 0 } {
-                        gauss_newton(&self.equation, &sample.known, &mut refined, spec.iterations);
-                        add(&mut sums, round, self.measure(sample, &refined));
+                        timed(&mut seconds, &mut || {
+                            gauss_newton(&self.equation, &sample.known, &mut refined, spec.iterations);
+                            Ok(())
+                        })?;
+                        add(&mut sums, round, self.measure(sample, &refined, seconds));
                     }
                 }
                 if origin.corrected() && spec.parareal > 0 {
@@ -339,11 +355,14 @@ impl Study {
                     let all: Vec<Complex64> = bytemuck::pod_collect_to_vec(&numbers);
                     refined = all.chunks(len).map(<[Complex64]>::to_vec).collect();
                     let newest = &sample.known[sample.known.len() - 1];
+                    let mut seconds = start;
+                    let begun = ctx.clock.seconds();
                     let mut parareal = Parareal::new(&self.equation, (&self.coarse, spec.coarse), newest, &refined);
+                    seconds += ctx.clock.seconds() - begun;
                     for round in 1..=spec.parareal {
-                        parareal.iterate(comm, newest, &mut refined)?;
+                        timed(&mut seconds, &mut || Ok(parareal.iterate(comm, newest, &mut refined)?))?;
                         if comm.rank() == owner {
-                            add(&mut sums, spec.gauss_newton + round, self.measure(sample, &refined));
+                            add(&mut sums, spec.gauss_newton + round, self.measure(sample, &refined, seconds));
                         }
                     }
                 }
@@ -398,7 +417,12 @@ impl Learn for Study {
             } else {
                 costs.iter().map(|cost| cost[c - MEASURED]).collect()
             };
-            out.series(name, &column, if c < MEASURED { "1" } else { "flop" }, long_name)?;
+            let unit = match *name {
+                "seconds" => "s",
+                _ if c < MEASURED => "1",
+                _ => "flop",
+            };
+            out.series(name, &column, unit, long_name)?;
         }
         out.text("ways", &ways.join("\n"))?;
         let (points, snapshots) = (self.set.points[0], self.samples[0].truth.len());

@@ -91,6 +91,15 @@ impl Spec {
                 ));
             }
         }
+        if let Some(windows) = &self.data.windows {
+            for (key, n) in [("input", windows.input), ("target", windows.target), ("every", windows.every)] {
+                within(&format!("data.windows.{key}"), n, 1, 1_000_000)?;
+            }
+            if self.data.input != self.data.target || self.data.input.channels.is_some() {
+                let message = "not with windows, for which input and target name the same arrays without channels";
+                return Err(BadValue::wrong("problem.data.input.channels", message));
+            }
+        }
         for (i, test) in self.test.iter().enumerate() {
             let bad = test.name.is_empty() || !test.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
             if bad || self.test[..i].iter().any(|other| other.name == test.name) {

@@ -133,13 +133,17 @@ pub struct DataSpec {
     /// An HDF5 file, or the directory of a run (task `train`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
-    /// Axes of space; arrays are `[sample, space …]` or `[sample, channel, space …]`.
+    /// Axes of space; arrays are `[sample, space …]`, `[sample, snapshot, space …]` or `[sample, snapshot, space …, component]`, and a channel is
+    /// a component of an array at a snapshot, in the order snapshot, array, component.
     pub dimension: usize,
     /// What the operator is given.
     pub input: FieldSpec,
     /// What it should give.
     pub target: FieldSpec,
-    /// Samples that are used, from the first one; absent: all.
+    /// Samples are windows of snapshots instead, also of test data; input and target name the same arrays, without `channels`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub windows: Option<WindowSpec>,
+    /// Entries of the arrays' first axis that are used, from the first one; absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub samples: Option<usize>,
     /// Which means and deviations are taken out; absent: those of channels, and none for `st-fno`.
@@ -147,15 +151,61 @@ pub struct DataSpec {
     pub normalise: Option<Normalise>,
 }
 
-/// An array, or some of its channels.
+/// Windows of consecutive snapshots: every trajectory gives as many samples as fit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WindowSpec {
+    /// Snapshots of the input.
+    pub input: usize,
+    /// Those of the target, behind them.
+    pub target: usize,
+    /// Snapshots from the start of a window to that of the next.
+    #[serde(default = "defaults::windows")]
+    pub every: usize,
+}
+
+impl WindowSpec {
+    /// Windows of so many snapshots.
+    pub fn count(&self, snapshots: usize) -> usize {
+        (snapshots + self.every).saturating_sub(self.input + self.target) / self.every
+    }
+}
+
+/// Arrays, or some of their snapshots.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FieldSpec {
-    /// Its name in the file.
-    pub array: String,
-    /// First channel and the one after the last; absent: all.
+    /// The name in the file, or several.
+    pub array: Arrays,
+    /// First snapshot and the one after the last; absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channels: Option<[usize; 2]>,
+}
+
+/// Names of arrays.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Arrays {
+    /// One.
+    One(String),
+    /// Several on the same grid.
+    Several(Vec<String>),
+}
+
+impl Arrays {
+    /// All of them.
+    pub fn names(&self) -> &[String] {
+        match self {
+            Self::One(name) => std::slice::from_ref(name),
+            Self::Several(names) => names,
+        }
+    }
+}
+
+impl std::fmt::Display for Arrays {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.names().join(", "))
+    }
 }
 
 /// Test data: arrays as in training.
@@ -332,6 +382,10 @@ pub enum Precision {
 
 mod defaults {
     pub fn applications() -> usize {
+        1
+    }
+
+    pub fn windows() -> usize {
         1
     }
 
