@@ -4,7 +4,8 @@ mod common;
 
 use std::path::Path;
 
-use common::{assert_same_bits, below, convoke, doubles, job, run, scratch, told};
+use common::{assert_same_bits, below, convoke, doubles, job, run, run_on_threads, scratch, told};
+use convoke_cluster::JobText;
 use convoke_data::store::Reader;
 
 fn text(batch: usize, more: &str) -> String {
@@ -77,6 +78,40 @@ fn samples_do_not_depend_on_what_is_computed_beside_them() {
     assert_samples_stand_alone(burgers, &[("solution", 3 * 16)], &figures);
     let figures = ["iterations", "mean", "largest"];
     assert_samples_stand_alone(darcy, &[("coefficient", 13 * 13), ("pressure", 13 * 13)], &figures);
+}
+
+/// Fewer samples than ranks: flows are shared by wave numbers, with the same bits as on one rank, and no more bytes sent than planned; stopped on
+/// three ranks they go on on two.
+#[test]
+fn flows_that_ranks_share_have_the_bits_of_one() {
+    let scratch = scratch();
+    let flow = text(2, "")
+        .replace("samples = 5", "samples = 3")
+        .replace("[problem.time]\nstep", "[problem.time]\nscheme = \"rk2-cn\"\nstep");
+    let dirs = [1, 2, 3, 4, 5].map(|ranks| {
+        let dir = scratch.path().join(format!("on{ranks}"));
+        let job = JobText { path: scratch.path().join("job.toml"), text: flow.clone() };
+        for outcome in run_on_threads("pde-data", job, ranks, &dir) {
+            let outcome = outcome.expect("it runs");
+            let (sent, planned) = (outcome.traffic.bytes, outcome.plan.bytes_sent_per_rank);
+            assert!(sent <= planned, "{sent} bytes sent by one of {ranks}, {planned} planned");
+        }
+        below(scratch.path(), &format!("on{ranks}"))
+    });
+    let expected = read(&dirs[0], "vorticity");
+    for dir in &dirs[1..] {
+        assert_same_bits(&expected, &read(dir, "vorticity"), dir);
+        assert_eq!(doubles(dirs[0].as_ref(), "energy"), doubles(dir.as_ref(), "energy"));
+    }
+    let spec = job(scratch.path(), "parts.toml", &(flow + "[checkpoint]\nevery_steps = 1\n"));
+    let parts = below(scratch.path(), "parts");
+    let (code, _, err) = told(&run(&["run", &spec, "--dir", &parts, "-n", "3", "--stop-after", "2", "-q"]));
+    assert_eq!(code, 75, "{err}");
+    let (code, _, err) = told(&run(&["resume", &parts, "-n", "2", "-q"]));
+    assert_eq!(code, 0, "{err}");
+    assert_same_bits(&expected, &read(&parts, "vorticity"), "stopped on three ranks");
+    let (_, out, _) = told(&run(&["check", &spec, "-n", "6"]));
+    assert!(out.contains("3 ranks share a flow"), "{out}");
 }
 
 /// Killed between batches and within one, and begun again each time.

@@ -5,7 +5,7 @@ use num_complex::Complex64;
 
 use super::function;
 use super::modes::Modes;
-use super::transform::Transform;
+use super::transform::{Through, Transform};
 
 /// Coefficients of the function `text` of x and y.
 ///
@@ -19,7 +19,7 @@ pub fn coefficients(key: &str, text: &str, modes: &Modes, grid: [&str; 2]) -> Re
     let square: f64 = values.iter().map(|v| v * v).sum();
     let scale = 1.0 / (n * n) as f64;
     let mut found = vec![Complex64::ZERO; modes.len()];
-    transform.through(
+    let Ok(()) = transform.through(
         &mut transform.work(),
         |_, row, mirror| (row.fill(Complex64::ZERO), mirror.fill(Complex64::ZERO)).0,
         |x, lines| lines.iter_mut().zip(&values[x * n..]).for_each(|(to, v)| *to = Complex64::new(*v, 0.0)),

@@ -6,6 +6,7 @@ pub mod linearised;
 pub mod modes;
 pub mod navier_stokes;
 pub mod sampler;
+pub mod slabs;
 pub mod transform;
 
 pub use modes::Modes;

@@ -4,11 +4,15 @@
 //! u·∇w = (∂_xx − ∂_yy)(uv) + ∂_xy(v² − u²), and with z = u + iv both products are in z² = u² − v² + 2iuv: an evaluation takes
 //! one complex transform each way.
 
+use std::ops::Range;
+
+use convoke_cluster::Comm;
 use num_complex::Complex64;
 use serde::{Deserialize, Serialize};
 
 use super::modes::Modes;
-use super::transform::{Transform, Work};
+use super::slabs::Slabs;
+use super::transform::{Through, Transform, Work};
 
 /// Schemes in time; diffusion and drag by Crank and Nicolson in all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -57,16 +61,18 @@ const WILLIAMSON: LowStorage = LowStorage {
     gamma: &[1.0 / 3.0, 15.0 / 16.0, 8.0 / 15.0],
 };
 
-/// The equation on one grid.
+/// The equation on one grid, on one rank or over several.
 #[derive(Debug, Clone)]
-pub struct Flow {
+pub struct Flow<T = Transform> {
     /// Kept modes.
     pub modes: Modes,
-    pub(super) transform: Transform,
+    pub(super) transform: T,
+    /// Which of them are here: the k_y of some rows.
+    here: Range<usize>,
     scheme: Scheme,
     /// Length of a step.
     step: f64,
-    /// κ_x and κ_y of each mode.
+    /// κ_x and κ_y of each mode that is here, and so below.
     pub(super) kappa: Vec<[f64; 2]>,
     /// 1/|κ|²; 0 for the mean.
     pub(super) inverse: Vec<f64>,
@@ -78,8 +84,8 @@ pub struct Flow {
 
 /// Memory of one function that moves on.
 #[derive(Debug, Clone)]
-pub struct Mover {
-    work: Work,
+pub struct Mover<W = Work> {
+    work: W,
     slope: Vec<Complex64>,
     other: Vec<Complex64>,
     known: Vec<Complex64>,
@@ -93,31 +99,22 @@ impl Mover {
 }
 
 impl Flow {
-    /// Viscosity ν and drag μ; `forcing` has a coefficient for each mode, or none at all.
+    /// Viscosity ν and drag μ; `forcing` has a coefficient for each mode, or none at all; `wide`: all threads for one function.
     pub fn new(
         modes: Modes,
-        (viscosity, drag): (f64, f64),
+        constants: (f64, f64),
         forcing: Vec<Complex64>,
         (scheme, step): (Scheme, f64),
         wide: bool,
     ) -> Self {
-        let kappa = modes.each().map(|(kx, ky)| [modes.kappa(kx), modes.kappa(ky)]).collect();
-        let inverse = modes.squares().map(|s| if s > 0.0 { 1.0 / s } else { 0.0 }).collect();
-        let linear = modes.squares().map(|s| -viscosity * s - drag).collect();
         let transform = Transform::new(&modes, wide);
-        Self { modes, transform, scheme, step, kappa, inverse, linear, forcing }
+        Self::with(modes, constants, forcing, (scheme, step), transform)
     }
 
     /// The same with other steps.
     #[must_use]
     pub fn with_step(&self, scheme: Scheme, step: f64) -> Self {
         Self { scheme, step, ..self.clone() }
-    }
-
-    /// Memory for [`Flow::advance`].
-    pub fn mover(&self) -> Mover {
-        let zero = vec![Complex64::ZERO; self.modes.len()];
-        Mover { work: self.transform.work(), slope: zero.clone(), other: zero.clone(), known: zero }
     }
 
     /// Bytes of one [`Mover`].
@@ -138,19 +135,102 @@ impl Flow {
 
     /// The vorticity `w` after `steps` steps.
     pub fn advance(&self, w: &mut [Complex64], steps: u64, mover: &mut Mover) {
-        for _ in 0..steps {
-            match self.scheme {
-                Scheme::Rk4Cn => self.low_storage(&CARPENTER_KENNEDY, w, mover),
-                Scheme::Rk3Cn => self.low_storage(&WILLIAMSON, w, mover),
-                Scheme::Rk2Cn => self.heun(w, mover),
-                Scheme::ImexCn => self.euler(w, mover),
-            }
-        }
+        let Ok(()) = self.go_on(w, steps, mover);
     }
 
-    fn low_storage(&self, scheme: &LowStorage, w: &mut [Complex64], mover: &mut Mover) {
+    /// w_t = f − u·∇w + ν Δw − μ w.
+    pub fn tendency(&self, w: &[Complex64], out: &mut [Complex64], mover: &mut Mover) {
+        let Ok(()) = self.explicit(w, out, &mut mover.work);
+        out.iter_mut().zip(w).zip(&self.linear).for_each(|((out, w), l)| *out += w * l);
+    }
+
+    /// Largest |u| at the points.
+    pub fn speed(&self, w: &[Complex64], mover: &mut Mover) -> f64 {
+        let mut largest: f64 = 0.0;
+        self.transform.visit(
+            &mut mover.work,
+            |ky, row, mirror| self.velocity(ky, w, row, mirror),
+            |_, line| largest = line.iter().map(Complex64::norm_sqr).fold(largest, f64::max),
+        );
+        largest.sqrt()
+    }
+}
+
+impl Flow<Slabs> {
+    /// Over the ranks of `comm`, each with the modes of a block of k_y.
+    pub fn shared(
+        modes: Modes,
+        constants: (f64, f64),
+        forcing: Vec<Complex64>,
+        (scheme, step): (Scheme, f64),
+        comm: &Comm,
+    ) -> Self {
+        let transform = Slabs::new(&modes, comm);
+        Self::with(modes, constants, forcing, (scheme, step), transform)
+    }
+
+    /// The ranks.
+    pub fn comm(&self) -> &Comm {
+        self.transform.comm()
+    }
+}
+
+impl<T: Through> Flow<T> {
+    fn with(
+        modes: Modes,
+        (viscosity, drag): (f64, f64),
+        mut forcing: Vec<Complex64>,
+        (scheme, step): (Scheme, f64),
+        transform: T,
+    ) -> Self {
+        let (rows, width) = (transform.rows(), modes.width());
+        let here = rows.start * width..rows.end * width;
+        let (start, len) = (here.start, here.len());
+        let squares = || modes.squares().skip(start).take(len);
+        let kappa = modes.each().skip(start).take(len).map(|(kx, ky)| [modes.kappa(kx), modes.kappa(ky)]).collect();
+        let inverse = squares().map(|s| if s > 0.0 { 1.0 / s } else { 0.0 }).collect();
+        let linear = squares().map(|s| -viscosity * s - drag).collect();
+        if !forcing.is_empty() {
+            forcing = forcing[here.clone()].to_vec();
+        }
+        Self { modes, transform, here, scheme, step, kappa, inverse, linear, forcing }
+    }
+
+    /// Which coefficients are here.
+    pub fn here(&self) -> Range<usize> {
+        self.here.clone()
+    }
+
+    /// Memory for [`Flow::go_on`].
+    pub fn mover(&self) -> Mover<T::Work> {
+        let zero = vec![Complex64::ZERO; self.here.len()];
+        Mover { work: self.transform.work(), slope: zero.clone(), other: zero.clone(), known: zero }
+    }
+
+    /// The vorticity `w`, the part that is here, after `steps` steps. Collective where ranks share it.
+    ///
+    /// # Errors
+    /// As the exchange.
+    pub fn go_on(&self, w: &mut [Complex64], steps: u64, mover: &mut Mover<T::Work>) -> Result<(), T::Error> {
+        for _ in 0..steps {
+            match self.scheme {
+                Scheme::Rk4Cn => self.low_storage(&CARPENTER_KENNEDY, w, mover)?,
+                Scheme::Rk3Cn => self.low_storage(&WILLIAMSON, w, mover)?,
+                Scheme::Rk2Cn => self.heun(w, mover)?,
+                Scheme::ImexCn => self.euler(w, mover)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn low_storage(
+        &self,
+        scheme: &LowStorage,
+        w: &mut [Complex64],
+        mover: &mut Mover<T::Work>,
+    ) -> Result<(), T::Error> {
         for stage in 0..scheme.gamma.len() {
-            self.explicit(w, &mut mover.other, &mut mover.work);
+            self.explicit(w, &mut mover.other, &mut mover.work)?;
             let (beta, gamma) = (scheme.beta[stage], scheme.gamma[stage] * self.step);
             let mu = 0.5 * self.step * (scheme.alpha[stage + 1] - scheme.alpha[stage]);
             for (((w, h), n), l) in w.iter_mut().zip(&mut mover.slope).zip(&mover.other).zip(&self.linear) {
@@ -159,37 +239,34 @@ impl Flow {
                 *w = (*w * (1.0 + mu * l) + *h * gamma) / (1.0 - mu * l);
             }
         }
+        Ok(())
     }
 
     /// Heun's scheme, the linear part by Crank and Nicolson.
-    fn heun(&self, w: &mut [Complex64], mover: &mut Mover) {
+    fn heun(&self, w: &mut [Complex64], mover: &mut Mover<T::Work>) -> Result<(), T::Error> {
         let half = 0.5 * self.step;
-        self.explicit(w, &mut mover.slope, &mut mover.work);
+        self.explicit(w, &mut mover.slope, &mut mover.work)?;
         for (((w, g), h), l) in w.iter_mut().zip(&mut mover.known).zip(&mover.slope).zip(&self.linear) {
             *g = *w * (1.0 + half * l);
             *w = (*g + h * self.step) / (1.0 - half * l);
         }
-        self.explicit(w, &mut mover.other, &mut mover.work);
+        self.explicit(w, &mut mover.other, &mut mover.work)?;
         for ((((w, g), h), n), l) in
             w.iter_mut().zip(&mover.known).zip(&mover.slope).zip(&mover.other).zip(&self.linear)
         {
             *w = (g + (h + n) * half) / (1.0 - half * l);
         }
+        Ok(())
     }
 
     /// The scheme of the first neural-operator data: explicit Euler, the linear part by Crank and Nicolson.
-    fn euler(&self, w: &mut [Complex64], mover: &mut Mover) {
-        self.explicit(w, &mut mover.slope, &mut mover.work);
+    fn euler(&self, w: &mut [Complex64], mover: &mut Mover<T::Work>) -> Result<(), T::Error> {
+        self.explicit(w, &mut mover.slope, &mut mover.work)?;
         let half = 0.5 * self.step;
         for ((w, h), l) in w.iter_mut().zip(&mover.slope).zip(&self.linear) {
             *w = (*w * (1.0 + half * l) + h * self.step) / (1.0 - half * l);
         }
-    }
-
-    /// w_t = f − u·∇w + ν Δw − μ w.
-    pub fn tendency(&self, w: &[Complex64], out: &mut [Complex64], mover: &mut Mover) {
-        self.explicit(w, out, &mut mover.work);
-        out.iter_mut().zip(w).zip(&self.linear).for_each(|((out, w), l)| *out += w * l);
+        Ok(())
     }
 
     /// −ν|κ|² − μ of each mode.
@@ -203,7 +280,7 @@ impl Flow {
     }
 
     /// f − u·∇w.
-    fn explicit(&self, w: &[Complex64], out: &mut [Complex64], work: &mut Work) {
+    fn explicit(&self, w: &[Complex64], out: &mut [Complex64], work: &mut T::Work) -> Result<(), T::Error> {
         let (n, width) = (self.modes.n, self.modes.width());
         let scale = 1.0 / (n * n) as f64;
         self.transform.through(
@@ -219,7 +296,7 @@ impl Flow {
             |ky, row, mirror| {
                 // The first row is its own mirror image.
                 let mirror = if ky == 0 { row } else { mirror };
-                let here = ky * width..(ky + 1) * width;
+                let here = ky * width - self.here.start..(ky + 1) * width - self.here.start;
                 for ((column, out), [x, y]) in out[here.clone()].iter_mut().enumerate().zip(&self.kappa[here]) {
                     let (at, back) = self.modes.places(column);
                     let (p, q) = (row[at], mirror[back].conj());
@@ -227,10 +304,11 @@ impl Flow {
                     *out = (a * (x * x - y * y) + b * (x * y)) * scale;
                 }
             },
-        );
+        )?;
         for (out, f) in out.iter_mut().zip(&self.forcing) {
             *out += f;
         }
+        Ok(())
     }
 
     /// The coefficients of u + iv.
@@ -238,7 +316,7 @@ impl Flow {
         let width = self.modes.width();
         for column in 0..width {
             let (at, back) = self.modes.places(column);
-            let i = ky * width + column;
+            let i = ky * width + column - self.here.start;
             let [x, y] = self.kappa[i];
             let psi = w[i] * self.inverse[i];
             // û = iκ_y ψ̂ and v̂ = −iκ_x ψ̂; both are of real functions, so that their mirror images are conjugate.
@@ -247,16 +325,5 @@ impl Flow {
                 mirror[back] = (Complex64::new(-x, y) * psi).conj();
             }
         }
-    }
-
-    /// Largest |u| at the points.
-    pub fn speed(&self, w: &[Complex64], mover: &mut Mover) -> f64 {
-        let mut largest: f64 = 0.0;
-        self.transform.visit(
-            &mut mover.work,
-            |ky, row, mirror| self.velocity(ky, w, row, mirror),
-            |_, line| largest = line.iter().map(Complex64::norm_sqr).fold(largest, f64::max),
-        );
-        largest.sqrt()
     }
 }

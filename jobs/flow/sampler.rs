@@ -3,7 +3,7 @@
 use num_complex::Complex64;
 
 use super::modes::Modes;
-use super::transform::Transform;
+use super::transform::{Through, Transform};
 
 /// Values of a real function at `points` × `points` points, `[x][y]`, cut to what they hold.
 #[derive(Debug)]

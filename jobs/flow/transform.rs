@@ -1,6 +1,8 @@
 //! Between the kept modes and the points of a square grid: two passes of one-dimensional FFTs. Those along x skip the modes that
 //! are zero; those along y go by tiles that stay in the first cache while something is done at their points.
 
+use std::convert::Infallible;
+use std::ops::Range;
 use std::sync::Arc;
 
 use num_complex::Complex64;
@@ -29,6 +31,39 @@ impl std::fmt::Debug for Transform {
     }
 }
 
+/// From coefficients to values and back, on one rank or on several.
+pub trait Through {
+    /// Memory of one transform under way.
+    type Work;
+    /// Why it may fail.
+    type Error;
+
+    /// The k_y of the coefficients that are here.
+    fn rows(&self) -> Range<usize>;
+
+    /// Memory for it.
+    fn work(&self) -> Self::Work;
+
+    /// Replaces values by others: from rows of coefficients to rows of n² times those of what `change(x, lines)` makes of the
+    /// values, where `lines` holds those along y from x on. `fill(k_y, row, mirror)` writes the coefficients of k_y and −k_y into
+    /// zeros, and `read` reads what became of them; both in the order of k_y. For k_y = 0 the mirror means nothing.
+    ///
+    /// # Errors
+    /// As the exchange between ranks.
+    fn through(
+        &self,
+        work: &mut Self::Work,
+        fill: impl FnMut(usize, &mut [Complex64], &mut [Complex64]),
+        change: impl Fn(usize, &mut [Complex64]) + Sync,
+        read: impl FnMut(usize, &[Complex64], &[Complex64]),
+    ) -> Result<(), Self::Error>;
+}
+
+/// Where k_y lies among n of them.
+pub(super) fn slot(ky: i64, n: usize) -> usize {
+    if ky < 0 { n - ky.unsigned_abs() as usize } else { ky as usize }
+}
+
 /// Memory of one transform under way.
 #[derive(Debug, Clone)]
 pub struct Work {
@@ -52,13 +87,6 @@ impl Transform {
         let mut planner = FftPlanner::new();
         let (forward, inverse) = (planner.plan_fft_forward(modes.n), planner.plan_fft_inverse(modes.n));
         Self { n: modes.n, m: modes.m, forward, inverse, wide }
-    }
-
-    /// Memory for it.
-    pub fn work(&self) -> Work {
-        let zero = |n: usize| vec![Complex64::ZERO; n];
-        let lines = if self.wide { self.n } else { TILE };
-        Work { rows: zero((2 * self.m + 1) * self.n), lines: zero(lines * self.n), scratch: zero(self.scratch()) }
     }
 
     fn scratch(&self) -> usize {
@@ -102,10 +130,7 @@ impl Transform {
         }
     }
 
-    /// Replaces values by others: from rows of coefficients to rows of n² times those of what `change(x, lines)` makes of the
-    /// values, where `lines` holds those along y from x on. `fill(k_y, row, mirror)` writes the coefficients of k_y and −k_y, and
-    /// `read` reads what became of them; both in the order of k_y, for which the mirror is empty where k_y = 0.
-    pub fn through(
+    fn replace(
         &self,
         work: &mut Work,
         fill: impl FnMut(usize, &mut [Complex64], &mut [Complex64]),
@@ -213,5 +238,31 @@ impl Transform {
             || vec![Complex64::ZERO; self.scratch()],
             |scratch, (chunk, lines)| work(chunk * TILE, lines, scratch),
         );
+    }
+}
+
+impl Through for Transform {
+    type Work = Work;
+    type Error = Infallible;
+
+    fn rows(&self) -> Range<usize> {
+        0..self.m + 1
+    }
+
+    fn work(&self) -> Work {
+        let zero = |n: usize| vec![Complex64::ZERO; n];
+        let lines = if self.wide { self.n } else { TILE };
+        Work { rows: zero((2 * self.m + 1) * self.n), lines: zero(lines * self.n), scratch: zero(self.scratch()) }
+    }
+
+    fn through(
+        &self,
+        work: &mut Work,
+        fill: impl FnMut(usize, &mut [Complex64], &mut [Complex64]),
+        change: impl Fn(usize, &mut [Complex64]) + Sync,
+        read: impl FnMut(usize, &[Complex64], &[Complex64]),
+    ) -> Result<(), Infallible> {
+        self.replace(work, fill, change, read);
+        Ok(())
     }
 }

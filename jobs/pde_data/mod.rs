@@ -1,7 +1,7 @@
 //! Solutions of partial differential equations, many at once: data for surrogates, and flows to look at.
 //!
-//! Samples are functions of (seed, sample); ranks share those of a batch without talking. Finished batches wait on the disk, so
-//! that memory does not depend on the number of samples. See `README.md` beside this file.
+//! Samples are functions of (seed, sample); ranks share those of a batch without talking. A flow of which there are fewer than ranks is
+//! shared itself. Finished batches wait on the disk, so that memory does not depend on the number of samples. See `README.md` beside this file.
 
 pub mod check;
 pub mod circle;
@@ -23,8 +23,11 @@ mod tests_darcy;
 #[cfg(test)]
 mod tests_line;
 
+use std::borrow::Cow;
 use std::ops::Range;
 
+use bytemuck::cast_slice_mut;
+use convoke_cluster::shard::RankGrid;
 use convoke_cluster::workload::{Inputs, Resources};
 use convoke_cluster::{Ctx, Error, Fields, Plan, Progress, Region, Result, Results, Workload, block};
 use rayon::prelude::*;
@@ -33,6 +36,9 @@ use check::Clock;
 use layout::Layout;
 use spec::Spec;
 use system::System;
+
+use crate::flow::Flow;
+use crate::flow::slabs::Slabs;
 
 /// Registry name.
 pub const NAME: &str = "pde-data";
@@ -46,6 +52,9 @@ pub struct PdeData {
     clock: Clock,
     layout: Layout,
     system: System,
+    grid: RankGrid,
+    /// The flow over the ranks that share a sample, where some do.
+    shared: Option<Flow<Slabs>>,
     /// First sample of the batch under way, or of the next one.
     first: u64,
     /// Samples of the batch under way; 0 between batches.
@@ -56,8 +65,10 @@ pub struct PdeData {
     taken: u64,
     /// Which samples of the batch are here.
     here: Range<usize>,
-    /// Their states, `[sample][number]`.
+    /// Their states, `[sample][number]`, or the part of this rank.
     states: Vec<f64>,
+    /// Samples whose snapshots are here: on the first of the ranks that share them.
+    shown: Range<usize>,
     /// Their snapshots, for each array `[sample][snapshot][point]`.
     pictures: Vec<Vec<f32>>,
     /// The figures in front, `[sample][snapshot][figure]`, on all ranks.
@@ -108,8 +119,17 @@ impl Workload for PdeData {
         let clock = spec.clock()?;
         let wide = plan::wide(spec, ctx.resources.threads, ctx.comm.size());
         let layout = Layout::new(spec, wide)?;
+        let grid = plan::grid(spec, ctx.comm.size());
+        let shared = if grid.groups > 1 {
+            let (slab, place) = grid.place(ctx.comm.rank());
+            Some(system::shared(spec, &clock, &ctx.comm.split(slab, place)?)?)
+        } else {
+            None
+        };
         Ok(Self {
             system: System::new(spec, &clock, wide)?,
+            grid,
+            shared,
             spec: spec.clone(),
             clock,
             first: 0,
@@ -117,6 +137,7 @@ impl Workload for PdeData {
             done: 0,
             taken: 0,
             here: 0..0,
+            shown: 0..0,
             states: Vec::new(),
             pictures: vec![Vec::new(); layout.arrays.len()],
             figures: vec![0.0; spec.samples * clock.snapshots * layout.front.len()],
@@ -136,7 +157,7 @@ impl Workload for PdeData {
         let snapshots = self.clock.snapshots as u64;
         if self.taken < snapshots {
             let steps = self.clock.next(self.done);
-            self.system.advance(&mut self.states, steps);
+            self.advance(steps)?;
             self.done += steps;
             table = self.look(ctx)?;
             work += self.count as f64 * layout::flops(&self.spec, steps as f64)?;
@@ -164,10 +185,14 @@ impl Workload for PdeData {
         }
         if count > 0 {
             let shape = [count, layout.numbers];
-            fields.array("states", &shape, Region::rows(&shape, self.here.clone()), &mut self.states[..]);
+            let mut region = Region::rows(&shape, self.here.clone());
+            if let Some(flow) = &self.shared {
+                region = region.with(1, 2 * flow.here().start..2 * flow.here().end);
+            }
+            fields.array("states", &shape, region, &mut self.states[..]);
             let shape = layout.shape(count, Some(snapshots));
             for ((name, _), pictures) in layout.arrays.iter().zip(&mut self.pictures) {
-                fields.array(*name, &shape, Region::rows(&shape, self.here.clone()), &mut pictures[..]);
+                fields.array(*name, &shape, Region::rows(&shape, self.shown.clone()), &mut pictures[..]);
             }
         }
         let shape = [self.spec.samples, snapshots, layout.front.len()];
@@ -191,9 +216,11 @@ impl Workload for PdeData {
 impl PdeData {
     /// Memory for this rank's share of the batch.
     fn allocate(&mut self, ctx: &Ctx) {
-        self.here = block(self.count as usize, ctx.comm.rank(), ctx.comm.size());
-        self.states = vec![0.0; self.here.len() * self.layout.numbers];
-        let size = self.here.len() * self.clock.snapshots * self.layout.values();
+        let (slab, place) = self.grid.place(ctx.comm.rank());
+        self.here = block(self.count as usize, slab, self.grid.slabs);
+        self.shown = if place == 0 { self.here.clone() } else { self.here.start..self.here.start };
+        self.states = vec![0.0; self.here.len() * self.numbers()];
+        let size = self.shown.len() * self.clock.snapshots * self.layout.values();
         self.pictures.iter_mut().for_each(|pictures| *pictures = vec![0.0; size]);
     }
 
@@ -202,7 +229,17 @@ impl PdeData {
         self.count = (plan::batch(&self.spec) as u64).min(self.spec.samples as u64 - self.first);
         (self.done, self.taken) = (0, 0);
         self.allocate(ctx);
-        let begun = self.system.begin(&mut self.states, ctx.seed, self.first + self.here.start as u64);
+        let first = self.first + self.here.start as u64;
+        if let Some(flow) = &self.shared {
+            // One sample whole at a time.
+            let (mut whole, part) = (vec![0.0; self.layout.numbers], flow.here());
+            for (i, state) in self.states.chunks_exact_mut(2 * part.len().max(1)).enumerate() {
+                self.system.begin(&mut whole, ctx.seed, first + i as u64).unwrap_or_default();
+                state.copy_from_slice(&whole[2 * part.start..2 * part.end]);
+            }
+            return Ok(());
+        }
+        let begun = self.system.begin(&mut self.states, ctx.seed, first);
         let begun = begun.map_err(|(sample, stuck)| {
             let failure = Failure::Stuck { sample, iterations: stuck.iterations, residual: stuck.residual };
             Error::workload(NAME, failure)
@@ -212,7 +249,8 @@ impl PdeData {
 
     /// Figures of all samples of the batch, in order; where a snapshot is due, it is taken. Collective.
     fn look(&mut self, ctx: &Ctx) -> Result<Vec<f64>> {
-        let table = ctx.comm.all_gather(&self.system.figures(&self.states))?.concat();
+        let states = self.whole()?;
+        let table = ctx.comm.all_gather(&self.system.figures(&states))?.concat();
         let front = self.layout.front.len();
         let finite = |row: &[f64]| row[..front].iter().all(|v| v.is_finite());
         if let Some((bad, row)) = table.chunks(self.layout.figures()).enumerate().find(|(_, row)| !finite(row)) {
@@ -222,18 +260,56 @@ impl PdeData {
             return ctx.comm.agree(Err(Error::workload(NAME, unstable)));
         }
         if self.clock.due(self.done) {
-            self.take(&table);
+            let states = states.into_owned();
+            self.take(&states, &table);
         }
         Ok(table)
     }
 
+    /// Numbers of a sample's state that are here.
+    fn numbers(&self) -> usize {
+        self.shared.as_ref().map_or(self.layout.numbers, |flow| 2 * flow.here().len())
+    }
+
+    /// The samples after `steps` steps.
+    fn advance(&mut self, steps: u64) -> Result<()> {
+        let Some(flow) = &self.shared else {
+            self.system.advance(&mut self.states, steps);
+            return Ok(());
+        };
+        let mut mover = flow.mover();
+        for state in self.states.chunks_exact_mut(2 * flow.here().len().max(1)) {
+            flow.go_on(cast_slice_mut(state), steps, &mut mover)?;
+        }
+        Ok(())
+    }
+
+    /// The whole states of the samples that are shown here. Collective.
+    fn whole(&self) -> Result<Cow<'_, [f64]>> {
+        let Some(flow) = &self.shared else { return Ok(Cow::Borrowed(&self.states)) };
+        let comm = flow.comm();
+        let to_first: Vec<&[f64]> =
+            (0..comm.size()).map(|r| if r == 0 { self.states.as_slice() } else { &[] }).collect();
+        let parts = comm.all_to_all(&to_first)?;
+        if !comm.is_root() {
+            return Ok(Cow::Owned(Vec::new()));
+        }
+        let count = self.here.len();
+        let sample = |i: usize| {
+            parts
+                .iter()
+                .flat_map(move |part| part.chunks(part.len().div_ceil(count.max(1)).max(1)).nth(i).unwrap_or_default())
+        };
+        Ok(Cow::Owned((0..count).flat_map(sample).copied().collect()))
+    }
+
     /// A snapshot.
-    fn take(&mut self, table: &[f64]) {
+    fn take(&mut self, states: &[f64], table: &[f64]) {
         let (snapshots, at) = (self.clock.snapshots, self.taken as usize);
         let (system, size, numbers) = (&self.system, self.layout.values(), self.layout.numbers);
         for (array, pictures) in self.pictures.iter_mut().enumerate() {
             let places = pictures.par_chunks_exact_mut(snapshots * size);
-            places.zip(self.states.par_chunks_exact(numbers)).for_each(|(places, state)| {
+            places.zip(states.par_chunks_exact(numbers)).for_each(|(places, state)| {
                 let values = system.values(array, state);
                 places[at * size..(at + 1) * size].iter_mut().zip(values).for_each(|(to, value)| *to = value as f32);
             });
@@ -272,10 +348,10 @@ impl PdeData {
     /// Hands the finished batch to the disk.
     fn put_away(&mut self, ctx: &Ctx) -> Result<()> {
         let mut written = Ok(());
-        if !self.here.is_empty() {
+        if !self.shown.is_empty() {
             let first = self.first as usize;
-            let rows = first + self.here.start..first + self.here.end;
-            let shape = self.layout.shape(self.here.len(), self.spec.time.as_ref().map(|time| time.snapshots));
+            let rows = first + self.shown.start..first + self.shown.end;
+            let shape = self.layout.shape(self.shown.len(), self.spec.time.as_ref().map(|time| time.snapshots));
             for ((name, _), pictures) in self.layout.arrays.iter().zip(&self.pictures) {
                 written = written.and_then(|()| ctx.pieces.put(name, rows.clone(), &shape, pictures));
             }

@@ -1,7 +1,7 @@
 //! The equations as one: samples side by side, of which all begin, move on and are looked at in the same way.
 
 use bytemuck::{cast_slice, cast_slice_mut};
-use convoke_cluster::BadValue;
+use convoke_cluster::{BadValue, Comm};
 use num_complex::Complex64;
 use rayon::prelude::*;
 
@@ -14,7 +14,8 @@ use super::line::Line;
 use super::line_initial::LineInitial;
 use super::spec::{Equation, InitialSpec, Spec};
 use crate::flow::sampler::Sampler;
-use crate::flow::{Flow, given};
+use crate::flow::slabs::Slabs;
+use crate::flow::{Flow, Modes, Scheme, given};
 
 /// What is solved. States are `[sample][number]`.
 #[derive(Debug)]
@@ -25,6 +26,26 @@ pub enum System {
     Circle(Box<Wave>),
     /// The state is coefficient, pressure and number of iterations.
     Darcy(Box<Medium>),
+}
+
+/// ν and μ, coefficients of the forcing, and the scheme of a flow.
+fn equation(spec: &Spec, modes: &Modes) -> Result<((f64, f64), Vec<Complex64>, Scheme), BadValue> {
+    let flow = spec.flow.clone().unwrap_or_default();
+    let forcing = flow.forcing.as_deref();
+    let forcing = forcing.map(|text| given::coefficients("problem.flow.forcing", text, modes, GRID)).transpose()?;
+    let constants = (flow.viscosity.unwrap_or_default(), flow.drag.unwrap_or_default());
+    let scheme = spec.time.as_ref().and_then(|time| time.scheme).unwrap_or_default();
+    Ok((constants, forcing.unwrap_or_default(), scheme))
+}
+
+/// The flow of a job over the ranks of `comm`.
+///
+/// # Errors
+/// As [`System::new`].
+pub fn shared(spec: &Spec, clock: &Clock, comm: &Comm) -> Result<Flow<Slabs>, BadValue> {
+    let modes = spec.modes()?;
+    let (constants, forcing, scheme) = equation(spec, &modes)?;
+    Ok(Flow::shared(modes, constants, forcing, (scheme, clock.step), comm))
 }
 
 /// A flow on a periodic square.
@@ -74,19 +95,15 @@ impl System {
             let line = Line::new(law, circle, clock.step);
             return Ok(Self::Circle(Box::new(Wave { line, start, sampler: Fourier::new(points), held })));
         }
-        let (modes, flow) = (spec.modes()?, spec.flow.clone().unwrap_or_default());
-        let forcing = flow.forcing.as_deref();
-        let forcing =
-            forcing.map(|text| given::coefficients("problem.flow.forcing", text, &modes, GRID)).transpose()?;
-        let constants = (flow.viscosity.unwrap_or_default(), flow.drag.unwrap_or_default());
+        let modes = spec.modes()?;
         let (start, sampler) = (Initial::new(initial, &modes)?, Sampler::new(&modes, points));
-        let scheme = spec.time.as_ref().and_then(|time| time.scheme).unwrap_or_default();
-        let flow = Flow::new(modes, constants, forcing.unwrap_or_default(), (scheme, clock.step), wide);
+        let (constants, forcing, scheme) = equation(spec, &modes)?;
+        let flow = Flow::new(modes, constants, forcing, (scheme, clock.step), wide);
         Ok(Self::Square(Box::new(Square { flow, start, sampler, wide })))
     }
 
     /// Numbers of a state.
-    fn numbers(&self) -> usize {
+    pub fn numbers(&self) -> usize {
         match self {
             Self::Square(square) => 2 * square.flow.modes.len(),
             Self::Circle(wave) => 2 * (wave.line.circle.m + 1),
