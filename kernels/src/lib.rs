@@ -11,6 +11,7 @@ pub mod buffer;
 pub mod determinantal;
 pub mod device;
 mod error;
+pub mod fourier_layer;
 pub mod gpu;
 pub mod kronecker;
 pub mod machine;
