@@ -235,13 +235,14 @@ mod tests {
     use super::*;
 
     /// What has to be in the bundle for every kernel to be tested and timed.
-    const OWED: [&str; 6] = [
+    const OWED: [&str; 7] = [
         "tests/emulation.rs",
         "tests/emulation_fourier_layer.rs",
         "tests/emulation_kronecker.rs",
         "examples/bench_projector.rs",
         "examples/bench_kronecker.rs",
         "examples/bench_pointwise.rs",
+        "examples/bench_fourier_layer.rs",
     ];
 
     #[test]
