@@ -20,6 +20,7 @@ pub mod projector;
 pub mod ramp_filter;
 pub mod random;
 pub mod slices;
+pub mod spatiotemporal;
 
 pub use buffer::{Buffer, Element};
 pub use device::{Device, GpuInfo, cuda_devices};

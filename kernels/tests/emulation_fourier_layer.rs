@@ -72,6 +72,23 @@ fn transforms_equal_the_sums_over_all_points_to_2e_6() {
     }
 }
 
+#[test]
+fn transforms_in_windows_equal_the_sums_to_2e_6() {
+    for device in devices() {
+        let (points, modes, window) = ([5, 6, 11], [2, 3, 9], Window { period: 23, offset: 12 });
+        let mut t = Transform::window(&device, &points, &modes, window).unwrap();
+        let (x, y) = (random(3 * t.size(), 1), random(6 * t.kept(), 2));
+        for scale in [Scale::One, Scale::Inverse] {
+            let mut found = Buffer::zeros(&device, y.len()).unwrap();
+            t.analysis(scale, &mut Buffer::from_vec(&device, x.clone()).unwrap(), &mut found).unwrap();
+            assert_close(found.host(), &reference::analysis_in(window, &points, &modes, scale, &wide(&x)), "modes");
+            let mut found = Buffer::zeros(&device, x.len()).unwrap();
+            t.synthesis(scale, &mut Buffer::from_vec(&device, y.clone()).unwrap(), &mut found).unwrap();
+            assert_close(found.host(), &reference::synthesis_in(window, &points, &modes, scale, &wide(&y)), "points");
+        }
+    }
+}
+
 /// Forward with GELU once, twice and without, and backward times slopes, for channels within a tile and beyond it.
 #[test]
 fn fused_layers_equal_their_parts_to_2e_6() {

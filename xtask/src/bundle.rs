@@ -235,9 +235,10 @@ mod tests {
     use super::*;
 
     /// What has to be in the bundle for every kernel to be tested and timed.
-    const OWED: [&str; 7] = [
+    const OWED: [&str; 8] = [
         "tests/emulation.rs",
         "tests/emulation_fourier_layer.rs",
+        "tests/emulation_spatiotemporal.rs",
         "tests/emulation_kronecker.rs",
         "examples/bench_projector.rs",
         "examples/bench_kronecker.rs",

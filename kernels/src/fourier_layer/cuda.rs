@@ -6,15 +6,15 @@ use crate::Result;
 use crate::gpu::{Arg, Extent, FOURIER_LAYER, Gpu, Memory, int};
 
 const THREADS: u32 = 128;
-const VECTOR_THREADS: usize = 256;
-/// Points of one piece of a pointwise map's gradient.
-const PIECE: usize = 256;
+pub(crate) const VECTOR_THREADS: usize = 256;
+/// Points of one piece of a gradient by points.
+pub(crate) const PIECE: usize = 256;
 /// Numbers of one piece of a loss.
 const LOSS_PIECE: usize = 4096;
 /// Tile of `fourier_mix`: channels, points, lines.
 const MIX: [usize; 3] = [32, 64, 8];
 
-fn long(value: usize) -> Arg {
+pub(crate) fn long(value: usize) -> Arg {
     Arg::I64(i64::try_from(value).expect("arrays are shorter than 2^63"))
 }
 
@@ -23,17 +23,17 @@ fn blocks(count: usize) -> u32 {
 }
 
 /// One axis of blocks of products.
-fn tiled(count: usize) -> Extent {
+pub(crate) fn tiled(count: usize) -> Extent {
     Extent { grid: [blocks(count), 1, 1], block: [THREADS, 1, 1], shared_bytes: 0 }
 }
 
 /// A thread for each of `n` numbers.
-fn vectors(n: usize) -> Extent {
+pub(crate) fn vectors(n: usize) -> Extent {
     Extent { grid: [blocks(n.div_ceil(VECTOR_THREADS)), 1, 1], block: [VECTOR_THREADS as u32, 1, 1], shared_bytes: 0 }
 }
 
 /// The same for loops over more.
-fn looping(n: usize) -> Extent {
+pub(crate) fn looping(n: usize) -> Extent {
     let extent = vectors(n);
     Extent { grid: [extent.grid[0].min(1 << 20), 1, 1], ..extent }
 }
@@ -43,7 +43,7 @@ fn looping(n: usize) -> Extent {
 pub struct Scratch(Option<Memory>);
 
 impl Scratch {
-    fn at_least(&mut self, gpu: &Gpu, bytes: usize) -> Result<u64> {
+    pub(crate) fn at_least(&mut self, gpu: &Gpu, bytes: usize) -> Result<u64> {
         match &self.0 {
             Some(memory) if memory.is_on(gpu) && memory.bytes() >= bytes => Ok(memory.address()),
             _ => Ok(self.0.insert(gpu.allocate(bytes)?).address()),

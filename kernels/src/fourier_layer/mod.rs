@@ -19,7 +19,7 @@
 //! | ŷ_o = Σ_i x̂_i W_io; Σ_o ĝ_o conj W_io; Σ_b conj(x̂_i) ĝ_o | [`Modes::product`], [`Modes::product_back`], [`Modes::gradient`] |
 //! | W x + b; Wᵀ g; Σ g xᵀ and Σ g | [`mix`], [`mix_back`], [`mix_gradient`] |
 
-mod cuda;
+pub(crate) mod cuda;
 mod mix;
 pub mod reference;
 #[cfg(test)]
@@ -31,7 +31,7 @@ use crate::{Buffer, Device, KernelError, Result};
 pub use cuda::Scratch;
 pub use mix::{Mix, mix, mix_back, mix_gradient};
 pub use training::{AdamW, RelativeL2, adamw};
-pub use transform::{Scale, Transform, kept};
+pub use transform::{Scale, Transform, Window, kept};
 
 type Array = Buffer<f32>;
 
@@ -193,26 +193,26 @@ pub fn resize(device: &Device, from: &[usize], to: &[usize], x: &mut Array, y: &
     Ok(())
 }
 
-fn wide(values: &[f32]) -> Vec<f64> {
+pub(crate) fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().copied().map(f64::from).collect()
 }
 
-fn narrow(values: &[f64], out: &mut [f32]) {
+pub(crate) fn narrow(values: &[f64], out: &mut [f32]) {
     out.iter_mut().zip(values).for_each(|(out, v)| *out = *v as f32);
 }
 
-fn expect(what: &'static str, got: usize, expected: usize) -> Result<()> {
+pub(crate) fn expect(what: &'static str, got: usize, expected: usize) -> Result<()> {
     if got == expected { Ok(()) } else { Err(KernelError::Shape { what, expected, got }) }
 }
 
-fn within(what: &'static str, index: usize, bound: usize) -> Result<()> {
+pub(crate) fn within(what: &'static str, index: usize, bound: usize) -> Result<()> {
     if index <= bound { Ok(()) } else { Err(KernelError::Index { what, index, bound: bound + 1 }) }
 }
 
-fn at_least_one(what: &'static str, value: usize) -> Result<()> {
+pub(crate) fn at_least_one(what: &'static str, value: usize) -> Result<()> {
     if value > 0 { Ok(()) } else { Err(KernelError::Parameter { what, value: 0.0, rule: "at least 1" }) }
 }
 
-fn below_2_31(what: &'static str, value: usize) -> Result<()> {
+pub(crate) fn below_2_31(what: &'static str, value: usize) -> Result<()> {
     if value < 1 << 31 { Ok(()) } else { Err(KernelError::Parameter { what, value: value as f64, rule: "below 2^31" }) }
 }

@@ -1,7 +1,7 @@
 //! The oracle: the formulas in double precision, sums over all points and modes.
 
 use super::transform::{factor, kept};
-use super::{Modes, Scale};
+use super::{Modes, Scale, Window};
 use std::f64::consts::{FRAC_1_SQRT_2, TAU};
 
 /// The place along each axis of a flat index.
@@ -14,9 +14,20 @@ fn place(mut flat: usize, extents: &[usize]) -> Vec<usize> {
     index
 }
 
+/// All points of the last axis.
+fn all(points: &[usize]) -> Window {
+    Window { period: points[points.len() - 1], offset: 0 }
+}
+
 /// For each kept mode: its factor, and (cos, sin) of 2πk·n/N at each point.
-fn waves(points: &[usize], modes: &[usize], scale: Scale) -> impl Iterator<Item = (f64, Vec<(f64, f64)>)> {
+fn waves(
+    window: Window,
+    points: &[usize],
+    modes: &[usize],
+    scale: Scale,
+) -> impl Iterator<Item = (f64, Vec<(f64, f64)>)> {
     let (axes, size) = (points.len(), points.iter().product::<usize>());
+    let whole = size / points[axes - 1] * window.period;
     let ks: Vec<Vec<i64>> = modes.iter().enumerate().map(|(axis, m)| kept(axis, axes, *m)).collect();
     let (extents, points): (Vec<usize>, Vec<usize>) = (ks.iter().map(Vec::len).collect(), points.to_vec());
     (0..extents.iter().product()).map(move |mode| {
@@ -24,18 +35,26 @@ fn waves(points: &[usize], modes: &[usize], scale: Scale) -> impl Iterator<Item 
         let wave = |flat: usize| {
             let i = place(flat, &points);
             // Each axis in whole turns first.
-            let turn = |a: usize| (k[a] * i[a] as i64).rem_euclid(points[a] as i64) as f64 / points[a] as f64;
+            let turn = |a: usize| {
+                let (n, i) = if a + 1 == axes { (window.period, i[a] + window.offset) } else { (points[a], i[a]) };
+                (k[a] * i as i64).rem_euclid(n as i64) as f64 / n as f64
+            };
             let (sin, cos) = (TAU * (0..axes).map(turn).sum::<f64>()).sin_cos();
             (cos, sin)
         };
-        (factor(scale, k[axes - 1], points[axes - 1], size), (0..size).map(wave).collect())
+        (factor(scale, k[axes - 1], window.period, whole), (0..size).map(wave).collect())
     })
 }
 
 /// x̂_k = Σ_n x_n e^{−2πi k·n/N} times its factor: `[fields, mode, re | im]` of `[fields, points]`.
 pub fn analysis(points: &[usize], modes: &[usize], scale: Scale, x: &[f64]) -> Vec<f64> {
+    analysis_in(all(points), points, modes, scale, x)
+}
+
+/// The same in a window of the last axis.
+pub fn analysis_in(window: Window, points: &[usize], modes: &[usize], scale: Scale, x: &[f64]) -> Vec<f64> {
     let size: usize = points.iter().product();
-    let by_mode: Vec<Vec<[f64; 2]>> = waves(points, modes, scale)
+    let by_mode: Vec<Vec<[f64; 2]>> = waves(window, points, modes, scale)
         .map(|(factor, wave)| {
             let of = |x: &[f64]| {
                 let sums = x.iter().zip(&wave).fold([0.0; 2], |[re, im], (x, (c, s))| [re + x * c, im - x * s]);
@@ -50,7 +69,12 @@ pub fn analysis(points: &[usize], modes: &[usize], scale: Scale, x: &[f64]) -> V
 
 /// Re Σ_k ŷ_k e^{2πi k·n/N}, coefficients times their factors: `[fields, points]` of `[fields, mode, re | im]`.
 pub fn synthesis(points: &[usize], modes: &[usize], scale: Scale, y: &[f64]) -> Vec<f64> {
-    let (size, waves): (usize, Vec<_>) = (points.iter().product(), waves(points, modes, scale).collect());
+    synthesis_in(all(points), points, modes, scale, y)
+}
+
+/// The same in a window of the last axis.
+pub fn synthesis_in(window: Window, points: &[usize], modes: &[usize], scale: Scale, y: &[f64]) -> Vec<f64> {
+    let (size, waves): (usize, Vec<_>) = (points.iter().product(), waves(window, points, modes, scale).collect());
     let mut x = Vec::with_capacity(y.len() / (2 * waves.len()) * size);
     for y in y.chunks(2 * waves.len()) {
         let mut field = vec![0.0; size];

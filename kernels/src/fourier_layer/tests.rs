@@ -60,6 +60,24 @@ fn syntheses_are_adjoints_of_analyses() {
     }
 }
 
+/// By hand: a window is what lies in zeros, and what is cut out of a synthesis.
+#[test]
+fn windows_are_parts_of_more_points() {
+    let (window, x) = (Window { period: 9, offset: 4 }, random(2 * 3, 1));
+    let mut whole = vec![0.0; 2 * 9];
+    (0..2).for_each(|line| whole[9 * line + 4..9 * line + 7].copy_from_slice(&x[3 * line..3 * line + 3]));
+    let close = |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-13);
+    for scale in [Scale::One, Scale::Inverse] {
+        let found = reference::analysis_in(window, &[2, 3], &[1, 5], scale, &x);
+        assert!(close(&found, &reference::analysis(&[2, 9], &[1, 5], scale, &whole)));
+        let back = reference::synthesis_in(window, &[2, 3], &[1, 5], scale, &found);
+        let all = reference::synthesis(&[2, 9], &[1, 5], scale, &found);
+        assert!(close(&back, &[&all[4..7], &all[13..16]].concat()));
+    }
+    let refused = Transform::window(&Device::cpu(), &[2, 3], &[1, 2], Window { period: 6, offset: 4 });
+    assert!(refused.is_err());
+}
+
 /// A layer σ(K v + W v + b) of random parameters, and Σ c·out of it.
 struct Layer {
     points: Vec<usize>,

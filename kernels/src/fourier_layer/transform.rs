@@ -19,12 +19,22 @@ pub enum Scale {
     Inverse,
 }
 
+/// Where the points of the last axis lie among more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// All of them.
+    pub period: usize,
+    /// Those before.
+    pub offset: usize,
+}
+
 /// A grid with its kept modes, and the matrices of its transforms where `device` is.
 #[derive(Debug)]
 pub struct Transform {
     device: Device,
     points: Vec<usize>,
     modes: Vec<usize>,
+    window: Window,
     /// Of the last axis, `[points, kept, cos | −sin]`; without c_k/N, and with it.
     pub(super) last: [Array; 2],
     /// Of each other axis, `[kept, points, cos | −sin]`.
@@ -40,6 +50,16 @@ impl Transform {
     /// # Errors
     /// For modes that do not fit, or a device without room.
     pub fn new(device: &Device, points: &[usize], modes: &[usize]) -> Result<Self> {
+        let window = Window { period: points.last().copied().unwrap_or(0), offset: 0 };
+        Self::window(device, points, modes, window)
+    }
+
+    /// The same where the points of the last axis are a part of more: the others are zero for the analysis, and the synthesis does not
+    /// make them. N is that of all.
+    ///
+    /// # Errors
+    /// As [`Transform::new`]; for a window that ends beyond its period.
+    pub fn window(device: &Device, points: &[usize], modes: &[usize], window: Window) -> Result<Self> {
         let axes = points.len();
         expect("modes, one number for each axis,", modes.len(), axes)?;
         if !(1..=3).contains(&axes) {
@@ -47,12 +67,16 @@ impl Transform {
         }
         for (axis, (n, m)) in points.iter().zip(modes).enumerate() {
             at_least_one("points and kept modes of an axis", *(n.min(m)))?;
-            let most = n / 2 + usize::from(axis + 1 == axes);
+            let most = if axis + 1 == axes { window.period / 2 + 1 } else { n / 2 };
             if *m > most {
                 return Err(KernelError::Index { what: "kept modes of an axis", index: *m, bound: most + 1 });
             }
         }
-        let size: usize = points.iter().product();
+        let (n, Window { period, offset }) = (points[axes - 1], window);
+        if offset + n > period {
+            return Err(KernelError::Index { what: "end of a window", index: offset + n, bound: period + 1 });
+        }
+        let size = points[..axes - 1].iter().product::<usize>() * period;
         below_2_31("points of a field", size)?;
         // The angle is reduced first, so that it has all digits.
         let angle = |k: i64, i: usize, n: usize| {
@@ -60,9 +84,10 @@ impl Transform {
             let (sin, cos) = (TAU * turns as f64 / n as f64).sin_cos();
             [cos, -sin]
         };
-        let (n, ks) = (points[axes - 1], kept(axes - 1, axes, modes[axes - 1]));
+        let ks = kept(axes - 1, axes, modes[axes - 1]);
         let last = |scale: Scale| {
-            let pair = |i: usize, k: i64| angle(k, i, n).map(|v| (v * factor(scale, k, n, size)) as f32);
+            let pair =
+                |i: usize, k: i64| angle(k, i + offset, period).map(|v| (v * factor(scale, k, period, size)) as f32);
             let rows = (0..n).flat_map(|i| ks.iter().flat_map(move |k| pair(i, *k)));
             Buffer::from_vec(device, rows.collect())
         };
@@ -77,6 +102,7 @@ impl Transform {
             others: (0..axes - 1).map(other).collect::<Result<_>>()?,
             points: points.to_vec(),
             modes: modes.to_vec(),
+            window,
             between: Default::default(),
         })
     }
@@ -111,7 +137,7 @@ impl Transform {
         if let Device::Gpu(gpu) = &self.device.clone() {
             return cuda::analysis(gpu, self, scale, x, y);
         }
-        narrow(&reference::analysis(&self.points, &self.modes, scale, &wide(x.host())), y.host_out());
+        narrow(&reference::analysis_in(self.window, &self.points, &self.modes, scale, &wide(x.host())), y.host_out());
         Ok(())
     }
 
@@ -125,7 +151,7 @@ impl Transform {
         if let Device::Gpu(gpu) = &self.device.clone() {
             return cuda::layer(gpu, self, scale, (1, fields), y, None, After::Nothing, x);
         }
-        narrow(&reference::synthesis(&self.points, &self.modes, scale, &wide(y.host())), x.host_out());
+        narrow(&reference::synthesis_in(self.window, &self.points, &self.modes, scale, &wide(y.host())), x.host_out());
         Ok(())
     }
 
@@ -189,7 +215,7 @@ impl Transform {
     }
 
     fn add(&self, scale: Scale, y: &mut Array, sums: &mut [f64]) {
-        let fields = reference::synthesis(&self.points, &self.modes, scale, &wide(y.host()));
+        let fields = reference::synthesis_in(self.window, &self.points, &self.modes, scale, &wide(y.host()));
         sums.iter_mut().zip(fields).for_each(|(sum, v)| *sum += v);
     }
 
