@@ -16,8 +16,8 @@ use convoke_data::store::Reader;
 use convoke_kernels::Device;
 use convoke_kernels::gpu::emulation::compile_emulation;
 
-/// Samples of random waves on a grid, and their products with a shift and a bend: two channels in, one or two out.
-fn waves(path: &Path, samples: usize, points: &[usize], outputs: usize) {
+/// Samples of random waves on a grid, in channels that are shifted, and their products with a shift and a bend.
+fn waves(path: &Path, samples: usize, points: &[usize], [inputs, outputs]: [usize; 2]) {
     let mut random = fastrand::Rng::with_seed(7);
     let (size, mut input, mut target) = (points.iter().product::<usize>(), Vec::new(), Vec::new());
     for _ in 0..samples {
@@ -30,14 +30,15 @@ fn waves(path: &Path, samples: usize, points: &[usize], outputs: usize) {
             }
             waves.iter().map(|[k, a, shift]| a * (TAU * k * along + shift + phase).sin()).sum::<f64>()
         };
-        input.extend((0..size).map(|i| value(i, 0.0)));
-        input.extend((0..size).map(|i| value(i, 1.0)));
+        for channel in 0..inputs {
+            input.extend((0..size).map(|i| value(i, channel as f64)));
+        }
         for channel in 0..outputs {
             target.extend((0..size).map(|i| value(i, 0.3) * (1.0 + 0.2 * value(i, channel as f64)) + 2.0));
         }
     }
     let shape = |channels: usize| [&[samples, channels], points].concat();
-    write_arrays(path, &[("a", &shape(2), &input), ("u", &shape(outputs), &target)]);
+    write_arrays(path, &[("a", &shape(inputs), &input), ("u", &shape(outputs), &target)]);
 }
 
 /// A job on the grid of `train.h5`, with changes.
@@ -92,52 +93,57 @@ fn apart(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max) / largest
 }
 
-/// One to three axes, padded and not, batches that do not divide the samples, two grids, all that is the host's part: losses, gradients'
-/// norms, test errors and predictions are the processor's to 1e-5.
+/// Losses, norms of gradients and errors on another grid of a whole training are the processor's to 1e-5, and predictions after it.
+fn assert_same(device: &Device, (points, other): (&[usize], &[usize]), channels: [usize; 2], text: &str) {
+    let scratch = scratch();
+    waves(&scratch.path().join("train.h5"), 10, points, channels);
+    waves(&scratch.path().join("other.h5"), 5, other, channels);
+    let dirs = ["cpu", "gpu"].map(|name| scratch.path().join(name));
+    for (dir, device) in dirs.iter().zip([&Device::cpu(), device]) {
+        run(&new(scratch.path(), text, dir), 1, &on(device));
+    }
+    let [cpu, gpu] = &dirs;
+    for name in ["loss", "gradient", "test"] {
+        let (expected, found) = (column(cpu, name), column(gpu, name));
+        assert_eq!(expected.len(), 9);
+        let far = apart(&found, &expected);
+        assert!(far < 1e-5, "{name}: {far:e} {found:?} {expected:?}\n{text}");
+        // Two programs that round alike would be one program.
+        assert!(found != expected, "the device was not used\n{text}");
+    }
+    let far = apart(&doubles(gpu, "other_predictions"), &doubles(cpu, "other_predictions"));
+    assert!(far < 1e-5, "{far:e}\n{text}");
+}
+
+/// One to three axes, padded and not, batches that do not divide the samples, another grid, and all that is the host's part.
 #[test]
-fn losses_are_the_processors_to_1e_5() {
+fn fnos_learn_as_on_the_processor() {
     let scratch = scratch();
     let Some(device) = emulated(scratch.path()) else { return };
     let cases = [
-        (vec![33], vec![24], "[7]", 1, vec![]),
-        (
-            vec![33],
-            vec![33],
-            "[4]",
-            2,
-            vec![("\"channels\"", "\"points\""), ("rate = 5e-3", "rate = 5e-3\nclip = 0.1")],
-        ),
-        (vec![10, 9], vec![8, 12], "[3, 4]", 2, vec![("layers = 3", "layers = 2\npadding = [3, 2]")]),
-        (vec![10, 9], vec![8, 12], "[3, 4]", 1, vec![("rate = 5e-3", "rate = 5e-3\nsobolev = { s = 0.5 }")]),
-        (vec![8, 8], vec![8, 8], "[3, 3]", 2, vec![("kind = \"fno\"", "kind = \"fno\"\ndivergence_free = true")]),
-        (
-            vec![6, 5, 7],
-            vec![8, 4, 6],
-            "[2, 2, 3]",
-            1,
-            vec![("rate = 5e-3", "rate = 5e-3\naverage = 0.9\npatience = 2")],
-        ),
-        (vec![6, 5, 7], vec![8, 4, 6], "[2, 2, 3]", 1, vec![("layers = 3", "layers = 1\npadding = [0, 1, 2]")]),
+        (vec![33], vec![24], "[7]", [2, 1], vec![]),
+        (vec![33], vec![33], "[4]", [2, 2], vec![("\"channels\"", "\"points\""), ("5e-3", "5e-3\nclip = 0.1")]),
+        (vec![10, 9], vec![8, 12], "[3, 4]", [2, 2], vec![("layers = 3", "layers = 2\npadding = [3, 2]")]),
+        (vec![10, 9], vec![8, 12], "[3, 4]", [2, 1], vec![("5e-3", "5e-3\nsobolev = { s = 0.5 }")]),
+        (vec![8, 8], vec![8, 8], "[3, 3]", [1, 2], vec![("layers = 3", "layers = 3\ndivergence_free = true")]),
+        (vec![6, 5, 7], vec![8, 4, 6], "[2, 2, 3]", [2, 1], vec![("5e-3", "5e-3\naverage = 0.9\npatience = 2")]),
+        (vec![6, 5, 7], vec![8, 4, 6], "[2, 2, 3]", [2, 1], vec![("layers = 3", "layers = 1\npadding = [0, 1, 2]")]),
+        (vec![20], vec![20], "[5]", [1, 1], vec![("layers = 3", "layers = 3\nactivations = 2")]),
     ];
-    for (points, other, modes, outputs, changes) in cases {
-        waves(&scratch.path().join("train.h5"), 10, &points, outputs);
-        waves(&scratch.path().join("other.h5"), 5, &other, outputs);
-        let text = text(points.len(), modes, &changes);
-        let dirs = ["cpu", "gpu"].map(|name| scratch.path().join(name));
-        for (dir, device) in dirs.iter().zip([&Device::cpu(), &device]) {
-            run(&new(scratch.path(), &text, dir), 1, &on(device));
-        }
-        let [cpu, gpu] = &dirs;
-        for name in ["loss", "gradient", "test"] {
-            let (expected, found) = (column(cpu, name), column(gpu, name));
-            assert_eq!(expected.len(), 9);
-            let far = apart(&found, &expected);
-            assert!(far < 1e-5, "{points:?} {changes:?} {name}: {far:e} {found:?} {expected:?}");
-            // Two programs that round alike would be one program.
-            assert!(found != expected, "{points:?} {changes:?}: the device was not used");
-        }
-        let far = apart(&doubles(gpu, "other_predictions"), &doubles(cpu, "other_predictions"));
-        assert!(far < 1e-4, "{points:?} {changes:?}: {far:e}");
+    for (points, other, modes, channels, changes) in cases {
+        assert_same(&device, (&points, &other), channels, &text(points.len(), modes, &changes));
+    }
+}
+
+/// More and fewer times inside than snapshots are given and made, another grid.
+#[test]
+fn spatiotemporal_operators_learn_as_on_the_processor() {
+    let scratch = scratch();
+    let Some(device) = emulated(scratch.path()) else { return };
+    for (channels, latent, modes) in [([4, 5], "3", "[2, 3, 2]"), ([3, 2], "3", "[3, 2, 2]")] {
+        let latent = format!("kind = \"st-fno\"\nlatent_steps = {latent}");
+        let changes = [("kind = \"fno\"", latent.as_str()), ("projection = 9\n", ""), ("\"channels\"", "\"none\"")];
+        assert_same(&device, (&[7, 8], &[10, 6]), channels, &text(2, modes, &changes));
     }
 }
 
@@ -146,8 +152,8 @@ fn losses_are_the_processors_to_1e_5() {
 fn training_goes_on_from_checkpoints_and_on_ranks() {
     let scratch = scratch();
     let Some(device) = emulated(scratch.path()) else { return };
-    waves(&scratch.path().join("train.h5"), 10, &[12, 11], 1);
-    waves(&scratch.path().join("other.h5"), 5, &[12, 11], 1);
+    waves(&scratch.path().join("train.h5"), 10, &[12, 11], [2, 1]);
+    waves(&scratch.path().join("other.h5"), 5, &[12, 11], [2, 1]);
     let shared = [("epochs = 3", "epochs = 3\nshared = \"samples\"")];
     let text = text(2, "[3, 4]", &shared);
     let dirs = ["whole", "parts", "moved", "ranks"].map(|name| scratch.path().join(name));
@@ -174,8 +180,8 @@ fn training_goes_on_from_checkpoints_and_on_ranks() {
 fn what_has_no_kernels_is_trained_by_the_processor() {
     let scratch = scratch();
     let Some(device) = emulated(scratch.path()) else { return };
-    waves(&scratch.path().join("train.h5"), 10, &[12], 1);
-    waves(&scratch.path().join("other.h5"), 5, &[12], 1);
+    waves(&scratch.path().join("train.h5"), 10, &[12], [2, 1]);
+    waves(&scratch.path().join("other.h5"), 5, &[12], [2, 1]);
     for change in [("\"single\"", "\"double\""), ("layers = 3", "layers = 3\ntucker = [2, 2, 2]")] {
         let text = text(1, "[3]", &[change]);
         let losses = [Device::cpu(), device.clone()].map(|device| {

@@ -8,8 +8,8 @@ use convoke_kernels::fourier_layer::{
 };
 use convoke_kernels::{Buffer, Device};
 
+use super::place;
 use crate::neural_operator::fno::{Fno, FnoShape};
-use crate::neural_operator::parameters::Parts;
 
 type Array = Buffer<f32>;
 
@@ -60,12 +60,6 @@ struct Back {
     modes: Array,
 }
 
-/// Where a pointwise map lies among the parameters.
-fn place(parts: &Parts, name: &str) -> Mix {
-    let [weight, bias] = ["weight", "bias"].map(|part| parts.range(&format!("{name}.{part}")));
-    Mix { from: weight.len() / bias.len(), to: bias.len(), weight: weight.start, bias: bias.start }
-}
-
 impl DeviceFno {
     /// The same as on the processor.
     ///
@@ -104,8 +98,7 @@ impl DeviceFno {
         self.points != self.transform.points()
     }
 
-    /// The pass of so many samples, and the rest.
-    fn split(&mut self, samples: usize) -> Result<()> {
+    fn make(&mut self, samples: usize) -> Result<()> {
         if self.passes.contains_key(&samples) {
             return Ok(());
         }
@@ -145,7 +138,7 @@ impl DeviceFno {
         samples: usize,
         inputs: impl Iterator<Item = &'a [f32]>,
     ) -> Result<()> {
-        self.split(samples)?;
+        self.make(samples)?;
         let (device, padded) = (&self.device, self.is_padded());
         let pass = self.passes.get_mut(&samples).expect("just made");
         let each = pass.lifted_from.len() / samples;

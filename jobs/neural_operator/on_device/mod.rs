@@ -6,31 +6,33 @@
 //! is asked for.
 
 mod fno;
+mod st_fno;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt::Debug;
 
 use convoke_cluster::{Comm, Result};
-use convoke_kernels::fourier_layer::{AdamW, RelativeL2, adamw};
+use convoke_kernels::fourier_layer::{AdamW, Mix, RelativeL2, adamw};
 use convoke_kernels::{Buffer, Device, Slices};
 
 use self::fno::DeviceFno;
+use self::st_fno::DeviceStFno;
 use super::layers::Batch;
 use super::model::{Model, Shape};
 use super::norms::Norm;
 use super::optimiser::{BETA, EPSILON};
+use super::parameters::Parts;
 use super::saved::{Operator, Placed};
 use super::sharding::Owned;
 use super::spec::{Precision, Shared};
 
 /// Why the processor trains an operator also where there is a GPU.
 pub fn unsuited(shape: &Shape, precision: Precision, shared: Shared) -> Option<&'static str> {
-    let Shape::Fno(fno) = shape else { return Some("there are no kernels yet for a spatiotemporal operator") };
     if precision == Precision::Double {
         return Some("precision = \"double\"");
     }
-    if fno.tucker.is_some() {
+    if matches!(shape, Shape::Fno(fno) if fno.tucker.is_some()) {
         return Some("there are no kernels yet for Tucker products");
     }
     (shared == Shared::Modes)
@@ -103,12 +105,71 @@ enum Newest {
     Both,
 }
 
-/// A training of an FNO.
+/// An operator on a grid on a device.
+#[derive(Debug)]
+enum DeviceModel {
+    Fno(Box<DeviceFno>),
+    StFno(Box<DeviceStFno>),
+}
+
+impl DeviceModel {
+    fn new(device: &Device, model: &Model<f32>) -> Result<Self> {
+        Ok(match model {
+            Model::Fno(model) => Self::Fno(Box::new(DeviceFno::new(device, model)?)),
+            Model::StFno(model) => Self::StFno(Box::new(DeviceStFno::new(device, model)?)),
+        })
+    }
+
+    /// Numbers of a sample's output.
+    fn outputs(&self) -> usize {
+        match self {
+            Self::Fno(model) => model.outputs(),
+            Self::StFno(model) => model.outputs(),
+        }
+    }
+
+    /// Outputs of encoded inputs; they stay here.
+    fn forward<'a>(
+        &mut self,
+        parameters: &mut Buffer<f32>,
+        samples: usize,
+        inputs: impl Iterator<Item = &'a [f32]>,
+    ) -> Result<()> {
+        match self {
+            Self::Fno(model) => model.forward(parameters, samples, inputs),
+            Self::StFno(model) => model.forward(parameters, samples, inputs),
+        }
+    }
+
+    /// The outputs of the last pass over so many samples, and where the derivatives by them are due.
+    fn ends(&mut self, samples: usize) -> Result<(&mut Buffer<f32>, &mut Buffer<f32>)> {
+        match self {
+            Self::Fno(model) => model.ends(samples),
+            Self::StFno(model) => model.ends(samples),
+        }
+    }
+
+    /// The gradient of the parameters for these derivatives.
+    fn backward(&mut self, parameters: &mut Buffer<f32>, samples: usize, gradient: &mut Buffer<f32>) -> Result<()> {
+        match self {
+            Self::Fno(model) => model.backward(parameters, samples, gradient),
+            Self::StFno(model) => model.backward(parameters, samples, gradient),
+        }
+    }
+}
+
+/// Where a pointwise map lies among the parameters.
+fn place(parts: &Parts, name: &str) -> Mix {
+    let [weight, bias] = ["weight", "bias"].map(|part| parts.range(&format!("{name}.{part}")));
+    Mix { from: weight.len() / bias.len(), to: bias.len(), weight: weight.start, bias: bias.start }
+}
+
+/// A training whose arrays are on a device.
 #[derive(Debug)]
 pub struct Resident {
     device: Device,
     /// On the grid of training, then on those of the tests.
-    models: Vec<DeviceFno>,
+    models: Vec<DeviceModel>,
     /// Where the device can measure it.
     loss: Option<RelativeL2>,
     parameters: Buffer<f32>,
@@ -126,20 +187,13 @@ impl Resident {
     ///
     /// # Errors
     /// Of the device.
-    ///
-    /// # Panics
-    /// For another operator.
     pub fn new<'p>(
         device: &Device,
         operator: &Operator<f32>,
         norm: &Norm<f32>,
         grids: impl Iterator<Item = &'p Placed<f32>>,
     ) -> Result<Self> {
-        let model = |placed: &Placed<f32>| match &placed.model {
-            Model::Fno(fno) => DeviceFno::new(device, fno),
-            Model::StFno(_) => unreachable!("operators without kernels are the processor's"),
-        };
-        let models = grids.map(model).collect::<Result<Vec<_>>>()?;
+        let models = grids.map(|placed| DeviceModel::new(device, &placed.model)).collect::<Result<Vec<_>>>()?;
         let loss = if matches!(norm, Norm::Lp(2.0)) && !operator.card.divergence_free {
             let [mean, deviation] = operator.target.parts().map(|(_, values)| values.to_vec());
             let size = models[0].outputs();
