@@ -117,7 +117,8 @@ pub struct Fno<T> {
     pub points: Vec<usize>,
     transform: Transform<T>,
     parts: Parts,
-    coordinates: Vec<T>,
+    /// Of the points, `[axis, points]`, from 0 to 1.
+    pub(super) coordinates: Vec<T>,
 }
 
 /// What a forward pass leaves for the backward one.

@@ -12,6 +12,7 @@ pub mod layers;
 pub mod model;
 mod normaliser;
 pub mod norms;
+mod on_device;
 pub mod optimiser;
 pub mod parameters;
 mod pool;
@@ -79,19 +80,29 @@ impl Workload for NeuralOperator {
 
     fn new(spec: &Spec, ctx: &Ctx) -> Result<Self> {
         spec.check()?;
+        let by_processor = |reason: &str| {
+            if ctx.device.is_gpu() {
+                ctx.notes.add(format!("the GPU is not used: {reason}"));
+            }
+        };
         Ok(Self(match Task::of(spec, &ctx.inputs)? {
             Task::Train(model, training, train, tests, start) => {
                 let (how, what) = ((model, training), (&train, tests.as_slice(), start.as_ref()));
                 match training.precision {
-                    Precision::Single => Box::new(Training::<f32>::new(spec, how, what, ctx)?),
-                    Precision::Double => Box::new(Training::<f64>::new(spec, how, what, ctx)?),
+                    Precision::Single => Box::new(Training::<f32>::new(spec, how, what, ctx)?.on_device(ctx)?),
+                    Precision::Double => {
+                        by_processor("precision = \"double\"");
+                        Box::new(Training::<f64>::new(spec, how, what, ctx)?)
+                    }
                 }
             }
             Task::Evaluate(evaluation, card, path, layouts) => {
+                by_processor("trained operators are applied by the processor");
                 let operator = ctx.comm.agree(Operator::<f32>::read(&path, card, OPERATOR))?;
                 Box::new(Evaluation::new((spec, evaluation), operator, &layouts, ctx)?)
             }
             Task::Refine((evaluation, equation, refinement), card, path, layout) => {
+                by_processor("trajectories are refined by the processor");
                 let operator = ctx.comm.agree(Operator::<f32>::read(&path, card, OPERATOR))?;
                 Box::new(Study::new((spec, evaluation), (equation, refinement), operator, &layout, ctx)?)
             }
@@ -274,6 +285,10 @@ fn price(
     let held = (mine * bytes * shape.held(&train.points) * share.0).div_ceil(share.1);
     plan.holds(format!("fields inside of {mine} samples"), held);
     plan.notes.push(format!("{} parameters, {} on {:?} points", shape.parts().count(), train.samples, train.points));
+    plan.notes.push(match on_device::unsuited(&shape, training.precision, shared) {
+        None => "a GPU trains it, where there is one".to_owned(),
+        Some(reason) => format!("the processor trains it, also beside a GPU: {reason}"),
+    });
     if ranks > 1 {
         let what = match shared {
             Shared::Samples => "samples alone",

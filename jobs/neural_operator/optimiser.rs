@@ -8,8 +8,10 @@ use rayon::prelude::*;
 use super::real::Real;
 use super::spec::Schedule;
 
-const BETA: [f64; 2] = [0.9, 0.999];
-const EPSILON: f64 = 1e-8;
+/// Of the moments.
+pub const BETA: [f64; 2] = [0.9, 0.999];
+/// Under the root.
+pub const EPSILON: f64 = 1e-8;
 /// Numbers that a thread takes at once.
 const CHUNK: usize = 1 << 14;
 

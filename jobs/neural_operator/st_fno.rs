@@ -23,7 +23,7 @@ use super::transform::Transform;
 /// Weight of the bias of the last K.
 const BIAS: f64 = 0.1;
 /// Added to the variance of what the operator is given.
-const TINY: f64 = 1e-7;
+pub(super) const TINY: f64 = 1e-7;
 /// Time of the last step that the encoding of time knows, in steps.
 const MOST_STEPS: f64 = 100.0;
 
@@ -114,9 +114,9 @@ pub struct StFno<T> {
     extended: Transform<T>,
     forecast: Transform<T>,
     /// Encoding of places and times, `[channel, x, y, t]`.
-    encoding: Vec<T>,
+    pub(super) encoding: Vec<T>,
     /// Weight of the last K's bias, so that it is the same function on all grids.
-    bias: T,
+    pub(super) bias: T,
 }
 
 /// What a forward pass leaves for the backward one.

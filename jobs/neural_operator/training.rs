@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use convoke_cluster::comm::CommError;
 use convoke_cluster::results::{Axis, Meaning};
 use convoke_cluster::{Comm, Ctx, Error, Fields, Progress, Region, Result, Results, block};
 use convoke_kernels::Philox;
@@ -14,11 +13,12 @@ use super::exchange::Start;
 use super::layers::Batch;
 use super::normaliser::Normaliser;
 use super::norms::{FIGURES, Figures, Norm};
+use super::on_device::{OnDevice, Resident, Samples, unsuited};
 use super::optimiser::{AdamW, rate};
 use super::real::Real;
 use super::saved::{Card, Operator, Placed};
 use super::sharding::{self, Owned};
-use super::spec::{ModelSpec, Shared, Spec, TrainingSpec};
+use super::spec::{ModelSpec, Precision, Shared, Spec, TrainingSpec};
 use super::spectra::Shells;
 use super::spectral::Sharing;
 
@@ -63,7 +63,7 @@ struct Test<T> {
 
 impl<T: Real> Test<T> {
     /// Fields of all rows, of those of the ranks that share them. Collective over these.
-    fn whole(&self, space: Option<&Comm>, fields: Batch<T>) -> Result<Batch<T>, CommError> {
+    fn whole(&self, space: Option<&Comm>, fields: Batch<T>) -> Result<Batch<T>> {
         let Some(comm) = space else { return Ok(fields) };
         let after: usize = self.points[1..].iter().product();
         let channels = fields.first().map_or(0, |field| field.len() / (self.rows.len() * after).max(1));
@@ -107,6 +107,31 @@ pub struct Training<T> {
     order: (u64, Vec<usize>),
     /// Steps done.
     done: u64,
+    /// Where a GPU trains it: parameters and moments are there, and here when they are asked for.
+    device: Option<Box<dyn OnDevice<T>>>,
+}
+
+/// The error of an output, which is decoded, and its derivative over `count` samples.
+fn error<T: Real>(
+    (operator, placed, norm): (&Operator<T>, &Placed<T>, &Norm<T>),
+    count: T,
+    output: &mut [T],
+    target: &[T],
+) -> (f64, Vec<T>) {
+    operator.decode(placed, output);
+    let relative = norm.relative(output, target, operator.card.shape.channels()[1]);
+    scaled((operator, placed, norm), count, relative)
+}
+
+/// An error and its derivative by what an operator gives, over `count` samples.
+fn scaled<T: Real>(
+    (operator, placed, _): (&Operator<T>, &Placed<T>, &Norm<T>),
+    count: T,
+    (error, mut slope): (f64, Vec<T>),
+) -> (f64, Vec<T>) {
+    operator.slope(placed, &mut slope);
+    slope.iter_mut().for_each(|v| *v /= count);
+    (error, slope)
 }
 
 /// The samples of an epoch in their order: by random keys of their numbers, so that no layout matters.
@@ -183,6 +208,7 @@ impl<T: Real> Training<T> {
             set,
             order: (0, order(ctx.seed, 0, layout.samples)),
             done: 0,
+            device: None,
         })
     }
 
@@ -190,35 +216,41 @@ impl<T: Real> Training<T> {
         self.set.inputs.len().div_ceil(self.training.batch) as u64
     }
 
-    /// Loss, gradient, and the square of its norm, of a batch. Collective.
-    fn gradient(&self, comm: &Comm, batch: &[usize]) -> Result<(f64, Vec<T>, f64), CommError> {
+    /// Loss, gradient (nothing where a device keeps it), and the square of its norm, of a batch. Collective.
+    fn gradient(&mut self, comm: &Comm, batch: &[usize]) -> Result<(f64, Vec<T>, f64)> {
         let operator = &self.operator;
         let mine = match self.sharing.space() {
             Some(_) => batch,
             None => &batch[block(batch.len(), comm.rank(), comm.size())],
         };
-        let inputs: Batch<T> = mine.iter().map(|i| self.set.inputs[*i].clone()).collect();
+        let count = T::of(batch.len() as f64);
+        // A handle of ranks stays on its thread.
+        let (how, set) = ((operator, &self.placed, &self.norm), &self.set);
         let mut loss = [0.0];
+        if let Some(device) = &mut self.device {
+            device.push([&operator.parameters, &self.adam.first, &self.adam.second]);
+            let pairs = mine.iter().map(|i| (set.inputs[*i].as_slice(), set.targets[*i].as_slice()));
+            let (inputs, targets) = pairs.unzip();
+            let samples = Samples { inputs, targets, whole: batch.len() };
+            let error = |output: &mut [T], target: &[T]| error(how, count, output, target);
+            loss[0] = device.gradient(&samples, &error)? / batch.len() as f64;
+            comm.all_sum(&mut loss)?;
+            let square = device.sum(comm, &self.owned)?;
+            return Ok((loss[0], Vec::new(), square));
+        }
+        let inputs: Batch<T> = mine.iter().map(|i| set.inputs[*i].clone()).collect();
         let mut gradient = vec![T::default(); operator.parameters.len()];
         if !inputs.is_empty() || self.sharing.is_shared() {
             let (mut outputs, tape) = self.placed.model.forward(&operator.parameters, &inputs, &self.sharing)?;
-            let count = T::of(batch.len() as f64);
-            // A handle of ranks stays on its thread.
-            let (placed, norm, targets) = (&self.placed, &self.norm, &self.set.targets);
-            outputs.par_iter_mut().for_each(|output| operator.decode(placed, output));
-            let relative: Vec<(f64, Vec<T>)> = if let Some(comm) = self.sharing.space() {
-                norm.relative_of_parts(&outputs, &mine.iter().map(|i| &targets[*i]).collect::<Vec<_>>(), comm)?
+            let targets: Vec<&Vec<T>> = mine.iter().map(|i| &set.targets[*i]).collect();
+            let (errors, slopes): (Vec<f64>, Batch<T>) = if let Some(comm) = self.sharing.space() {
+                outputs.par_iter_mut().for_each(|output| operator.decode(&self.placed, output));
+                let parts = self.norm.relative_of_parts(&outputs, &targets, comm)?;
+                parts.into_iter().map(|part| scaled(how, count, part)).unzip()
             } else {
-                let channels = operator.card.shape.channels()[1];
-                let of = |(output, i): (&Vec<T>, &usize)| norm.relative(output, &targets[*i], channels);
-                outputs.par_iter().zip(mine).map(of).collect()
+                let slope = |(output, target): (&mut Vec<T>, &&Vec<T>)| error(how, count, output, target);
+                outputs.par_iter_mut().zip(&targets).map(slope).unzip()
             };
-            let slope = |(error, mut slope): (f64, Vec<T>)| {
-                operator.slope(placed, &mut slope);
-                slope.iter_mut().for_each(|v| *v /= count);
-                (error, slope)
-            };
-            let (errors, slopes): (Vec<f64>, Batch<T>) = relative.into_par_iter().map(slope).unzip();
             // All ranks know the errors where they share points.
             if self.sharing.space().is_none() || comm.is_root() {
                 loss[0] = errors.iter().sum::<f64>() / batch.len() as f64;
@@ -231,10 +263,28 @@ impl<T: Real> Training<T> {
         Ok((loss[0], gradient, square))
     }
 
-    /// Predictions of some samples of a test set, as the targets are. Collective where matrices are shared out.
-    fn predict(&self, test: &Test<T>, samples: Range<usize>, sharing: &Sharing) -> Result<Batch<T>, CommError> {
+    /// Predictions of some samples of test set `t`, as the targets are, with the parameters that a device has loaded. Collective where
+    /// matrices are shared out.
+    fn predict(&mut self, t: usize, samples: Range<usize>, sharing: &Sharing) -> Result<Batch<T>> {
+        let (operator, test) = (&self.operator, &self.tests[t]);
         let inputs = &test.set.inputs[samples];
-        self.operator.apply(&test.placed, inputs, sharing)
+        let Some(device) = &mut self.device else {
+            return Ok(operator.apply(&test.placed, inputs, sharing)?);
+        };
+        let mut outputs = device.apply(t, inputs)?;
+        outputs.iter_mut().for_each(|output| operator.decode(&test.placed, output));
+        Ok(outputs)
+    }
+
+    /// Brings parameters and moments here, where a device has newer ones.
+    fn pull(&mut self) -> Result<()> {
+        let host = [&mut self.operator.parameters[..], &mut self.adam.first, &mut self.adam.second];
+        self.device.as_mut().map_or(Ok(()), |device| device.pull(host))
+    }
+
+    /// A device, where there is one, takes the parameters here to apply the operator with.
+    fn load(&mut self) -> Result<()> {
+        self.device.as_mut().map_or(Ok(()), |device| device.load(&self.operator.parameters))
     }
 
     /// Exchanges the parameters with their average, where there is one.
@@ -245,7 +295,8 @@ impl<T: Real> Training<T> {
     }
 
     /// Looks at the test data; whether training goes on. Collective.
-    fn look(&mut self, comm: &Comm) -> Result<bool, CommError> {
+    fn look(&mut self, comm: &Comm) -> Result<bool> {
+        self.pull()?;
         self.swap_average();
         let measured = self.measure(comm);
         let Some(patience) = self.training.patience else {
@@ -264,7 +315,8 @@ impl<T: Real> Training<T> {
     }
 
     /// Figures of each test set. Collective.
-    fn measure(&mut self, comm: &Comm) -> Result<(), CommError> {
+    fn measure(&mut self, comm: &Comm) -> Result<()> {
+        self.load()?;
         let (norm, channels) = (Norm::Lp(2.0), self.operator.card.shape.channels()[1]);
         for t in 0..self.tests.len() {
             let test = &self.tests[t];
@@ -278,10 +330,13 @@ impl<T: Real> Training<T> {
             let batch = self.training.batch;
             for first in (mine.start..mine.start + most).step_by(batch) {
                 let samples = first.min(mine.end)..mine.end.min(first + batch);
-                let outputs = test.whole(self.sharing.space(), self.predict(test, samples.clone(), &self.sharing)?)?;
-                let targets = test.whole(self.sharing.space(), test.set.targets[samples].to_vec())?;
+                let sharing = self.sharing.clone();
+                let outputs = self.predict(t, samples.clone(), &sharing)?;
+                let test = &self.tests[t];
+                let outputs = test.whole(sharing.space(), outputs)?;
+                let targets = test.whole(sharing.space(), test.set.targets[samples].to_vec())?;
                 // Whole fields are on all ranks: each looks at its block of them.
-                let looked_at = self.sharing.space().map_or(0..outputs.len(), |comm| comm.block(outputs.len()));
+                let looked_at = sharing.space().map_or(0..outputs.len(), |comm| comm.block(outputs.len()));
                 for (output, target) in outputs[looked_at.clone()].iter().zip(&targets[looked_at]) {
                     let figures = Figures::of(output, target, channels, &test.shells).numbers();
                     let all = std::iter::once(norm.relative(output, target, channels).0).chain(figures);
@@ -292,6 +347,31 @@ impl<T: Real> Training<T> {
             self.tests[t].figures = sums;
         }
         Ok(())
+    }
+}
+
+impl Training<f32> {
+    /// The same on the GPU of this rank, where there is one that has the kernels for it; else a note says why not. Collective.
+    ///
+    /// # Errors
+    /// Of the device.
+    pub fn on_device(mut self, ctx: &Ctx) -> Result<Self> {
+        let shared = match self.sharing {
+            Sharing::Alone => Shared::Samples,
+            Sharing::Modes(_) => Shared::Modes,
+            Sharing::Space(_) => Shared::Space,
+        };
+        if !ctx.device.is_gpu() {
+            return Ok(self);
+        }
+        if let Some(reason) = unsuited(&self.operator.card.shape, Precision::Single, shared) {
+            ctx.notes.add(format!("the GPU is not used: {reason}"));
+            return Ok(self);
+        }
+        let grids = std::iter::once(&self.placed).chain(self.tests.iter().map(|test| &test.placed));
+        let resident = Resident::new(&ctx.device, &self.operator, &self.norm, grids);
+        self.device = Some(Box::new(ctx.comm.agree(resident)?));
+        Ok(self)
     }
 }
 
@@ -310,25 +390,32 @@ impl<T: Real> Learn for Training<T> {
             self.order = (epoch, order(ctx.seed, epoch, samples));
         }
         let training = &self.training;
-        let batch = &self.order.1[place * training.batch..samples.min((place + 1) * training.batch)];
-        let (loss, mut gradient, square) = self.gradient(&ctx.comm, batch)?;
+        let batch = self.order.1[place * training.batch..samples.min((place + 1) * training.batch)].to_vec();
+        let (loss, mut gradient, square) = self.gradient(&ctx.comm, &batch)?;
         let norm = square.sqrt();
         if !(loss.is_finite() && norm.is_finite()) {
             let exploded = Exploded { step: self.done, epoch };
             return ctx.comm.agree(Err(Error::workload(NAME, exploded)));
         }
-        if let Some(clip) = training.clip.filter(|clip| norm > *clip) {
-            let scale = T::of(clip / norm);
-            gradient.iter_mut().for_each(|g| *g *= scale);
-        }
+        let training = &self.training;
+        let factor = training.clip.filter(|clip| norm > *clip).map(|clip| clip / norm);
         let steps = each * training.epochs;
         let rate = rate(training.schedule, training.rate, self.done, steps);
-        let both = (&mut self.operator.parameters[..], &gradient[..]);
-        self.adam.step(both, &self.owned.ranges(), self.done, (rate, training.weight_decay));
+        if let Some(device) = &mut self.device {
+            device.step(factor, self.done, rate, training.weight_decay)?;
+        } else {
+            if let Some(factor) = factor.map(T::of) {
+                gradient.iter_mut().for_each(|g| *g *= factor);
+            }
+            let both = (&mut self.operator.parameters[..], &gradient[..]);
+            self.adam.step(both, &self.owned.ranges(), self.done, (rate, training.weight_decay));
+        }
         let (every, work) =
             (training.test_every, batch.len() as f64 * 3.0 * self.operator.card.shape.flops(&self.set.points));
         self.done += 1;
-        if let Some(keep) = training.average {
+        let average = training.average;
+        if let Some(keep) = average {
+            self.pull()?;
             // The first steps are soon forgotten.
             let keep = T::of(keep.min(self.done as f64 / (9.0 + self.done as f64)));
             let mean = |(a, p): (&mut T, &T)| *a = keep * *a + (T::of(1.0) - keep) * *p;
@@ -343,7 +430,15 @@ impl<T: Real> Learn for Training<T> {
         Ok(Progress { done: !goes_on, fraction: self.done as f64 / steps as f64, work, metrics })
     }
 
+    /// # Panics
+    /// Where a device is lost, and the state with it.
     fn fields<'a>(&'a mut self, fields: &mut Fields<'a>) {
+        if let Err(error) = self.pull() {
+            panic!("the state of the training is lost: {error}");
+        }
+        if let Some(device) = &mut self.device {
+            device.host_changes();
+        }
         fields.counter("done", &mut self.done);
         for (name, values) in [
             ("parameters", &mut self.operator.parameters),
@@ -371,6 +466,7 @@ impl<T: Real> Learn for Training<T> {
             axes: axes.iter().map(|name| axis(name)).collect(),
         };
         let root = out.is_root();
+        self.pull()?;
         if self.best.is_empty() {
             self.swap_average();
         } else {
@@ -380,20 +476,23 @@ impl<T: Real> Learn for Training<T> {
         self.owned.collect(&ctx.comm, &mut self.operator.parameters)?;
         self.operator.write(out)?;
         let space = &["x", "y", "z"][..self.operator.card.shape.dimension()];
-        for test in &self.tests {
+        self.load()?;
+        for t in 0..self.tests.len() {
+            let shown = SHOWN.min(self.tests[t].set.inputs.len());
+            // All ranks have all parameters now, but where they share points not all of them.
+            let sharing = if self.sharing.space().is_some() { self.sharing.clone() } else { Sharing::Alone };
+            let predictions = self.predict(t, 0..shown, &sharing)?;
+            let test = &self.tests[t];
             for (name, figure) in ["relative_l2"].iter().chain(&FIGURES).zip(&test.figures) {
                 out.figure(&format!("{name}_{}", test.name), *figure)?;
             }
-            let shown = SHOWN.min(test.set.inputs.len());
             let shape = [&[shown, self.operator.card.shape.channels()[1]], test.points.as_slice()].concat();
             let axes = [&["sample", "channel"], space].concat();
-            let space = self.sharing.space();
-            let alone = if space.is_some() { &self.sharing } else { &Sharing::Alone };
             for (name, fields, what) in [
-                ("predictions", self.predict(test, 0..shown, alone)?, "what the operator gives"),
+                ("predictions", predictions, "what the operator gives"),
                 ("targets", test.set.targets[..shown].to_vec(), "what it should give"),
             ] {
-                let fields = test.whole(space, fields)?;
+                let fields = test.whole(sharing.space(), fields)?;
                 let name = format!("{}_{name}", test.name);
                 out.array(&name, &shape, (Region::whole(&shape), root), &fields.concat(), &meaning(what, &axes))?;
             }

@@ -11,6 +11,7 @@ pub mod buffer;
 pub mod determinantal;
 pub mod device;
 mod error;
+pub mod fourier_layer;
 pub mod gpu;
 pub mod kronecker;
 pub mod machine;
@@ -19,6 +20,7 @@ pub mod projector;
 pub mod ramp_filter;
 pub mod random;
 pub mod slices;
+pub mod spatiotemporal;
 
 pub use buffer::{Buffer, Element};
 pub use device::{Device, GpuInfo, cuda_devices};

@@ -235,12 +235,15 @@ mod tests {
     use super::*;
 
     /// What has to be in the bundle for every kernel to be tested and timed.
-    const OWED: [&str; 5] = [
+    const OWED: [&str; 8] = [
         "tests/emulation.rs",
+        "tests/emulation_fourier_layer.rs",
+        "tests/emulation_spatiotemporal.rs",
         "tests/emulation_kronecker.rs",
         "examples/bench_projector.rs",
         "examples/bench_kronecker.rs",
         "examples/bench_pointwise.rs",
+        "examples/bench_fourier_layer.rs",
     ];
 
     #[test]

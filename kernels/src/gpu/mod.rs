@@ -7,7 +7,9 @@ mod driver;
 pub mod emulation;
 mod modules;
 
-pub(crate) use modules::{DETERMINANTAL, KRONECKER, POINTWISE, PROJECTOR, RAMP_FILTER, SLICES};
+pub(crate) use modules::{
+    DETERMINANTAL, FOURIER_LAYER, KRONECKER, POINTWISE, PROJECTOR, RAMP_FILTER, SLICES, SPATIOTEMPORAL,
+};
 pub use modules::{MODULES, Module};
 
 use crate::device::GpuInfo;

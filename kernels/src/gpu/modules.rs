@@ -22,14 +22,17 @@ macro_rules! module {
 }
 
 pub(crate) static DETERMINANTAL: Module = module!("determinantal");
+pub(crate) static FOURIER_LAYER: Module = module!("fourier_layer");
 pub(crate) static KRONECKER: Module = module!("kronecker");
 pub(crate) static POINTWISE: Module = module!("pointwise");
 pub(crate) static PROJECTOR: Module = module!("projector");
 pub(crate) static RAMP_FILTER: Module = module!("ramp_filter");
 pub(crate) static SLICES: Module = module!("slices");
+pub(crate) static SPATIOTEMPORAL: Module = module!("spatiotemporal");
 
 /// Every module of this crate.
-pub static MODULES: [&Module; 6] = [&DETERMINANTAL, &KRONECKER, &POINTWISE, &PROJECTOR, &RAMP_FILTER, &SLICES];
+pub static MODULES: [&Module; 8] =
+    [&DETERMINANTAL, &FOURIER_LAYER, &KRONECKER, &POINTWISE, &PROJECTOR, &RAMP_FILTER, &SLICES, &SPATIOTEMPORAL];
 
 impl Module {
     /// First line of this module's PTX: it names the source that it was compiled from.
