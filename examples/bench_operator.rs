@@ -11,9 +11,9 @@ use std::error::Error;
 use std::time::Instant;
 
 use convoke::flow::{Flow, Modes, Scheme};
+use convoke::learning::optimiser::AdamW;
 use convoke::neural_operator::fno::FnoShape;
 use convoke::neural_operator::model::{Model, Shape};
-use convoke::neural_operator::optimiser::AdamW;
 use convoke::neural_operator::spectral::Sharing;
 use convoke::neural_operator::st_fno::StShape;
 use convoke::neural_operator::transform::Transform;

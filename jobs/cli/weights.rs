@@ -1,4 +1,4 @@
-//! `convoke weights`: a trained operator as a file that other programs read.
+//! `convoke weights`: a trained operator, or denoiser, as a file that other programs read.
 
 use std::path::PathBuf;
 
@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::{Done, say};
 use crate::neural_operator::exchange::{self, Layout};
+use crate::prior;
 
 /// Options of `convoke weights`.
 #[derive(Debug, Args)]
@@ -17,7 +18,7 @@ use crate::neural_operator::exchange::{self, Layout};
   convoke weights runs/flow-1a2b a.safetensors --layout fno        as other programs name them
 The way back is problem.training.start of a neural-operator job.")]
 pub struct WeightsArgs {
-    /// The run that trained the operator, its result, or a file that this command made.
+    /// The run that trained the operator, or a denoiser, its result, or a file that this command made.
     run: PathBuf,
     /// The file to write, a .safetensors.
     file: PathBuf,
@@ -42,6 +43,19 @@ pub(super) fn weights(args: &WeightsArgs) -> Done {
             DataError::Exists { path: args.file.clone() }.to_string(),
             "or replace it: --replace",
         )));
+    }
+    if prior::weights::holds_one(&args.run) {
+        if args.layout != Layout::Convoke {
+            let message = format!("{} holds a denoiser, which has no names but Convoke's", args.run.display());
+            return Err(JobError::command_line(message, "leave out --layout").into());
+        }
+        let parameters = prior::weights::export(&args.run, &args.file, args.replace)?;
+        if args.json {
+            say::json(&json!({ "file": args.file, "parameters": parameters, "precision": "single" }));
+        } else {
+            say::line(&format!("{}: a denoiser of {parameters} parameters in single precision", args.file.display()));
+        }
+        return Ok(Exit::Complete);
     }
     let written = exchange::export(&args.run, &args.file, args.layout, args.replace)?;
     let (layout, precision) = (args.layout.name(), if written.is_double { "double" } else { "single" });

@@ -14,7 +14,7 @@ use rustfft::num_complex::Complex;
 use rustfft::{Fft, FftPlanner};
 
 use super::pool::Pool;
-use super::real::Real;
+use crate::learning::real::Real;
 
 /// Columns that go together: what is folded of them stays in the second cache.
 const COLUMNS: usize = 512;

@@ -8,9 +8,9 @@ use convoke_cluster::{BadValue, Result};
 use convoke_data::store::Reader;
 
 use super::model::Shape;
-use super::real::Real;
 use super::saved::file;
 use super::spec::{DataSpec, FieldSpec, WindowSpec};
+use crate::learning::real::Real;
 
 /// What arrays are, before they are read.
 #[derive(Debug, Clone, PartialEq, Eq)]

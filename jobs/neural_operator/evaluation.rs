@@ -8,12 +8,12 @@ use convoke_cluster::{Ctx, Fields, Progress, Region, Result, Results};
 
 use super::data::{Layout, Set};
 use super::norms::Norm;
-use super::real::Real;
 use super::saved::{Operator, Placed};
 use super::spec::{EvaluationSpec, Spec, TestSpec};
 use super::spectra::Shells;
 use super::spectral::Sharing;
 use super::training::{Learn, SHOWN};
+use crate::learning::real::Real;
 
 /// Samples that are evaluated at once.
 pub(super) const TOGETHER: usize = 16;

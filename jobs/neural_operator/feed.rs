@@ -6,7 +6,7 @@ use faer::{Accum, MatMut, MatRef, Par};
 
 use super::layers::{activate, total};
 use super::pool::Pool;
-use super::real::Real;
+use crate::learning::real::Real;
 
 /// Points at a time.
 const POINTS: usize = 512;

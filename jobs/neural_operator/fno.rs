@@ -12,11 +12,11 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::layers::{Batch, activate, add, mix, mix_back, mix_parameters, times};
-use super::parameters::Parts;
-use super::real::Real;
 use super::spectral::Sharing;
 use super::transform::Transform;
 use super::tucker::Tucker;
+use crate::learning::parameters::Parts;
+use crate::learning::real::Real;
 
 /// The size of an operator: what its parameters depend on, and its padding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

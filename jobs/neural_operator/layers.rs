@@ -8,7 +8,7 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use super::pool::Pool;
-use super::real::Real;
+use crate::learning::real::Real;
 
 /// A batch.
 pub type Batch<T> = Vec<Vec<T>>;

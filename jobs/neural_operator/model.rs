@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::fno::{self, Fno, FnoShape};
 use super::layers::Batch;
-use super::parameters::Parts;
-use super::real::Real;
 use super::spectral::Sharing;
 use super::st_fno::{self, StFno, StShape};
+use crate::learning::parameters::Parts;
+use crate::learning::real::Real;
 
 /// The size of an operator: what its parameters depend on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -3,8 +3,8 @@
 use convoke_cluster::Comm;
 use convoke_cluster::comm::CommError;
 
-use super::real::Real;
 use super::spec::Normalise;
+use crate::learning::real::Real;
 
 /// Means and deviations, one for each channel or for each channel and point.
 #[derive(Debug, Clone)]

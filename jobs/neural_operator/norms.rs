@@ -7,10 +7,10 @@ use std::f64::consts::TAU;
 use convoke_cluster::Comm;
 use convoke_cluster::comm::CommError;
 
-use super::real::Real;
 use super::spec::{SobolevSpec, TrainingSpec};
 use super::spectra::Shells;
 use super::transform::Transform;
+use crate::learning::real::Real;
 
 /// A norm of fields on a grid.
 #[derive(Debug, Clone)]

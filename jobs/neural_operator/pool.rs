@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use super::real::Real;
+use crate::learning::real::Real;
 
 /// Lists of numbers that nobody needs, by length.
 #[derive(Debug, Default)]

@@ -15,10 +15,10 @@ use super::exchange::Layout;
 use super::layers::Batch;
 use super::model::{Model, Shape};
 use super::normaliser::Normaliser;
-use super::real::Real;
 use super::spec::Normalise;
 use super::spectra::Projection;
 use super::spectral::Sharing;
+use crate::learning::real::Real;
 
 /// Attribute of `/result` that describes the operator.
 const ATTRIBUTE: &str = "operator";

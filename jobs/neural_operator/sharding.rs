@@ -11,10 +11,10 @@ use convoke_cluster::comm::CommError;
 use convoke_cluster::{BadValue, Comm, Fields, Region};
 
 use super::model::Shape;
-use super::parameters::{Part, Parts};
-use super::real::Real;
 use super::spec::{Normalise, Shared, Spec};
 use super::spectral::Sharing;
+use crate::learning::parameters::{Part, Parts};
+use crate::learning::real::Real;
 
 /// Whether a part holds the matrices of modes.
 fn of_modes(part: &Part) -> bool {

@@ -1,7 +1,7 @@
 //! Fields by wave number: power in shells of |k|, errors in bands of it, and what a divergence is made of.
 
-use super::real::Real;
 use super::transform::Transform;
+use crate::learning::real::Real;
 
 /// Bands of |k| in which errors are reported, as PDEBench has them (Takamoto et al. 2022): below 4, below 12, the rest.
 const BANDS: [usize; 2] = [4, 12];

@@ -15,8 +15,8 @@ use rayon::prelude::*;
 
 use super::layers::Batch;
 use super::pool::Pool;
-use super::real::Real;
 use super::transform::Transform;
+use crate::learning::real::Real;
 
 /// Who holds the matrices: all of them here, or those of a block of outer modes on each rank.
 #[derive(Debug, Clone, Default)]

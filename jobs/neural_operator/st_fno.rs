@@ -14,11 +14,11 @@ use serde::{Deserialize, Serialize};
 
 use super::feed::{Feed, WIDER};
 use super::layers::{Batch, activate, add, mix, mix_back, mix_parameters, times};
-use super::parameters::Parts;
 use super::pool::Pool;
-use super::real::Real;
 use super::spectral::Sharing;
 use super::transform::Transform;
+use crate::learning::parameters::Parts;
+use crate::learning::real::Real;
 
 /// Weight of the bias of the last K.
 const BIAS: f64 = 0.1;

@@ -14,13 +14,13 @@ use super::layers::Batch;
 use super::normaliser::Normaliser;
 use super::norms::{FIGURES, Figures, Norm};
 use super::on_device::{OnDevice, Resident, Samples, unsuited};
-use super::optimiser::{AdamW, rate};
-use super::real::Real;
 use super::saved::{Card, Operator, Placed};
 use super::sharding::{self, Owned};
 use super::spec::{ModelSpec, Precision, Shared, Spec, TrainingSpec};
 use super::spectra::Shells;
 use super::spectral::Sharing;
+use crate::learning::optimiser::{AdamW, rate};
+use crate::learning::real::Real;
 
 /// Stream of the order of samples.
 const ORDER: u64 = 0x6e6f_206f_7264_6572; // "no order"

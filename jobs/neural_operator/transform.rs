@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::axis::Axis;
 use super::pool::Pool;
-use super::real::Real;
+use crate::learning::real::Real;
 
 /// A grid and its kept modes.
 #[derive(Debug, Clone)]

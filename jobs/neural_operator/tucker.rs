@@ -8,8 +8,8 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use num_complex::Complex;
 
-use super::parameters::Parts;
-use super::real::Real;
+use crate::learning::parameters::Parts;
+use crate::learning::real::Real;
 
 /// The sizes of one: axes are input channels, output channels, modes of each axis.
 #[derive(Debug, Clone, PartialEq, Eq)]

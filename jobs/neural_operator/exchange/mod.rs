@@ -13,9 +13,9 @@ pub use layout::Layout;
 use tensor::Tensor;
 
 use super::model::Shape;
-use super::real::Real;
 use super::saved::{self, ABOUT, About, Card, Operator, Source};
 use super::spec::Normalise;
+use crate::learning::real::Real;
 
 /// The key that names what a training starts from.
 const KEY: &str = "problem.training.start";

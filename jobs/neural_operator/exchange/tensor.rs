@@ -1,6 +1,6 @@
 //! A tensor of somebody's file, and which of our numbers it holds.
 
-use super::super::real::Real;
+use crate::learning::real::Real;
 
 /// How the numbers of a tensor lie among those of a part.
 #[derive(Debug, Clone, PartialEq)]

@@ -21,11 +21,11 @@ use self::st_fno::DeviceStFno;
 use super::layers::Batch;
 use super::model::{Model, Shape};
 use super::norms::Norm;
-use super::optimiser::{BETA, EPSILON};
-use super::parameters::Parts;
 use super::saved::{Operator, Placed};
 use super::sharding::Owned;
 use super::spec::{Precision, Shared};
+use crate::learning::optimiser::{BETA, EPSILON};
+use crate::learning::parameters::Parts;
 
 /// Why the processor trains an operator also where there is a GPU.
 pub fn unsuited(shape: &Shape, precision: Precision, shared: Shared) -> Option<&'static str> {

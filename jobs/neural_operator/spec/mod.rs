@@ -2,6 +2,7 @@
 
 mod check;
 
+use crate::learning::optimiser::Schedule;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -352,21 +353,6 @@ pub struct SobolevSpec {
     /// α.
     #[serde(default = "defaults::alpha")]
     pub alpha: f64,
-}
-
-/// Courses of the learning rate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Schedule {
-    /// From `rate` to 0 along half a cosine.
-    #[default]
-    Cosine,
-    /// From a 25th of `rate` up in three tenths of the steps, then to a 250 000th, along cosines.
-    OneCycle,
-    /// Halved after each fifth of the steps.
-    Step,
-    /// `rate` all the time.
-    Constant,
 }
 
 /// Precisions.

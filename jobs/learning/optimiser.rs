@@ -4,9 +4,9 @@ use std::f64::consts::PI;
 use std::ops::Range;
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::real::Real;
-use super::spec::Schedule;
 
 /// Of the moments.
 pub const BETA: [f64; 2] = [0.9, 0.999];
@@ -14,6 +14,21 @@ pub const BETA: [f64; 2] = [0.9, 0.999];
 pub const EPSILON: f64 = 1e-8;
 /// Numbers that a thread takes at once.
 const CHUNK: usize = 1 << 14;
+
+/// Courses of the learning rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Schedule {
+    /// From `rate` to 0 along half a cosine.
+    #[default]
+    Cosine,
+    /// From a 25th of `rate` up in three tenths of the steps, then to a 250 000th, along cosines.
+    OneCycle,
+    /// Halved after each fifth of the steps.
+    Step,
+    /// `rate` all the time.
+    Constant,
+}
 
 /// Learning rate of step `t` of `steps`.
 pub fn rate(schedule: Schedule, most: f64, t: u64, steps: u64) -> f64 {

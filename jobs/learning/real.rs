@@ -21,6 +21,9 @@ pub trait Real:
     /// x Φ(x) and its derivative Φ(x) + x φ(x), Φ and φ of the normal law (Hendrycks and Gimpel 2016, the exact form).
     fn gelu(self) -> (Self, Self);
 
+    /// x/(1 + e^{−x}) and its derivative.
+    fn silu(self) -> (Self, Self);
+
     /// As numbers of a state.
     fn data(values: &mut [Self]) -> Data<'_>;
 }
@@ -38,6 +41,11 @@ impl Real for f64 {
         let cdf = 0.5 * libm::erfc(-self * std::f64::consts::FRAC_1_SQRT_2);
         let density = (-0.5 * self * self).exp() / std::f64::consts::TAU.sqrt();
         (self * cdf, cdf + self * density)
+    }
+
+    fn silu(self) -> (Self, Self) {
+        let s = 1.0 / (1.0 + (-self).exp());
+        (self * s, s * (1.0 + self * (1.0 - s)))
     }
 
     fn data(values: &mut [Self]) -> Data<'_> {
@@ -66,6 +74,13 @@ impl Real for f32 {
         let cdf = if self < 0.0 { tail } else { 1.0 - tail };
         // 1/√(2π)
         (self * cdf, cdf + self * gauss * 0.398_942_3)
+    }
+
+    #[inline]
+    fn silu(self) -> (Self, Self) {
+        let e = exp_of_negative(-self.abs());
+        let s = if self < 0.0 { e } else { 1.0 } / (1.0 + e);
+        (self * s, s * (1.0 + self * (1.0 - s)))
     }
 
     fn data(values: &mut [Self]) -> Data<'_> {
@@ -98,6 +113,9 @@ mod tests {
             let (a, b) = (x.gelu(), f64::from(x).gelu());
             assert!((f64::from(a.0) - b.0).abs() < 5e-7 * f64::from(x).abs().max(1.0), "{x}: {a:?} {b:?}");
             assert!((f64::from(a.1) - b.1).abs() < 1e-6, "{x}: {a:?} {b:?}");
+            let (a, b) = (x.silu(), f64::from(x).silu());
+            assert!((f64::from(a.0) - b.0).abs() < 5e-7 * f64::from(x).abs().max(1.0), "{x}: {a:?} {b:?}");
+            assert!((f64::from(a.1) - b.1).abs() < 1e-6, "{x}: {a:?} {b:?}");
         }
     }
 
@@ -107,6 +125,8 @@ mod tests {
             let (x, h) = (f64::from(i) * 0.2, 1e-5);
             let slope = ((x + h).gelu().0 - (x - h).gelu().0) / (2.0 * h);
             assert!((slope - x.gelu().1).abs() < 1e-9, "{x}");
+            let slope = ((x + h).silu().0 - (x - h).silu().0) / (2.0 * h);
+            assert!((slope - x.silu().1).abs() < 1e-9, "{x}");
         }
     }
 }

@@ -1,0 +1,14 @@
+//! What images are like, for those who reconstruct them: denoisers, learnt ones and exact ones.
+
+pub mod edm;
+pub mod gaussian;
+pub mod layers;
+pub mod tape;
+pub mod unet;
+pub mod weights;
+
+/// Expects clean images of noisy ones: D(x, σ) = E[x₀ | x = x₀ + σ n], n white of variance one. The score is (D(x, σ) − x)/σ².
+pub trait Denoiser {
+    /// D of `[image, y, x]` images of `[h, w]` points each, all with noise σ.
+    fn denoise(&self, x: &[f32], points: [usize; 2], sigma: f64) -> Vec<f32>;
+}
