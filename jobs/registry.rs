@@ -11,7 +11,7 @@ pub const REGISTRY: &[Entry] = &[
     Entry::of::<crate::dpp::Dpp>(),
     Entry::of::<crate::pde_data::PdeData>(),
     Entry::of::<crate::neural_operator::NeuralOperator>(),
-    Entry::of::<crate::denoiser::Training>(),
+    Entry::of::<crate::denoiser::Denoiser>(),
     Entry::of::<crate::program::Program>(),
 ];
 

@@ -20,6 +20,9 @@ const ROUNDING: f64 = 2e-5;
 /// The same of a solve in f64, where conditioning multiplies it: 2e-12 is measured.
 const ROUNDING_F64: f64 = 1e-10;
 
+/// Operations of a job that takes minutes.
+const MOST_WORK: f64 = 1e13;
+
 /// A job file of a workload, in a directory where its inputs may lie.
 struct Case {
     entry: &'static Entry,
@@ -37,6 +40,9 @@ fn cases() -> Vec<Case> {
             let label = format!("{}/{name}", entry.name);
             let text = JobText { path: data.join(format!("{name}.toml")), text: (*text).to_owned() };
             match (entry.price)(&text, &Inputs { base: text.dir() }, &Placement::here(1, 1)) {
+                Ok(quote) if quote.plan.work > MOST_WORK => {
+                    common_skip(&label, &format!("{:.0e} operations", quote.plan.work))
+                }
                 Ok(_) => cases.push(Case { entry, text, label }),
                 Err(error) => common_skip(&label, &error),
             }
@@ -47,7 +53,7 @@ fn cases() -> Vec<Case> {
 }
 
 #[allow(clippy::print_stderr, reason = "a skipped case says why")]
-fn common_skip(label: &str, error: &Error) {
+fn common_skip(label: &str, error: &dyn std::fmt::Display) {
     eprintln!("SKIPPED {label}: {error}");
 }
 

@@ -3,6 +3,7 @@
 use convoke_cluster::BadValue;
 use serde::{Deserialize, Serialize};
 
+use crate::learning::Precision;
 use crate::learning::optimiser::Schedule;
 use crate::prior::unet::Shape;
 
@@ -67,6 +68,9 @@ pub struct TrainingSpec {
     /// Its deviation.
     #[serde(default = "defaults::log_deviation")]
     pub log_deviation: f64,
+    /// Precision of numbers; what is written has it too.
+    #[serde(default)]
+    pub precision: Precision,
     /// Steps between two looks at unseen images.
     #[serde(default = "defaults::every")]
     pub test_every: u64,

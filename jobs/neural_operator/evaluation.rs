@@ -12,7 +12,8 @@ use super::saved::{Operator, Placed};
 use super::spec::{EvaluationSpec, Spec, TestSpec};
 use super::spectra::Shells;
 use super::spectral::Sharing;
-use super::training::{Learn, SHOWN};
+use super::training::SHOWN;
+use crate::learning::Learn;
 use crate::learning::real::Real;
 
 /// Samples that are evaluated at once.

@@ -31,15 +31,14 @@ use convoke_cluster::machine::human_bytes;
 use convoke_cluster::workload::{Inputs, Resources};
 use convoke_cluster::{BadValue, Ctx, Fields, Plan, Progress, Result, Results, Workload};
 
+use crate::learning::{Learn, Precision};
 use data::Layout;
 use evaluation::{Evaluation, TOGETHER};
 use exchange::Start;
 use refine::study::{self, Study};
 use saved::{Card, Operator};
-use spec::{
-    EquationSpec, EvaluationSpec, ModelSpec, Normalise, Precision, RefinementSpec, Shared, Spec, TestSpec, TrainingSpec,
-};
-use training::{Learn, Training};
+use spec::{EquationSpec, EvaluationSpec, ModelSpec, Normalise, RefinementSpec, Shared, Spec, TestSpec, TrainingSpec};
+use training::Training;
 
 /// Registry name.
 pub const NAME: &str = "neural-operator";

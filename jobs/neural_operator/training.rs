@@ -16,11 +16,12 @@ use super::norms::{FIGURES, Figures, Norm};
 use super::on_device::{OnDevice, Resident, Samples, unsuited};
 use super::saved::{Card, Operator, Placed};
 use super::sharding::{self, Owned};
-use super::spec::{ModelSpec, Precision, Shared, Spec, TrainingSpec};
+use super::spec::{ModelSpec, Shared, Spec, TrainingSpec};
 use super::spectra::Shells;
 use super::spectral::Sharing;
 use crate::learning::optimiser::{AdamW, rate};
 use crate::learning::real::Real;
+use crate::learning::{Learn, Precision};
 
 /// Stream of the order of samples.
 const ORDER: u64 = 0x6e6f_206f_7264_6572; // "no order"
@@ -36,16 +37,6 @@ pub(super) const SHOWN: usize = 8;
 struct Exploded {
     step: u64,
     epoch: u64,
-}
-
-/// What the frame sees of it, in either precision.
-pub trait Learn: std::fmt::Debug {
-    /// One batch. Collective.
-    fn step(&mut self, ctx: &Ctx) -> Result<Progress>;
-    /// The state.
-    fn fields<'a>(&'a mut self, fields: &mut Fields<'a>);
-    /// The operator, and what it makes of the test data. Collective.
-    fn finish(&mut self, ctx: &Ctx, out: &mut Results) -> Result<()>;
 }
 
 #[derive(Debug)]

@@ -70,20 +70,25 @@ impl<T: Real> Edm<T> {
         let (mean, skip, out) = (T::of(self.card.mean), T::of(skip), T::of(1.0 / out));
         clean.iter().zip(noisy).map(|(c, x)| (*c - mean - skip * (*x - mean)) * out).collect()
     }
+
+    /// D of `[image, y, x]` images of `points`, all with noise σ.
+    pub fn clean(&self, x: &[T], points: [usize; 2], sigma: f64) -> Vec<T> {
+        let size = points[0] * points[1];
+        let [skip, out, ..] = factors(self.card.deviation, sigma).map(T::of);
+        let mean = T::of(self.card.mean);
+        let some = |x: &[T]| -> Vec<T> {
+            let sigmas = vec![sigma; x.len() / size];
+            let noise = self.noise(&sigmas);
+            let (tape, last) = self.network.forward(&self.parameters, points, self.inputs(x, &sigmas), &noise);
+            x.iter().zip(tape.values(last)).map(|(x, f)| mean + skip * (*x - mean) + out * *f).collect()
+        };
+        x.par_chunks(TOGETHER * size).flat_map_iter(some).collect()
+    }
 }
 
 impl Denoiser for Edm<f32> {
     fn denoise(&self, x: &[f32], points: [usize; 2], sigma: f64) -> Vec<f32> {
-        let size = points[0] * points[1];
-        let [skip, out, ..] = factors(self.card.deviation, sigma).map(|v| v as f32);
-        let mean = self.card.mean as f32;
-        let some = |x: &[f32]| -> Vec<f32> {
-            let sigmas = vec![sigma; x.len() / size];
-            let noise = self.noise(&sigmas);
-            let (tape, last) = self.network.forward(&self.parameters, points, self.inputs(x, &sigmas), &noise);
-            x.iter().zip(tape.values(last)).map(|(x, f)| mean + skip * (x - mean) + out * f).collect()
-        };
-        x.par_chunks(TOGETHER * size).flat_map_iter(some).collect()
+        self.clean(x, points, sigma)
     }
 }
 

@@ -23,7 +23,8 @@ use super::model::{Model, Shape};
 use super::norms::Norm;
 use super::saved::{Operator, Placed};
 use super::sharding::Owned;
-use super::spec::{Precision, Shared};
+use super::spec::Shared;
+use crate::learning::Precision;
 use crate::learning::optimiser::{BETA, EPSILON};
 use crate::learning::parameters::Parts;
 

@@ -14,12 +14,13 @@ use super::super::data::{Layout, Set};
 use super::super::evaluation::Evaluation;
 use super::super::saved::{Card, Operator, Placed};
 use super::super::spec::{EquationSpec, EvaluationSpec, RefinementSpec, Spec};
-use super::super::training::{Learn, SHOWN};
+use super::super::training::SHOWN;
 use super::correct::{Parareal, gauss_newton};
 use super::equation::{Equation, Snapshot};
 use crate::flow::linearised::Linearised;
 use crate::flow::sampler::Sampler;
 use crate::flow::{Flow, Modes, Scheme};
+use crate::learning::Learn;
 
 /// Figures of a way: see [`COLUMNS`].
 const MEASURED: usize = 5;

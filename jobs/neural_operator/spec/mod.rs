@@ -2,6 +2,7 @@
 
 mod check;
 
+use crate::learning::Precision;
 use crate::learning::optimiser::Schedule;
 use std::path::PathBuf;
 
@@ -353,17 +354,6 @@ pub struct SobolevSpec {
     /// α.
     #[serde(default = "defaults::alpha")]
     pub alpha: f64,
-}
-
-/// Precisions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Precision {
-    /// Four bytes.
-    #[default]
-    Single,
-    /// Eight.
-    Double,
 }
 
 mod defaults {
