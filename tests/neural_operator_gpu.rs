@@ -6,7 +6,7 @@ mod common;
 use std::f64::consts::TAU;
 use std::path::Path;
 
-use common::{doubles, scratch, write_arrays};
+use common::{doubles, job, scratch, told, write_arrays};
 use convoke::registry;
 use convoke_cluster::comm::run_threads;
 use convoke_cluster::driver::{From, Options, Source};
@@ -57,6 +57,7 @@ fn text(dimension: usize, modes: &str, changes: &[(&str, &str)]) -> String {
     text
 }
 
+#[allow(clippy::print_stderr, reason = "a skipped test says why")]
 fn emulated(dir: &Path) -> Option<Device> {
     let made = compile_emulation(dir).and_then(|library| Device::emulated(&library));
     if made.is_err() {
@@ -190,5 +191,23 @@ fn what_has_no_kernels_is_trained_by_the_processor() {
             column(&dir, "loss")
         });
         assert!(losses[0] == losses[1] && losses[0].len() == 9, "{change:?}");
+    }
+}
+
+/// `convoke check` says where training runs, and why it is not a GPU.
+#[test]
+fn a_check_says_what_trains_it() {
+    let scratch = scratch();
+    waves(&scratch.path().join("train.h5"), 10, &[12], [2, 1]);
+    waves(&scratch.path().join("other.h5"), 5, &[12], [2, 1]);
+    for (change, expected) in [
+        (("batch = 4", "batch = 4"), "a GPU trains it, where there is one"),
+        (("\"single\"", "\"double\""), "also beside a GPU: precision = \"double\""),
+        (("layers = 3", "layers = 3\ntucker = [2, 2, 2]"), "also beside a GPU: there are no kernels yet for Tucker"),
+        (("epochs = 3", "epochs = 3\nshared = \"modes\""), "problem.training.shared = \"samples\" lets it serve"),
+    ] {
+        let spec = job(scratch.path(), "job.toml", &text(1, "[3]", &[change]));
+        let (code, out, err) = told(&common::run(&["check", &spec]));
+        assert!(code == 0 && format!("{out}{err}").contains(expected), "{change:?}: {code} {out} {err}");
     }
 }

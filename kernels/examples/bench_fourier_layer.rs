@@ -11,6 +11,7 @@
 use convoke_kernels::fourier_layer::{
     AdamW, After, Mix, Modes, RelativeL2, Scale, Scratch, Transform, adamw, mix, mix_back, mix_gradient,
 };
+use convoke_kernels::spatiotemporal::{Beside, Feed};
 use convoke_kernels::{Buffer, Device, Philox, Result};
 use std::time::Instant;
 
@@ -73,6 +74,8 @@ fn time_layer(device: &Device, (layer, points, modes, h, samples): Layer, timing
     let (mut v, mut g, mut target) = (buffer(fields * size, 1)?, buffer(fields * size, 2)?, buffer(fields * size, 3)?);
     let (mut out, mut slopes) = (zeros(fields * size)?, buffer(fields * size, 6)?);
     let (mut x, mut y) = (buffer(2 * fields * kept, 4)?, buffer(2 * fields * kept, 5)?);
+    let network = Feed { h, inside: 4 * h, start: 0 };
+    let (mut inside, mut inside_gradient) = (buffer(network.count(), 7)?, zeros(network.count())?);
     let mut scratch = Scratch::default();
     let mut loss = RelativeL2::new(device, h * size, vec![0.0; h], vec![1.0; h])?;
 
@@ -112,6 +115,19 @@ fn time_layer(device: &Device, (layer, points, modes, h, samples): Layer, timing
     })?;
     time("gradient of the map", pointwise, 2.0 * field, &mut || {
         mix_gradient(device, map, samples, &mut v, &mut g, &mut gradient, &mut scratch)
+    })?;
+    // A network four times as wide inside; its derivatives make the wide part again, and count what they compute.
+    let wide = 4.0 * pointwise;
+    time("network, with map and GELU", 2.0 * wide + pointwise, 4.0 * field, &mut || {
+        let beside = Beside::Map(0, h * h, &mut g);
+        network.forward(device, samples, &mut inside, &mut v, beside, &mut slopes, &mut out)
+    })?;
+    time("the network back", 3.0 * wide, 3.0 * field, &mut || {
+        network.back(device, samples, &mut inside, &mut v, &mut g, &mut out)
+    })?;
+    time("gradient of the network", 4.0 * wide, 2.0 * field, &mut || {
+        let to = &mut inside_gradient;
+        network.gradient(device, samples, &mut inside, &mut v, &mut g, to, &mut scratch)
     })?;
     time("relative error, its slopes", 0.0, 3.0 * field, &mut || {
         loss.slopes(samples, 1.0, &mut v, &mut target, &mut out).map(drop)

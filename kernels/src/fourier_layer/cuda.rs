@@ -51,6 +51,19 @@ impl Scratch {
     }
 }
 
+impl Scratch {
+    fn exactly(&mut self, gpu: &Gpu, bytes: usize) -> Result<u64> {
+        if self.0.as_ref().is_some_and(|memory| memory.bytes() != bytes) {
+            self.0 = None;
+        }
+        self.at_least(gpu, bytes)
+    }
+
+    fn download(&self, to: &mut [u8]) -> Result<()> {
+        self.0.as_ref().map_or(Ok(()), |memory| memory.download(to))
+    }
+}
+
 /// Fields as lines of the last axis.
 struct Lines {
     samples: usize,
@@ -321,14 +334,14 @@ pub(super) fn relative_l2(
     gpu: &Gpu,
     (samples, size, each): (usize, usize, usize),
     scale: f32,
-    (mean, deviation, scratch): (&mut Array, &mut Array, &mut Scratch),
+    (mean, deviation): (&mut Array, &mut Array),
+    [scratch, result]: &mut [Scratch; 2],
     (output, target): (&mut Array, &mut Array),
     slope: &mut Array,
 ) -> Result<Vec<[f64; 2]>> {
     let pieces = size.div_ceil(LOSS_PIECE);
     let partial = scratch.at_least(gpu, 16 * samples * pieces)?;
-    let result = gpu.allocate(16 * samples)?;
-    let norms = result.address();
+    let norms = result.exactly(gpu, 16 * samples)?;
     let data = [output.device_in(gpu)?, target.device_in(gpu)?, mean.device_in(gpu)?, deviation.device_in(gpu)?];
     let data = data.map(Arg::Address);
     let head = [int(size), int(each), int(LOSS_PIECE)];

@@ -12,7 +12,8 @@ pub struct RelativeL2 {
     size: usize,
     mean: Array,
     deviation: Array,
-    scratch: Scratch,
+    /// Pieces of sums, and norms.
+    scratch: [Scratch; 2],
 }
 
 impl RelativeL2 {
@@ -26,7 +27,7 @@ impl RelativeL2 {
         expect("deviations", deviation.len(), mean.len())?;
         expect("numbers of a sample, in equal parts for each mean,", size, size / mean.len() * mean.len())?;
         let [mean, deviation] = [mean, deviation].map(|values| Buffer::from_vec(device, values));
-        Ok(Self { device: device.clone(), size, mean: mean?, deviation: deviation?, scratch: Scratch::default() })
+        Ok(Self { device: device.clone(), size, mean: mean?, deviation: deviation?, scratch: Default::default() })
     }
 
     /// The error of each sample, `output` and `target` `[samples, size]`; `slope` becomes `scale` times its derivative by the output.
@@ -48,8 +49,16 @@ impl RelativeL2 {
         below_2_31("numbers of all samples", output.len())?;
         let each = self.size / self.mean.len();
         let norms = if let Device::Gpu(gpu) = &self.device {
-            let normaliser = (&mut self.mean, &mut self.deviation, &mut self.scratch);
-            cuda::relative_l2(gpu, (samples, self.size, each), scale, normaliser, (output, target), slope)?
+            let normaliser = (&mut self.mean, &mut self.deviation);
+            cuda::relative_l2(
+                gpu,
+                (samples, self.size, each),
+                scale,
+                normaliser,
+                &mut self.scratch,
+                (output, target),
+                slope,
+            )?
         } else {
             let (output, target) = (wide(output.host()), wide(target.host()));
             let normaliser = (wide(self.mean.host()), wide(self.deviation.host()));
