@@ -72,17 +72,6 @@ pub(super) fn gather(simd: Simd, input: &[f32], line: Line, out: &mut [f32]) {
     }
 }
 
-/// Runs a plain loop that the compiler makes vectors of, compiled with the instructions of `simd`.
-#[inline(always)]
-pub(super) fn with(simd: Simd, work: impl FnOnce()) {
-    match simd {
-        // SAFETY: `Simd::available` found these instructions.
-        #[cfg(target_arch = "x86_64")]
-        Simd::Avx512 | Simd::Avx2 => unsafe { x86::with(work) },
-        _ => work(),
-    }
-}
-
 /// Only those blocks whose hats touch one of `n` samples.
 #[inline(always)]
 fn trim(n: usize, mut line: Line, out: &mut [f32]) -> (Line, &mut [f32]) {
@@ -164,11 +153,6 @@ mod x86 {
                 (taps, _) => hats::<2>(input, line, taps, out),
             }
         }
-    }
-
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) unsafe fn with(work: impl FnOnce()) {
-        work();
     }
 
     /// Samples p[index[lane]], from R registers.

@@ -1,8 +1,9 @@
 //! The fast pair: volumes with z innermost, views as strips with the detector's rows innermost, a few at a time.
 //! Back, a thread owns rows of voxels and takes the views in order; forward, a thread owns views and takes the voxels in
 //! order. So nothing has two writers and every sum has one order, whatever the threads.
+#![allow(unsafe_code)]
 
-use super::column::{PAD, WIDTH, taps, with};
+use super::column::{PAD, WIDTH, taps};
 use super::general::{self, General};
 use super::upright::Upright;
 use super::{ConeFootprint, ConeProjector, Factor};
@@ -106,7 +107,7 @@ pub(super) fn back(simd: Simd, p: &ConeProjector, factor: Factor<'_>, sinogram: 
         packed.par_chunks_mut(TILE[1] * nx * slab.padded).enumerate().for_each_init(
             || vec![0.0f32; strips.n_rows + 2 * PAD],
             |blend, (band, packed)| {
-                with(simd, || back_rows(simd, (&slab, &strips), views, all, (band * TILE[1], nx), blend, packed));
+                run_back(simd, (&slab, &strips), views, all, (band * TILE[1], nx), blend, packed);
             },
         );
     }
@@ -217,7 +218,7 @@ pub(super) fn forward(simd: Simd, p: &ConeProjector, volume: &[f32], sinogram: &
             || vec![0.0f32; strips.n_rows + WIDTH],
             |shadow, (all, views)| {
                 all.fill(0.0);
-                with(simd, || forward_views(simd, (&slab, &strips), views, all, ([ny, nx], &packed), shadow));
+                run_forward(simd, (&slab, &strips), views, all, ([ny, nx], &packed), shadow);
             },
         );
         empty_strips(p, &strips, pass * in_flight, all, sinogram);
@@ -256,4 +257,72 @@ fn empty_strips(p: &ConeProjector, strips: &Strips, first: usize, all: &[f32], s
             }
         }
     });
+}
+
+/// [`back_rows`], compiled with the instructions of `simd`.
+fn run_back(
+    simd: Simd,
+    of: (&Slab, &Strips),
+    views: &[View],
+    all: &[f32],
+    place: (usize, usize),
+    blend: &mut [f32],
+    packed: &mut [f32],
+) {
+    match simd {
+        // SAFETY: `Simd::available` found these instructions.
+        #[cfg(target_arch = "x86_64")]
+        Simd::Avx512 | Simd::Avx2 => unsafe { x86::back_rows(simd, of, views, all, place, blend, packed) },
+        _ => back_rows(simd, of, views, all, place, blend, packed),
+    }
+}
+
+/// [`forward_views`], compiled with the instructions of `simd`.
+fn run_forward(
+    simd: Simd,
+    of: (&Slab, &Strips),
+    views: &[View],
+    all: &mut [f32],
+    volume: ([usize; 2], &[f32]),
+    shadow: &mut [f32],
+) {
+    match simd {
+        // SAFETY: `Simd::available` found these instructions.
+        #[cfg(target_arch = "x86_64")]
+        Simd::Avx512 | Simd::Avx2 => unsafe { x86::forward_views(simd, of, views, all, volume, shadow) },
+        _ => forward_views(simd, of, views, all, volume, shadow),
+    }
+}
+
+/// The same loops for processors with wider vectors, a fused multiply-add and a rounding instruction.
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{Simd, Slab, Strips, View};
+
+    // SAFETY of both: called only where `Simd::available` found the instructions.
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) unsafe fn back_rows(
+        simd: Simd,
+        of: (&Slab, &Strips),
+        views: &[View],
+        all: &[f32],
+        place: (usize, usize),
+        blend: &mut [f32],
+        packed: &mut [f32],
+    ) {
+        super::back_rows(simd, of, views, all, place, blend, packed);
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) unsafe fn forward_views(
+        simd: Simd,
+        of: (&Slab, &Strips),
+        views: &[View],
+        all: &mut [f32],
+        volume: ([usize; 2], &[f32]),
+        shadow: &mut [f32],
+    ) {
+        super::forward_views(simd, of, views, all, volume, shadow);
+    }
 }
