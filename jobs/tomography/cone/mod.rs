@@ -18,9 +18,7 @@ use convoke_cluster::shard::RankGrid;
 use convoke_cluster::workload::{Inputs, Resources};
 use convoke_cluster::{Comm, Ctx, Fields, Plan, Progress, Region, Result, Results, block};
 use convoke_kernels::cone::weights::{Coverage, FdkWeights};
-use convoke_kernels::{
-    Buffer, ConeFootprint, ConeGeometry, ConePart, ConeProjector, Padding, RampFilter, RampParams,
-};
+use convoke_kernels::{Buffer, ConeFootprint, ConeGeometry, ConePart, ConeProjector, Padding, RampFilter, RampParams};
 
 use super::angles;
 use super::normalise::NormaliseReport;
