@@ -15,6 +15,7 @@
 
 mod column;
 mod cpu;
+mod cuda;
 mod general;
 mod geometry;
 mod joseph;
@@ -65,6 +66,8 @@ pub struct ConeProjector {
     footprint: ConeFootprint,
     /// Vector instructions of the fast path; none for the reference.
     simd: Option<Simd>,
+    /// On a GPU that can take the geometry.
+    plan: Option<Arc<cuda::Plan>>,
 }
 
 /// What a view's pixels are multiplied with on their way.
@@ -82,7 +85,6 @@ impl ConeProjector {
     /// # Errors
     /// Impossible geometries, indices out of range, shadows of more than 16 pixels.
     pub fn new(device: &Device, geometry: Arc<ConeGeometry>, part: ConePart, footprint: ConeFootprint) -> Result<Self> {
-        let _ = device;
         geometry.check()?;
         let shadow = geometry.shadow();
         if footprint == ConeFootprint::Shadow && shadow > MAX_REACH {
@@ -99,7 +101,13 @@ impl ConeProjector {
         if let Some(index) = part.views.iter().copied().find(|v| *v >= geometry.views.len()) {
             return Err(KernelError::Index { what: "view", index, bound: geometry.views.len() });
         }
-        Ok(Self { geometry, part, footprint, simd: Some(machine::simd()) })
+        let mut projector = Self { geometry, part, footprint, simd: Some(machine::simd()), plan: None };
+        if let Device::Gpu(gpu) = device
+            && cuda::can(&projector)
+        {
+            projector.plan = Some(Arc::new(cuda::Plan::new(gpu, &projector)?));
+        }
+        Ok(projector)
     }
 
     /// The geometry, all of it.
@@ -125,6 +133,9 @@ impl ConeProjector {
     /// sinogram = A volume.
     pub fn forward(&self, volume: &mut Buffer<f32>, sinogram: &mut Buffer<f32>) -> Result<()> {
         self.check(volume, sinogram)?;
+        if let Some(plan) = self.plan.as_ref().filter(|_| !sinogram.is_empty() && !volume.is_empty()) {
+            return plan.forward(self, volume, sinogram);
+        }
         match self.simd {
             Some(simd) => cpu::forward(simd, self, volume.host(), sinogram.host_out()),
             None => reference::forward(self, volume.host(), sinogram.host_out()),
@@ -156,6 +167,9 @@ impl ConeProjector {
 
     fn back_with(&self, factor: Factor<'_>, sinogram: &mut Buffer<f32>, volume: &mut Buffer<f32>) -> Result<()> {
         self.check(volume, sinogram)?;
+        if let Some(plan) = self.plan.as_ref().filter(|_| !sinogram.is_empty() && !volume.is_empty()) {
+            return plan.back(self, factor, sinogram, volume);
+        }
         match self.simd {
             Some(simd) => cpu::back(simd, self, factor, sinogram.host(), volume.host_out()),
             None => reference::back(self, factor, sinogram.host(), volume.host_out()),

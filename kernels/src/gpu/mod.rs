@@ -7,7 +7,7 @@ mod driver;
 pub mod emulation;
 mod modules;
 
-pub(crate) use modules::{DETERMINANTAL, KRONECKER, POINTWISE, PROJECTOR, RAMP_FILTER, SLICES};
+pub(crate) use modules::{CONE, DETERMINANTAL, KRONECKER, POINTWISE, PROJECTOR, RAMP_FILTER, SLICES};
 pub use modules::{MODULES, Module};
 
 use crate::device::GpuInfo;

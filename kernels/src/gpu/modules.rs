@@ -21,6 +21,7 @@ macro_rules! module {
     };
 }
 
+pub(crate) static CONE: Module = module!("cone");
 pub(crate) static DETERMINANTAL: Module = module!("determinantal");
 pub(crate) static KRONECKER: Module = module!("kronecker");
 pub(crate) static POINTWISE: Module = module!("pointwise");
@@ -29,7 +30,7 @@ pub(crate) static RAMP_FILTER: Module = module!("ramp_filter");
 pub(crate) static SLICES: Module = module!("slices");
 
 /// Every module of this crate.
-pub static MODULES: [&Module; 6] = [&DETERMINANTAL, &KRONECKER, &POINTWISE, &PROJECTOR, &RAMP_FILTER, &SLICES];
+pub static MODULES: [&Module; 7] = [&CONE, &DETERMINANTAL, &KRONECKER, &POINTWISE, &PROJECTOR, &RAMP_FILTER, &SLICES];
 
 impl Module {
     /// First line of this module's PTX: it names the source that it was compiled from.
