@@ -96,17 +96,7 @@ impl Source {
     }
 
     fn generate(spec: &PhantomSpec, rings: Option<Rings>, seed: u64) -> Self {
-        let random = Philox::new(seed, STREAM_OBJECT);
-        let mut index = 0;
-        let uniform = || {
-            index += 1;
-            random.uniform(index)
-        };
-        let object = match spec.kind {
-            PhantomKind::SheppLogan => Phantom::shepp_logan_3d(),
-            PhantomKind::Ellipsoids => Phantom::random_ellipsoids(spec.parts, uniform),
-            PhantomKind::Foam => Phantom::foam(spec.parts, uniform),
-        };
+        let object = object(spec, seed);
         let step = spec.arc_degrees.to_radians() / spec.angles as f64;
         let angles_rad: Vec<f64> = (0..spec.angles).map(|i| step * i as f64).collect();
         let n_rows = spec.rows.unwrap_or(spec.size);
@@ -170,7 +160,7 @@ impl Source {
                 data.iter_mut().for_each(|p| *p *= pixels);
                 if let Some(photons) = photons {
                     let first = rows.start * self.angles_rad.len() * self.n_cols;
-                    count_photons(&mut data, first as u64, *photons, *attenuation, *seed);
+                    count_photons(&mut data, |i| (first + i) as u64, *photons, *attenuation, *seed);
                 }
                 (data, NormaliseReport::default())
             }
@@ -201,15 +191,36 @@ impl Source {
     }
 }
 
+/// The generated object.
+pub(super) fn object(spec: &PhantomSpec, seed: u64) -> Phantom {
+    let random = Philox::new(seed, STREAM_OBJECT);
+    let mut index = 0;
+    let uniform = || {
+        index += 1;
+        random.uniform(index)
+    };
+    match spec.kind {
+        PhantomKind::SheppLogan => Phantom::shepp_logan_3d(),
+        PhantomKind::Ellipsoids => Phantom::random_ellipsoids(spec.parts, uniform),
+        PhantomKind::Foam => Phantom::foam(spec.parts, uniform),
+    }
+}
+
 /// Photon counts of a beam that the object attenuates, and back to line integrals.
 ///
-/// The noise of a pixel is keyed by its global index (row, angle, column).
-fn count_photons(data: &mut [f32], first_index: u64, photons: f64, attenuation: f64, seed: u64) {
+/// The noise of a pixel is keyed by its global index (row, angle, column): `index` of its place in `data`.
+pub(super) fn count_photons(
+    data: &mut [f32],
+    index: impl Fn(usize) -> u64 + Sync,
+    photons: f64,
+    attenuation: f64,
+    seed: u64,
+) {
     let random = Philox::new(seed, STREAM_PHOTONS);
     data.par_iter_mut().enumerate().for_each(|(i, p)| {
         let mean = photons * (-f64::from(*p) * attenuation).exp();
         // A pixel without a photon counts as half of one.
-        let count = (random.poisson(first_index + i as u64, mean) as f64).max(0.5);
+        let count = (random.poisson(index(i), mean) as f64).max(0.5);
         *p = ((photons / count).ln() / attenuation) as f32;
     });
 }

@@ -262,7 +262,7 @@ impl Iteration {
         let residual2 = match self.method.algorithm {
             Algorithm::Cgls => self.cgls(iteration)?,
             a if a.is_multiplicative() => self.multiplicative()?,
-            Algorithm::Fbp => return Err(Error::workload(super::NAME, NotIterative)),
+            Algorithm::Fbp | Algorithm::Fdk => return Err(Error::workload(super::NAME, NotIterative)),
             _ => self.additive()?,
         };
         if let Some(noise) = self.method.noise {

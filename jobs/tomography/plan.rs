@@ -10,7 +10,7 @@ use super::input::Source;
 use super::spec::{Algorithm, Spec};
 
 /// The program itself with its libraries and buffers: measured, rounded up.
-const PROGRAM: u64 = 96 << 20;
+pub(super) const PROGRAM: u64 = 96 << 20;
 /// Voxel updates of one step of filtered back projection on one rank, at most: a second or two,
 /// so that progress is seen and little is lost.
 const DIRECT_STEP: f64 = 2e10;
@@ -28,7 +28,7 @@ fn per_slice(spec: &Spec, source: &Source, groups: usize) -> (u64, u64) {
     let image = n * n * 4;
     let (sinograms, images) = match spec.method.algorithm {
         // the data and the copy of it that the filter and the projector make
-        Algorithm::Fbp => (own, 2 * image),
+        Algorithm::Fbp | Algorithm::Fdk => (own, 2 * image),
         Algorithm::Cgls => (2 * own, 4 * image),
         _ => (2 * own, 3 * image),
     };
@@ -81,7 +81,7 @@ pub(super) fn plan(spec: &Spec, source: &Source, resources: &Resources) -> Resul
     plan.work = (projections * source.n_rows as u64) as f64 * (n * n) as f64 * source.angles_rad.len() as f64;
     plan.bytes_sent_per_rank = windows * bytes_per_window(spec, grid, mine, n * n * 4, resources.ranks as u64);
     plan.checkpoint_bytes = match spec.method.algorithm {
-        Algorithm::Fbp => 1 << 16,
+        Algorithm::Fbp | Algorithm::Fdk => 1 << 16,
         Algorithm::Cgls => {
             window as u64 * (2 * n * n * 4 + (source.angles_rad.len() * source.n_cols * 4) as u64) + (1 << 20)
         }
@@ -109,7 +109,7 @@ fn bytes_per_window(spec: &Spec, grid: RankGrid, slices: u64, image: u64, ranks:
     let iterations = spec.method.n_iterations();
     // One back projection per subset and iteration, one to start; one slice of weights per subset.
     let images = match spec.method.algorithm {
-        Algorithm::Fbp => slices,
+        Algorithm::Fbp | Algorithm::Fdk => slices,
         Algorithm::Cgls => (iterations + 1) * slices,
         _ => subsets * (iterations * slices + 1),
     };

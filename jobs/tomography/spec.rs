@@ -6,6 +6,7 @@ use convoke_cluster::BadValue;
 use convoke_kernels::{FilterWindow, Footprint};
 use serde::{Deserialize, Serialize};
 
+use super::cone::spec::{GeometryKind, GeometrySpec, check_geometry};
 use super::rings::Rings;
 
 /// `[problem]`: one source of projections, how to clean them, what to reconstruct and how.
@@ -18,6 +19,9 @@ pub struct Spec {
     /// A generated object with exact projections; this or `scan`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phantom: Option<PhantomSpec>,
+    /// Beams from a point; absent: parallel beams.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub geometry: Option<GeometrySpec>,
     /// Where the rotation axis projects to.
     #[serde(default)]
     pub centre: CentreSpec,
@@ -78,6 +82,9 @@ pub struct PhantomSpec {
     /// Detector rows, and slices; absent: `size`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<usize>,
+    /// Detector columns where beams come from a point; absent: `size`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub columns: Option<usize>,
     /// Number of projections.
     pub angles: usize,
     /// Range of the rotation in degrees.
@@ -157,9 +164,18 @@ pub struct VolumeSpec {
     /// Voxels along x and y; absent: the number of detector columns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<usize>,
-    /// Voxel in detector pixels; absent: 1.
+    /// Voxel in detector pixels; absent: 1. Parallel beams only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub voxel_pixels: Option<f64>,
+    /// Slices; absent: the number of detector rows. With [problem.geometry] only, and so below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slices: Option<usize>,
+    /// Voxel in mm; absent: a pixel's width, as it is at the rotation axis.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub voxel_mm: Option<f64>,
+    /// Centre of the volume (x, y, z) in mm; absent: the origin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub centre_mm: Option<[f64; 3]>,
 }
 
 /// The algorithm and its parameters; those that it does not have are refused.
@@ -168,19 +184,19 @@ pub struct VolumeSpec {
 pub struct MethodSpec {
     /// Which.
     pub algorithm: Algorithm,
-    /// Weights of the projector; absent: `linear` for fbp, `joseph` for the others.
+    /// Weights of the projector; absent: `linear` for fbp, `joseph` for the others. Parallel beams only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub projector: Option<ProjectorKind>,
-    /// Window of the ramp filter (fbp); absent: `ram-lak`.
+    /// Window of the ramp filter (fbp, fdk); absent: `ram-lak`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<FilterKind>,
-    /// Where the window ends, as a part of the Nyquist frequency (fbp); absent: 1.
+    /// Where the window ends, as a part of the Nyquist frequency (fbp, fdk); absent: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cutoff: Option<f64>,
-    /// Continue truncated projections with their edge values before filtering (fbp).
+    /// Continue truncated projections with their edge values before filtering (fbp, fdk).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pad_edges: Option<bool>,
-    /// Number of iterations (all but fbp).
+    /// Number of iterations (all but fbp and fdk).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iterations: Option<u64>,
     /// Number of subsets of the angles (os-sart, osem).
@@ -205,8 +221,10 @@ pub struct MethodSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Algorithm {
-    /// Filtered back projection.
+    /// Filtered back projection of parallel beams.
     Fbp,
+    /// Filtered back projection of cone beams (Feldkamp, Davis and Kress).
+    Fdk,
     /// Simultaneous iterative reconstruction.
     Sirt,
     /// Conjugate gradients on the normal equations.
@@ -287,7 +305,7 @@ impl From<FilterKind> for FilterWindow {
 impl Algorithm {
     /// Whether it works through all angles in one step and is then done.
     pub fn is_direct(self) -> bool {
-        self == Self::Fbp
+        matches!(self, Self::Fbp | Self::Fdk)
     }
 
     /// Whether it goes through subsets of the angles.
@@ -351,11 +369,16 @@ impl Spec {
                 return Err(bad.help("remove the one that you do not mean"));
             }
             (Some(scan), None) => check_scan(scan)?,
-            (None, Some(phantom)) => check_phantom(phantom)?,
+            (None, Some(phantom)) => {
+                // A helix has many turns.
+                let turns = self.geometry.as_ref().is_some_and(|g| g.kind == GeometryKind::Helical);
+                check_phantom(phantom, if turns { 36_000.0 } else { 360.0 })?;
+            }
         }
         if let Some(rings) = &self.rings {
             check_rings(rings)?;
         }
+        check_geometry(self)?;
         if let Some(size) = self.volume.size {
             within("problem.volume.size", size as f64, 1.0, 65_536.0)?;
         }
@@ -366,7 +389,7 @@ impl Spec {
     }
 }
 
-fn within(key: &str, value: f64, low: f64, high: f64) -> Result<(), BadValue> {
+pub(super) fn within(key: &str, value: f64, low: f64, high: f64) -> Result<(), BadValue> {
     if value >= low && value <= high { Ok(()) } else { Err(BadValue::new(key, value, format!("{low} to {high}"))) }
 }
 
@@ -386,11 +409,11 @@ fn check_scan(scan: &ScanSpec) -> Result<(), BadValue> {
     within("problem.scan.hot_threshold", scan.hot_threshold, 1e-3, 1e6)
 }
 
-fn check_phantom(phantom: &PhantomSpec) -> Result<(), BadValue> {
+fn check_phantom(phantom: &PhantomSpec, most_degrees: f64) -> Result<(), BadValue> {
     within("problem.phantom.size", phantom.size as f64, 2.0, 65_536.0)?;
     within("problem.phantom.rows", phantom.rows.unwrap_or(phantom.size) as f64, 1.0, 65_536.0)?;
     within("problem.phantom.angles", phantom.angles as f64, 1.0, 1_000_000.0)?;
-    within("problem.phantom.arc_degrees", phantom.arc_degrees, 1.0, 360.0)?;
+    within("problem.phantom.arc_degrees", phantom.arc_degrees, 1.0, most_degrees)?;
     let half = phantom.size as f64 / 2.0;
     within("problem.phantom.axis_shift_pixels", phantom.axis_shift_pixels, -half, half)?;
     within("problem.phantom.parts", phantom.parts as f64, 0.0, 100_000.0)?;
@@ -429,10 +452,10 @@ fn check_method(method: &MethodSpec) -> Result<(), BadValue> {
     let a = method.algorithm;
     let relaxed = matches!(a, A::Sirt | A::OsSart);
     let foreign = [
-        ("filter", method.filter.is_some() && a != A::Fbp),
-        ("cutoff", method.cutoff.is_some() && a != A::Fbp),
-        ("pad_edges", method.pad_edges.is_some() && a != A::Fbp),
-        ("iterations", method.iterations.is_some() && a == A::Fbp),
+        ("filter", method.filter.is_some() && !a.is_direct()),
+        ("cutoff", method.cutoff.is_some() && !a.is_direct()),
+        ("pad_edges", method.pad_edges.is_some() && !a.is_direct()),
+        ("iterations", method.iterations.is_some() && a.is_direct()),
         ("subsets", method.subsets.is_some() && !a.has_subsets()),
         ("relaxation", method.relaxation.is_some() && !relaxed),
         ("non_negative", method.non_negative.is_some() && !relaxed),

@@ -43,6 +43,17 @@ pub enum KernelError {
         /// The first index that does not exist.
         bound: usize,
     },
+    /// A view of a cone-beam scan that cannot be.
+    #[error("view {view} {fault}")]
+    View {
+        /// Which view, from 0.
+        view: usize,
+        /// What is impossible about it.
+        fault: crate::cone::ViewFault,
+    },
+    /// A scan that filtered back projection of cone beams does not fit.
+    #[error(transparent)]
+    Fdk(#[from] crate::cone::weights::FdkFault),
     /// No usable GPU on this machine.
     #[error("no GPU: {reason}")]
     NoGpu {

@@ -8,6 +8,7 @@
 //! they were built for. Results do not depend on the number of threads, nor on how slices are grouped.
 
 pub mod buffer;
+pub mod cone;
 pub mod determinantal;
 pub mod device;
 mod error;
@@ -23,6 +24,7 @@ pub mod slices;
 pub mod spatiotemporal;
 
 pub use buffer::{Buffer, Element};
+pub use cone::{ConeFootprint, ConeGeometry, ConePart, ConeProjector, ConeView, Orbit};
 pub use device::{Device, GpuInfo, cuda_devices};
 pub use error::{KernelError, Result};
 pub use projector::{Footprint, ParallelGeometry, Projector};

@@ -1,6 +1,7 @@
 //! What other programs write and read.
 
 pub mod data_exchange;
+pub mod geometry;
 pub mod grid;
 pub mod npy;
 pub mod npz;

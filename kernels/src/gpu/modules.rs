@@ -21,6 +21,7 @@ macro_rules! module {
     };
 }
 
+pub(crate) static CONE: Module = module!("cone");
 pub(crate) static DETERMINANTAL: Module = module!("determinantal");
 pub(crate) static FOURIER_LAYER: Module = module!("fourier_layer");
 pub(crate) static KRONECKER: Module = module!("kronecker");
@@ -31,8 +32,8 @@ pub(crate) static SLICES: Module = module!("slices");
 pub(crate) static SPATIOTEMPORAL: Module = module!("spatiotemporal");
 
 /// Every module of this crate.
-pub static MODULES: [&Module; 8] =
-    [&DETERMINANTAL, &FOURIER_LAYER, &KRONECKER, &POINTWISE, &PROJECTOR, &RAMP_FILTER, &SLICES, &SPATIOTEMPORAL];
+pub static MODULES: [&Module; 9] =
+    [&CONE, &DETERMINANTAL, &FOURIER_LAYER, &KRONECKER, &POINTWISE, &PROJECTOR, &RAMP_FILTER, &SLICES, &SPATIOTEMPORAL];
 
 impl Module {
     /// First line of this module's PTX: it names the source that it was compiled from.

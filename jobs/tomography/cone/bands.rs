@@ -1,0 +1,151 @@
+//! Which detector rows a slab of slices touches, and sums over slabs where their bands overlap.
+
+use std::ops::Range;
+
+use convoke_cluster::{Comm, Result, block};
+use convoke_kernels::ConeGeometry;
+
+/// The band of rows of every slab. Both ends rise from slab to slab.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Bands(Vec<Range<usize>>);
+
+impl Bands {
+    /// For `slabs` slabs of the volume and hats of half-width `reach` pixels.
+    pub fn new(geometry: &ConeGeometry, slabs: usize, reach: f64) -> Self {
+        let band = |slab: usize| -> Range<usize> {
+            let slices = block(geometry.shape[0], slab, slabs);
+            let rows = (0..geometry.views.len()).map(|view| geometry.rows_of(view, slices.clone(), reach));
+            let both = |a: Range<usize>, b: Range<usize>| match (a.is_empty(), b.is_empty()) {
+                (true, _) => b,
+                (_, true) => a,
+                _ => a.start.min(b.start)..a.end.max(b.end),
+            };
+            rows.fold(0..0, both)
+        };
+        let mut bands: Vec<Range<usize>> = (0..slabs).map(band).collect();
+        // Bands of geometries whose rows run both ways need not rise; wider ones do no harm.
+        let mut last = 0;
+        for band in &mut bands {
+            if band.start >= band.end {
+                *band = last..last; // a slab that no view sees
+            }
+            last = last.max(band.end);
+            band.end = last;
+        }
+        let mut first = usize::MAX;
+        for band in bands.iter_mut().rev() {
+            first = first.min(band.start);
+            band.start = first;
+        }
+        Self(bands)
+    }
+
+    /// Rows of a slab.
+    pub fn of(&self, slab: usize) -> Range<usize> {
+        self.0[slab].clone()
+    }
+
+    /// Rows of a slab that no slab before it has: each row has one owner.
+    pub fn owned(&self, slab: usize) -> Range<usize> {
+        let band = self.of(slab);
+        let before = if slab > 0 { self.0[slab - 1].end } else { 0 };
+        band.start.max(before).min(band.end)..band.end
+    }
+
+    /// Rows that two slabs share.
+    fn shared(&self, a: usize, b: usize) -> Range<usize> {
+        let (a, b) = (self.of(a), self.of(b));
+        let start = a.start.max(b.start);
+        start..a.end.min(b.end).max(start)
+    }
+
+    /// Rows that a slab sends to the others in [`Bands::sum`].
+    pub fn sent(&self, slab: usize) -> usize {
+        (0..self.0.len()).filter(|other| *other != slab).map(|other| self.shared(slab, other).len()).sum()
+    }
+
+    /// Adds up, over the ranks of `column` (one for each slab), what the slabs cast on the rows that they share: `band` is
+    /// this rank's, `row_len` values a row. The same bits in all bands: added in the order of the slabs.
+    pub fn sum(&self, column: &Comm, row_len: usize, band: &mut [f32]) -> Result<()> {
+        let (slab, slabs) = (column.rank(), column.size());
+        if slabs == 1 {
+            return Ok(());
+        }
+        let part = |other: usize| {
+            let (rows, start) = (self.shared(slab, other), self.0[slab].start);
+            if rows.is_empty() { 0..0 } else { (rows.start - start) * row_len..(rows.end - start) * row_len }
+        };
+        let parts: Vec<&[f32]> = (0..slabs).map(|other| &band[part(other)]).collect();
+        let received = column.all_to_all(&parts)?;
+        band.fill(0.0);
+        for (other, values) in received.iter().enumerate() {
+            band[part(other)].iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+        }
+        Ok(())
+    }
+
+    /// Fills the rows of `band` that another rank owns with what it has there.
+    pub fn spread(&self, column: &Comm, row_len: usize, band: &mut [f32]) -> Result<()> {
+        let (slab, slabs) = (column.rank(), column.size());
+        let of = |owner: usize, reader: usize| {
+            let (owned, band) = (self.owned(owner), self.of(reader));
+            let start = owned.start.max(band.start);
+            start..owned.end.min(band.end).max(start)
+        };
+        let place = |rows: Range<usize>| {
+            let start = self.0[slab].start;
+            if rows.is_empty() { 0..0 } else { (rows.start - start) * row_len..(rows.end - start) * row_len }
+        };
+        let parts: Vec<&[f32]> = (0..slabs).map(|reader| &band[place(of(slab, reader))]).collect();
+        let received = column.all_to_all(&parts)?;
+        for (owner, values) in received.iter().enumerate() {
+            band[place(of(owner, slab))].copy_from_slice(values);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use convoke_cluster::comm::run_threads;
+    use convoke_kernels::Orbit;
+
+    use super::*;
+
+    fn geometry() -> ConeGeometry {
+        let angles = (0..7).map(f64::from).collect();
+        let views = Orbit::circle(angles, [50.0, 80.0], 1.0, [30, 40]).views();
+        ConeGeometry { views, n_rows: 30, n_cols: 40, shape: [20, 16, 16], voxel: 1.0, centre: [0.0; 3] }
+    }
+
+    #[test]
+    fn every_row_that_is_seen_has_one_owner_and_bands_overlap() {
+        for slabs in 1..8 {
+            let bands = Bands::new(&geometry(), slabs, 1.0);
+            let owned: Vec<usize> = (0..slabs).flat_map(|s| bands.owned(s)).collect();
+            assert_eq!(owned, (0..30).collect::<Vec<_>>(), "{slabs} slabs");
+            assert!((1..slabs).all(|s| bands.of(s).start < bands.of(s - 1).end));
+        }
+    }
+
+    #[test]
+    fn sums_are_equal_in_all_bands_and_spread_gives_the_owners_values() {
+        let bands = Bands::new(&geometry(), 3, 1.0);
+        let outcomes = run_threads(3, |comm| {
+            let rows = bands.of(comm.rank());
+            let mut band: Vec<f32> = rows.clone().flat_map(|row| [row as f32; 2]).collect();
+            bands.sum(&comm, 2, &mut band)?;
+            let mut marked = vec![comm.rank() as f32; 2 * rows.len()];
+            bands.spread(&comm, 2, &mut marked)?;
+            Ok((band, marked))
+        });
+        for (slab, outcome) in outcomes.into_iter().enumerate() {
+            let (band, marked) = outcome.unwrap();
+            for (i, row) in bands.of(slab).enumerate() {
+                let n = (0..3).filter(|s| bands.of(*s).contains(&row)).count();
+                assert_eq!(band[2 * i], (n * row) as f32);
+                assert!(bands.owned(marked[2 * i] as usize).contains(&row));
+            }
+        }
+    }
+}

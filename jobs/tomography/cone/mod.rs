@@ -1,0 +1,336 @@
+//! Beams from a point: cone-beam circles, helices, laminography, any vectors.
+//!
+//! The volume is cut into slabs of slices; a rank holds one, and of the projections the rows that the slab touches. With
+//! more ranks than slabs of sixteen slices, the ranks of a slab share its views and add up what they back-project.
+
+mod bands;
+mod input;
+mod iterate;
+mod plan;
+mod setup;
+pub mod spec;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use convoke_cluster::results::{Axis, Meaning};
+use convoke_cluster::shard::RankGrid;
+use convoke_cluster::workload::{Inputs, Resources};
+use convoke_cluster::{Comm, Ctx, Fields, Plan, Progress, Region, Result, Results, block};
+use convoke_kernels::cone::weights::{Coverage, FdkWeights};
+use convoke_kernels::{Buffer, ConeFootprint, ConeGeometry, ConePart, ConeProjector, Padding, RampFilter, RampParams};
+
+use super::angles;
+use super::normalise::NormaliseReport;
+use super::spec::{FilterKind, MethodSpec, Spec};
+use bands::Bands;
+use input::Input;
+use iterate::{Iteration, Place};
+
+/// A reconstruction under way.
+#[derive(Debug)]
+pub(super) struct Cone {
+    spec: Spec,
+    input: Input,
+    group: Comm,
+    /// Slices and views that are here.
+    slices: Range<usize>,
+    views: Range<usize>,
+    step: u64,
+    work: Work,
+    repairs: NormaliseReport,
+}
+
+#[derive(Debug)]
+enum Work {
+    Direct(Box<Direct>),
+    Iterative(Box<Iteration>),
+}
+
+/// Filtered views, and the image so far.
+#[derive(Debug)]
+struct Direct {
+    fdk: FdkWeights,
+    rows: Range<usize>,
+    /// `[rows, views, n_cols]`
+    filtered: Vec<f32>,
+    image: Vec<f32>,
+}
+
+/// The ranks' places: as many slabs as there are blocks of sixteen slices, the vectors' length.
+fn rank_grid(ranks: usize, slices: usize) -> RankGrid {
+    RankGrid::fit(ranks, slices.div_ceil(16))
+}
+
+fn footprint(method: &MethodSpec) -> ConeFootprint {
+    if method.algorithm.is_direct() { ConeFootprint::Linear } else { ConeFootprint::Shadow }
+}
+
+/// Half-width in pixels of the widest hat.
+fn reach(method: &MethodSpec, geometry: &ConeGeometry) -> f64 {
+    match footprint(method) {
+        ConeFootprint::Linear => 1.0,
+        ConeFootprint::Shadow => geometry.shadow().max(1.0),
+    }
+}
+
+impl Cone {
+    pub fn plan(spec: &Spec, inputs: &Inputs, resources: &Resources) -> Result<Plan> {
+        plan::plan(spec, &Input::open(spec, inputs, 0)?, resources)
+    }
+
+    pub fn new(spec: &Spec, ctx: &Ctx) -> Result<Self> {
+        let input = Input::open(spec, &ctx.inputs, ctx.seed)?;
+        let g = input.geometry.clone();
+        let grid = rank_grid(ctx.comm.size(), g.shape[0]);
+        let (slab, place) = grid.place(ctx.comm.rank());
+        let (group, column) = (ctx.comm.split(slab, place)?, ctx.comm.split(place, slab)?);
+        let slices = block(g.shape[0], slab, grid.slabs);
+        let views = block(g.views.len(), place, grid.groups);
+        let bands = Bands::new(&g, grid.slabs, reach(&spec.method, &g));
+        let rows = bands.of(slab);
+        let mine: Vec<usize> = views.clone().collect();
+        // All data are read and checked before anything is computed or written.
+        let read = input.projections(rows.clone(), &mine);
+        let (data, repairs) = ctx.comm.agree(read)?;
+        let work = if spec.method.algorithm.is_direct() {
+            Work::Direct(Box::new(Direct::new(spec, ctx, &g, rows, &mine, data, slices.len())?))
+        } else {
+            let place =
+                Place { all: ctx.comm.clone(), group: group.clone(), column, bands, device: ctx.device.clone() };
+            let part = ConePart { slices: slices.clone(), rows, views: mine };
+            Work::Iterative(Box::new(iterative(spec, place, &g, &part, data)?))
+        };
+        Ok(Self { spec: spec.clone(), input, group, slices, views, step: 0, work, repairs })
+    }
+
+    pub fn step(&mut self, ctx: &Ctx) -> Result<Progress> {
+        let g = self.input.geometry.clone();
+        let updates = plan::updates(&g);
+        let total = plan::steps(&self.spec, &g);
+        let mut done = self.step + 1 >= total;
+        let (work, metrics) = match &mut self.work {
+            Work::Direct(direct) => {
+                let part = block(self.views.len(), self.step as usize, total as usize);
+                direct.add(ctx, &self.group, (self.views.start, part), self.slices.clone(), self.step == 0)?;
+                if done {
+                    mask(&self.spec, &g, &mut direct.image);
+                }
+                (updates / total as f64, Vec::new())
+            }
+            Work::Iterative(iteration) => {
+                let residual = iteration.step(self.step)?;
+                done |= residual.reached;
+                (2.0 * updates, vec![("residual", residual.relative)])
+            }
+        };
+        self.step += 1;
+        Ok(Progress { done, fraction: if done { 1.0 } else { self.step as f64 / total as f64 }, work, metrics })
+    }
+
+    pub fn fields<'a>(&'a mut self, fields: &mut Fields<'a>) {
+        fields.counter("step", &mut self.step);
+        let g = &self.input.geometry;
+        let shape = g.shape;
+        match &mut self.work {
+            Work::Direct(direct) => {
+                let region = Region::rows(&shape, self.slices.clone());
+                fields.array("image", &shape, region, direct.image.as_mut_slice()).owned = self.group.is_root();
+            }
+            Work::Iterative(iteration) => {
+                let views = (g.views.len(), self.views.clone());
+                iteration.fields(fields, shape, self.slices.clone(), (g.n_rows, views));
+            }
+        }
+    }
+
+    pub fn restored(&mut self) -> Result<()> {
+        match &mut self.work {
+            Work::Direct(_) => Ok(()),
+            Work::Iterative(iteration) => iteration.restored(),
+        }
+    }
+
+    pub fn finish(&mut self, ctx: &Ctx, out: &mut Results) -> Result<()> {
+        let g = self.input.geometry.clone();
+        let leader = self.group.is_root();
+        let image: &[f32] = match &mut self.work {
+            Work::Direct(direct) => &direct.image,
+            Work::Iterative(iteration) => iteration.image.host(),
+        };
+        let meaning = meaning(&g);
+        out.array("volume", &g.shape, (Region::rows(&g.shape, self.slices.clone()), leader), image, &meaning)?;
+        let errors = errors(&self.spec, &self.input, self.slices.clone(), image);
+        out.image("volume", g.shape, &meaning)?;
+        let mut counts = [self.repairs.dead_pixels, self.repairs.hot_values, self.repairs.clipped_values];
+        if self.input.is_scan() {
+            // Rows in two bands count twice; where nothing is wrong that is 0.
+            ctx.comm.all_sum(&mut counts)?;
+            for (name, n) in ["dead_pixels", "hot_values", "clipped_values"].into_iter().zip(counts) {
+                out.figure(name, n as f64)?;
+            }
+        }
+        if let Some(errors) = errors {
+            let total = |k: usize| {
+                let mine: Vec<f64> = if leader { errors.iter().map(|e| e[k]).collect() } else { Vec::new() };
+                ctx.comm.sum_blocks(&mine)
+            };
+            let (error2, truth2, count) = (total(0)?, total(1)?, total(2)?);
+            out.figure("psnr_db", 10.0 * (count / error2).log10())?;
+            out.figure("relative_error", (error2 / truth2).sqrt())?;
+        }
+        Ok(())
+    }
+}
+
+impl Direct {
+    /// Weighs and filters the views.
+    fn new(
+        spec: &Spec,
+        ctx: &Ctx,
+        g: &ConeGeometry,
+        rows: Range<usize>,
+        views: &[usize],
+        data: Vec<f32>,
+        slices: usize,
+    ) -> Result<Self> {
+        let fdk = FdkWeights::new(g).map_err(setup::bad_geometry)?;
+        let method = &spec.method;
+        let mut filtered = Buffer::from_vec(&ctx.device, fdk.weigh(&rows, views, &data))?;
+        drop(data);
+        if !filtered.is_empty() {
+            let params = RampParams {
+                n_cols: fdk.geometry.n_cols,
+                col_pitch: fdk.pitch_at_axis,
+                window: method.filter.unwrap_or(FilterKind::RamLak).into(),
+                cutoff: method.cutoff.unwrap_or(1.0),
+                padding: if method.pad_edges == Some(true) { Padding::Edge } else { Padding::Zero },
+            };
+            RampFilter::new(&ctx.device, params)?.apply(views.len(), &mut filtered)?;
+        }
+        Ok(Self { fdk, rows, filtered: filtered.into_vec(), image: vec![0.0; slices * g.slice_len()] })
+    }
+
+    /// Adds some views to the image: `part` of those that are here, which begin with view `first`. Collective over the group.
+    fn add(
+        &mut self,
+        ctx: &Ctx,
+        group: &Comm,
+        (first, part): (usize, Range<usize>),
+        slices: Range<usize>,
+        is_first: bool,
+    ) -> Result<()> {
+        let n_cols = self.fdk.geometry.n_cols;
+        let mut sum = Buffer::zeros(&ctx.device, self.image.len())?;
+        if !self.image.is_empty() && !part.is_empty() && !self.rows.is_empty() {
+            let row_len = self.filtered.len() / self.rows.len();
+            let of_row = |row: &'_ [f32]| row[part.start * n_cols..part.end * n_cols].to_vec();
+            let all = part.len() * n_cols == row_len;
+            let chosen: Vec<f32> =
+                if all { Vec::new() } else { self.filtered.chunks(row_len).flat_map(of_row).collect() };
+            let data = if all { std::mem::take(&mut self.filtered) } else { chosen };
+            let mut data = Buffer::from_vec(&ctx.device, data)?;
+            let views: Vec<usize> = part.map(|k| first + k).collect();
+            let weights: Vec<f32> = views.iter().map(|v| self.fdk.views[*v]).collect();
+            let part = ConePart { slices, rows: self.rows.clone(), views };
+            let geometry = Arc::new(self.fdk.geometry.clone());
+            let projector = ConeProjector::new(&ctx.device, geometry, part, ConeFootprint::Linear)?;
+            projector.back_filtered(&weights, &mut data, &mut sum)?;
+        }
+        if group.size() > 1 {
+            group.all_sum(sum.host_mut())?;
+        }
+        if is_first {
+            self.image = sum.into_vec();
+        } else {
+            self.image.iter_mut().zip(sum.host()).for_each(|(a, b)| *a += b);
+        }
+        Ok(())
+    }
+}
+
+fn iterative(spec: &Spec, place: Place, g: &Arc<ConeGeometry>, part: &ConePart, data: Vec<f32>) -> Result<Iteration> {
+    let method = &spec.method;
+    let n = method.n_subsets();
+    let n_cols = g.n_cols;
+    let mut subsets = Vec::new();
+    for k in 0..n {
+        // By global number, so that the subsets do not depend on who holds which views.
+        let chosen: Vec<usize> = (0..part.views.len()).filter(|i| part.views[*i] % n == k).collect();
+        let some: Vec<f32> = if n == 1 {
+            data.clone()
+        } else {
+            let line = |row: usize, i: &usize| &data[(row * part.views.len() + i) * n_cols..][..n_cols];
+            (0..part.rows.len()).flat_map(|row| chosen.iter().flat_map(move |i| line(row, i))).copied().collect()
+        };
+        let views = chosen.iter().map(|i| part.views[*i]).collect();
+        let projector =
+            ConeProjector::new(&place.device, g.clone(), ConePart { views, ..part.clone() }, footprint(method))?;
+        subsets.push((projector, some));
+    }
+    drop(data);
+    let mask = method.mask_radius.map(|radius| disc(g, radius));
+    Iteration::new(place, subsets, angles::subset_order(n), method, mask)
+}
+
+/// 1 inside `radius` times the inscribed circle, else 0: one slice.
+fn disc(g: &ConeGeometry, radius: f64) -> Vec<f32> {
+    let [_, ny, nx] = g.shape;
+    let limit = radius * ny.min(nx) as f64 / 2.0;
+    let centred = |i: usize, n: usize| i as f64 - (n as f64 - 1.0) / 2.0;
+    (0..ny * nx).map(|i| f32::from(u8::from(centred(i / nx, ny).hypot(centred(i % nx, nx)) <= limit))).collect()
+}
+
+fn mask(spec: &Spec, g: &ConeGeometry, image: &mut [f32]) {
+    if let Some(radius) = spec.method.mask_radius {
+        let disc = disc(g, radius);
+        image.chunks_mut(g.slice_len()).for_each(|slice| slice.iter_mut().zip(&disc).for_each(|(v, m)| *v *= m));
+    }
+}
+
+fn meaning(g: &ConeGeometry) -> Meaning {
+    let axis = |name: &str, n: usize, centre: f64| Axis {
+        name: name.to_owned(),
+        unit: "mm".to_owned(),
+        origin: centre - (n as f64 - 1.0) / 2.0 * g.voxel,
+        spacing: g.voxel,
+    };
+    let ([nz, ny, nx], [x, y, z]) = (g.shape, g.centre);
+    Meaning {
+        long_name: "attenuation".to_owned(),
+        unit: "1/mm".to_owned(),
+        axes: vec![axis("z", nz, z), axis("y", ny, y), axis("x", nx, x)],
+    }
+}
+
+/// For every slice, sums over the inscribed disc: squared error, squared truth, voxels. Only where the object is known.
+fn errors(spec: &Spec, input: &Input, slices: Range<usize>, image: &[f32]) -> Option<Vec<[f64; 3]>> {
+    let g = &input.geometry;
+    let mut errors = Vec::new();
+    let inside = disc(g, 1.0);
+    for (slice, image) in slices.zip(image.chunks(g.slice_len())) {
+        let truth = input.truth(spec, slice..slice + 1)?;
+        let mut sums = [0.0; 3];
+        for ((a, b), _) in image.iter().zip(&truth).zip(&inside).filter(|(_, m)| **m == 1.0) {
+            sums[0] += f64::from(a - b).powi(2);
+            sums[1] += f64::from(*b).powi(2);
+            sums[2] += 1.0;
+        }
+        errors.push(sums);
+    }
+    // A rank without slices has to know it too.
+    input.truth(spec, 0..0).map(|_| errors)
+}
+
+/// What a user should know of how FDK weighs the views.
+fn coverage_note(coverage: Coverage) -> Option<String> {
+    match coverage {
+        Coverage::Full => None,
+        Coverage::Short { range, .. } => {
+            Some(format!("a short scan of {:.1} degrees: Parker's weights", range.to_degrees()))
+        }
+        Coverage::Displaced { overlap, .. } => {
+            Some(format!("a displaced detector: {overlap:.3} mm to each side of the axis are seen twice in a turn"))
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What a reconstruction of cone beams costs: memory, messages, voxel updates.
+
+use convoke_cluster::workload::Resources;
+use convoke_cluster::{Plan, Result, block};
+use convoke_kernels::ConeGeometry;
+use convoke_kernels::cone::weights::FdkWeights;
+
+use super::bands::Bands;
+use super::input::Input;
+use super::{coverage_note, rank_grid, reach, setup};
+use crate::tomography::plan::PROGRAM;
+use crate::tomography::spec::{Algorithm, Spec};
+
+/// Voxel updates of one step of filtered back projection, all ranks together: a minute of one core.
+const DIRECT_STEP: f64 = 2e11;
+/// Zeros around columns of voxels in the kernels' workspace, and views in flight there.
+const COLUMN_MARGIN: u64 = 128;
+const VIEWS_IN_FLIGHT: usize = 32;
+
+/// Voxel updates of one projection or back projection.
+pub(super) fn updates(g: &ConeGeometry) -> f64 {
+    (g.shape[0] * g.slice_len()) as f64 * g.views.len() as f64
+}
+
+/// Steps of the job, whatever the ranks.
+pub(super) fn steps(spec: &Spec, g: &ConeGeometry) -> u64 {
+    if spec.method.algorithm.is_direct() {
+        ((updates(g) / DIRECT_STEP).ceil() as u64).clamp(1, g.views.len() as u64)
+    } else {
+        spec.method.n_iterations()
+    }
+}
+
+pub(super) fn plan(spec: &Spec, input: &Input, resources: &Resources) -> Result<Plan> {
+    let g = &input.geometry;
+    let direct = spec.method.algorithm.is_direct();
+    let grid = rank_grid(resources.ranks, g.shape[0]);
+    let bands = Bands::new(g, grid.slabs, reach(&spec.method, g));
+    let mut plan =
+        Plan { steps: steps(spec, g), work_unit: "voxel updates", notes: input.notes.clone(), ..Plan::default() };
+    let mut n_cols = g.n_cols;
+    if direct {
+        let fdk = FdkWeights::new(g).map_err(setup::bad_geometry)?;
+        n_cols = fdk.geometry.n_cols;
+        plan.notes.extend(coverage_note(fdk.coverage));
+    }
+    let iterations = spec.method.n_iterations();
+    let views = g.views.len().div_ceil(grid.groups) as u64;
+    let slices = block(g.shape[0], 0, grid.slabs).len() as u64;
+    let rows = (0..grid.slabs).map(|slab| bands.of(slab).len()).max().unwrap_or(0) as u64;
+    let (image, data) = (4 * slices * g.slice_len() as u64, 4 * rows * views * g.n_cols as u64);
+    let subsets = spec.method.n_subsets() as u64;
+    plan.holds("program and libraries", PROGRAM);
+    let (projections, images) = match spec.method.algorithm {
+        // As they came, weighed, and a part of them for a step.
+        Algorithm::Fdk => (data + 2 * data / g.n_cols as u64 * n_cols as u64, 2),
+        Algorithm::Cgls => (3 * data, 4),
+        // Data, model, weights, and the whole before it is cut into subsets.
+        _ => (4 * data, 4 + subsets),
+    };
+    plan.holds(
+        format!("projections of {rows} detector rows and {views} views"),
+        projections + rows * input.overhead_per_row(),
+    );
+    plan.holds(format!("images of {slices} slices"), images * image);
+    let column = slices + COLUMN_MARGIN;
+    let strips =
+        4 * (rows + 64) * (n_cols as u64 + 80) * (VIEWS_IN_FLIGHT.max(8 * resources.threads) as u64).min(views);
+    plan.holds("workspace of the projectors", 4 * g.slice_len() as u64 * column + strips);
+    let passes = if direct { 1 } else { 2 * iterations };
+    plan.work = passes as f64 * updates(g);
+    let volume = 4 * (g.shape[0] * g.slice_len()) as u64;
+    plan.result_bytes = volume + (1 << 20);
+    plan.checkpoint_bytes = match spec.method.algorithm {
+        Algorithm::Cgls => 2 * volume + 4 * (g.n_rows * g.views.len() * g.n_cols) as u64 + (1 << 20),
+        _ => volume + (1 << 20),
+    };
+    let ranks = resources.ranks as u64;
+    let groups = grid.groups as u64;
+    // A sum over a group sends 2 n (G - 1)/G bytes (Comm::all_sum), to rounding of the pieces.
+    let reduction = if groups > 1 { (2 * image * (groups - 1)).div_ceil(groups) + 8 * groups } else { 0 };
+    let overlap = (0..grid.slabs).map(|slab| bands.sent(slab)).max().unwrap_or(0) as u64;
+    let exchange = 4 * overlap * views * g.n_cols as u64;
+    plan.bytes_sent_per_rank = match spec.method.algorithm {
+        Algorithm::Fdk => plan.steps * reduction,
+        // One projection each iteration; one more back projection to start. The halo of the residual after a restart.
+        Algorithm::Cgls => (iterations + 1) * (reduction + exchange) + iterations * 8 * 3 * ranks + 16 * ranks,
+        // And the weights of each subset, which sum up to those of one pass for rays.
+        _ => (iterations + 1) * (subsets * reduction + exchange) + iterations * 8 * ranks + 16 * ranks,
+    } + 24 * g.shape[0] as u64 * ranks
+        + 256 * ranks;
+    if grid.groups > 1 {
+        plan.notes.push(format!("{} ranks share the views of each slab and add up their images", grid.groups));
+    }
+    Ok(plan)
+}

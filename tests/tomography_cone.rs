@@ -1,0 +1,189 @@
+//! Cone beams: known answers of exact projections, identities between ways to say the same geometry, ranks.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::{assert_same_bits, figure, job, json, relative_difference, run_on_threads, scratch, volume};
+use convoke_cluster::JobText;
+use convoke_data::formats::npy::NpyWriter;
+use convoke_data::store::Reader;
+use convoke_kernels::Orbit;
+
+/// A Shepp–Logan job of `size`³ voxels of 1 mm: source at 4 and detector at 6 widths, a pixel of 1.12 mm at the axis.
+struct Scan {
+    size: usize,
+    detector: [usize; 2],
+    angles: usize,
+    arc: f64,
+    geometry: &'static str,
+    slices: usize,
+    method: &'static str,
+}
+
+impl Scan {
+    fn of(size: usize, angles: usize) -> Self {
+        let method = "algorithm = \"fdk\"\nfilter = \"ram-lak\"";
+        Self { size, detector: [size; 2], angles, arc: 360.0, geometry: "kind = \"circular\"", slices: size, method }
+    }
+
+    fn text(&self) -> String {
+        let Self { size, detector: [rows, columns], angles, arc, geometry, slices, method } = self;
+        let orbit = if geometry.contains("vectors") {
+            String::new()
+        } else {
+            let (r, d) = (4 * size, 6 * size);
+            format!("source_to_axis_mm = {r}.0\nsource_to_detector_mm = {d}.0\npixel_mm = 1.68\n")
+        };
+        format!(
+            "schema = 1\nname = \"cone\"\nworkload = \"tomography\"\n[problem.phantom]\nkind = \"shepp-logan\"\nsize = {size}\n\
+             rows = {rows}\ncolumns = {columns}\nangles = {angles}\narc_degrees = {arc:?}\n[problem.geometry]\n{geometry}\n\
+             {orbit}[problem.volume]\nvoxel_mm = 1.0\nslices = {slices}\n[problem.method]\n{method}\n"
+        )
+    }
+
+    fn run(&self, dir: &Path, name: &str) -> PathBuf {
+        let spec = job(dir, &format!("{name}.toml"), &self.text());
+        let run_dir = dir.join(name);
+        json(&["run", &spec, "--dir", &run_dir.display().to_string(), "--quiet", "--json"]);
+        run_dir
+    }
+}
+
+/// The design names 32.7 dB for 256³ voxels and 360 views (measured with this program: see the workload's page); half the
+/// size with as many views must reach 30.8 dB, where RTK's FDK, which is equal to 1e-6, has the same.
+#[test]
+fn fdk_of_exact_shepp_logan_data_reaches_30_8_db_at_half_size() {
+    let scratch = scratch();
+    let psnr = figure(&Scan::of(128, 360).run(scratch.path(), "full"), "psnr_db");
+    assert!(psnr >= 30.8, "{psnr} dB");
+}
+
+/// Parker's weights on 210 degrees, and a detector of which the axis sees 22 mm on one side and 89 on the other, lose
+/// less than 0.3 dB against a whole turn with a wide detector. Near the plane of the source: further off, what one turn
+/// averages is not there, whatever the weights (at 10 degrees of cone 3 dB for the short scan).
+#[test]
+fn short_scans_and_displaced_detectors_are_within_0_3_db_of_the_full_scan() {
+    let scratch = scratch();
+    let full = Scan { detector: [144, 144], slices: 24, ..Scan::of(128, 360) };
+    let short = Scan { angles: 210, arc: 210.0, ..Scan { detector: [144, 144], slices: 24, ..Scan::of(128, 360) } };
+    let right = "kind = \"circular\"\ndetector_shift_mm = [50.0, 0.0]";
+    let left = "kind = \"circular\"\ndetector_shift_mm = [-50.0, 0.0]";
+    let displaced = |geometry| Scan { detector: [144, 100], slices: 24, geometry, ..Scan::of(128, 360) };
+    let expected = figure(&full.run(scratch.path(), "full"), "psnr_db");
+    for (name, scan) in [("short", short), ("right", displaced(right)), ("left", displaced(left))] {
+        let psnr = figure(&scan.run(scratch.path(), name), "psnr_db");
+        assert!((psnr - expected).abs() < 0.3, "{name}: {psnr} dB, the full scan has {expected}");
+    }
+}
+
+/// The residuals of all algorithms fall, that of CGLS never grows, and images come near the object, in every geometry.
+#[test]
+fn iterations_converge_in_every_geometry() {
+    let scratch = scratch();
+    let cgls = "algorithm = \"cgls\"\niterations = 10";
+    let circle = "kind = \"circular\"";
+    for (name, geometry, arc, method, least_db) in [
+        ("sirt", circle, 360.0, "algorithm = \"sirt\"\niterations = 10", 20.0),
+        ("os-sart", circle, 360.0, "algorithm = \"os-sart\"\niterations = 4\nsubsets = 4", 20.0),
+        ("mlem", circle, 360.0, "algorithm = \"mlem\"\niterations = 10", 20.0),
+        ("osem", circle, 360.0, "algorithm = \"osem\"\niterations = 4\nsubsets = 4", 20.0),
+        ("cgls", circle, 360.0, cgls, 19.5),
+        ("tilt", "kind = \"circular\"\ntilt_degrees = 30.0", 360.0, cgls, 19.0),
+        ("roll", "kind = \"circular\"\nroll_degrees = 20.0\ndetector_shift_mm = [1.0, 2.0]", 360.0, cgls, 19.5),
+        ("helix", "kind = \"helical\"\nrise_per_turn_mm = 10.0", 720.0, cgls, 19.5),
+    ] {
+        let scan = Scan { detector: [40, 44], arc, geometry, method, ..Scan::of(32, 60) };
+        let dir = scan.run(scratch.path(), name);
+        let residual: Vec<f64> =
+            Reader::open(dir.join("result.h5")).expect("a result").read("/history/residual").expect("a history");
+        let (first, last) = (residual[0], residual[residual.len() - 1]);
+        assert!(last < 0.5 * first, "{name}: {residual:?}");
+        assert!(name != "cgls" || residual.windows(2).all(|w| w[1] <= w[0]), "{residual:?}");
+        let psnr = figure(&dir, "psnr_db");
+        assert!(psnr > least_db, "{name}: {psnr} dB");
+    }
+}
+
+/// One geometry in four ways: keys, vectors in the job file, ASTRA's vectors as text and as .npy: the same image, to the
+/// rounding of decimal numbers.
+#[test]
+fn a_circle_as_vectors_is_the_circle() {
+    let scratch = scratch();
+    let n_views = 24;
+    let circle = Scan::of(32, n_views).run(scratch.path(), "circle");
+    let angles = (0..n_views).map(|i| (360.0 / n_views as f64 * i as f64).to_radians()).collect();
+    // A detector of one pixel has its middle where the pixel is.
+    let views = Orbit::circle(angles, [128.0, 192.0], 1.68, [1, 1]).views();
+    let numbers: Vec<[f64; 12]> =
+        views.iter().map(|v| [v.source, v.origin, v.along_u, v.along_v].concat().try_into().expect("twelve")).collect();
+    let line = |v: &[f64; 12]| v.map(|x| format!("{x:?}")).join(", ");
+    let lines: Vec<String> = numbers.iter().map(line).collect();
+    std::fs::write(scratch.path().join("v.csv"), format!("# source, middle, u, v\n{}\n", lines.join("\n")))
+        .expect("written");
+    let mut array = NpyWriter::<f64>::create(scratch.path().join("v.npy"), &[n_views, 12]).expect("a file");
+    array.write(&numbers.concat()).expect("written");
+    array.commit().expect("finished");
+    let inline = format!("vectors = [{}]", lines.iter().map(|l| format!("[{l}]")).collect::<Vec<_>>().join(", "));
+    for (name, how) in [("text", "file = \"v.csv\""), ("npy", "file = \"v.npy\""), ("inline", inline.as_str())] {
+        let scan = Scan { geometry: "kind = \"vectors\"", ..Scan::of(32, n_views) };
+        let text = scan.text().replace("kind = \"vectors\"", &format!("kind = \"vectors\"\n{how}"));
+        let spec = job(scratch.path(), &format!("{name}.toml"), &text);
+        let dir = scratch.path().join(name);
+        json(&["run", &spec, "--dir", &dir.display().to_string(), "--quiet", "--json"]);
+        let difference = relative_difference(&volume(&circle), &volume(&dir));
+        assert!(difference < 2e-6, "{name}: {difference:e}");
+    }
+}
+
+/// FDK on 1, 2, 3 and 4 slabs: the same bits. With ranks that share views (a volume of one slab): to rounding.
+#[test]
+fn ranks_give_the_same_bits_in_slabs_and_the_same_image_in_groups() {
+    let scratch = scratch();
+    let on = |scan: &Scan, ranks: usize, name: String| {
+        let dir = scratch.path().join(name);
+        let text = JobText { path: scratch.path().join("job.toml"), text: scan.text() };
+        for outcome in run_on_threads("tomography", text, ranks, &dir) {
+            let outcome = outcome.expect("it runs");
+            assert!(outcome.traffic.bytes <= outcome.plan.bytes_sent_per_rank, "{}", outcome.traffic.bytes);
+        }
+        volume(&dir)
+    };
+    let high = Scan { slices: 61, ..Scan::of(32, 24) };
+    let alone = on(&high, 1, "high1".into());
+    for ranks in [2, 3, 4] {
+        assert_same_bits(&alone, &on(&high, ranks, format!("high{ranks}")), &format!("{ranks} slabs"));
+    }
+    let low = Scan { slices: 9, ..Scan::of(32, 24) };
+    let alone = on(&low, 1, "low1".into());
+    for ranks in [2, 5] {
+        let difference = relative_difference(&alone, &on(&low, ranks, format!("low{ranks}")));
+        assert!(difference < 2e-6, "{ranks} ranks: {difference:e}");
+    }
+}
+
+/// What the plan says of memory holds.
+#[test]
+fn the_peak_of_memory_is_within_the_plan() {
+    let scratch = scratch();
+    let with = |method| Scan { method, ..Scan::of(96, 90) };
+    for (name, scan) in [
+        ("fdk", Scan::of(96, 90)),
+        ("cgls", with("algorithm = \"cgls\"\niterations = 2")),
+        ("os-sart", with("algorithm = \"os-sart\"\niterations = 1\nsubsets = 5")),
+    ] {
+        let spec = job(scratch.path(), &format!("{name}.toml"), &scan.text());
+        let plan = json(&["check", &spec, "--json"]);
+        let dir = scratch.path().join(name).display().to_string();
+        let summary = json(&["run", &spec, "--dir", &dir, "--quiet", "--json"]);
+        let planned: u64 = plan["plan"]["memory"]
+            .as_array()
+            .expect("a bill")
+            .iter()
+            .map(|item| item[1].as_u64().expect("bytes"))
+            .sum();
+        let peak = summary["peak_memory"].as_u64().expect("a figure");
+        assert!(peak <= planned, "{name}: {peak} bytes at the peak, {planned} planned");
+        assert!(planned < 2 * peak + (64 << 20), "{name}: {planned} planned, {peak} used");
+    }
+}
