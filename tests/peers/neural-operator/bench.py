@@ -7,7 +7,10 @@ Least times of several seconds, alternating with ours; on one thread and on two.
 
 import argparse
 import json
+import os
+import resource
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -20,6 +23,7 @@ arguments = argparse.ArgumentParser()
 arguments.add_argument("--convoke", type=Path, required=True)
 arguments.add_argument("--built", type=Path)
 arguments.add_argument("--quick", action="store_true")
+arguments.add_argument("--memory-of", help="run this case alone, and print the peak of memory before and after")
 options = arguments.parse_args()
 
 MODES, WIDTH, LAYERS = [12, 12], 32, 4
@@ -133,6 +137,36 @@ def ours():
     return {(case["case"], case["threads"]): case for case in json.loads(output)["cases"]}
 
 
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def alone(words):
+    """Output of a program, and its peak of memory in MiB."""
+    process = subprocess.Popen([str(word) for word in words], stdout=subprocess.PIPE, text=True)
+    output = process.stdout.read()
+    _, status, used = os.wait4(process.pid, 0)
+    assert status == 0, words
+    return output, used.ru_maxrss / 1024
+
+
+def memory():
+    """Of processes that run one case each, on two threads, MiB."""
+    program = options.convoke.parent / "examples" / "bench_operator"
+    for name in ("FNO", "ST-FNO", "convolution", "solver"):
+        _, here = alone([program, name, "--json"])
+        words = [sys.executable, __file__, "--convoke", options.convoke, "--memory-of", name]
+        before, after = map(float, alone(words)[0].split()[-2:])
+        print(f"peak of memory, {name:<12} ours {here:>6.0f} MiB, PyTorch {after:>6.0f} MiB, {after - before:.0f} of them not its libraries")
+
+
+if options.memory_of:
+    before = peak()
+    cases = {"FNO": peer, "ST-FNO": spatiotemporal, "convolution": convolution, "solver": solver}
+    cases[options.memory_of](2, 1)
+    print(before, peak())
+    sys.exit()
+
 load = Path("/proc/loadavg").read_text().split()[0]
 rounds = 1 if options.quick else 3
 best_ours, best_peer = {}, {}
@@ -153,3 +187,4 @@ for (name, threads), case in best_ours.items():
         other = best_peer[name, threads]
         line += f"  PyTorch {1e3 * other:8.2f} ms  {other / case['s']:.2f} times as fast"
     print(line)
+memory()
