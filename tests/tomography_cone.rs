@@ -5,7 +5,10 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::{assert_same_bits, figure, job, json, relative_difference, run_on_threads, scratch, volume};
-use convoke_cluster::JobText;
+use convoke_cluster::comm::run_threads;
+use convoke_cluster::driver::{From, Options, Source};
+use convoke_cluster::progress::Verbosity;
+use convoke_cluster::{Exit, JobText};
 use convoke_data::formats::npy::NpyWriter;
 use convoke_data::store::Reader;
 use convoke_kernels::Orbit;
@@ -159,6 +162,43 @@ fn ranks_give_the_same_bits_in_slabs_and_the_same_image_in_groups() {
     for ranks in [2, 5] {
         let difference = relative_difference(&alone, &on(&low, ranks, format!("low{ranks}")));
         assert!(difference < 2e-6, "{ranks} ranks: {difference:e}");
+    }
+}
+
+/// Stopped on 2 ranks, resumed on 5 (which share views) and finished on 3: the image and the history of a run that never
+/// stopped, to rounding.
+#[test]
+fn a_run_that_was_stopped_twice_ends_as_one_that_never_was() {
+    let scratch = scratch();
+    for (name, method) in [
+        ("cgls", "algorithm = \"cgls\"\niterations = 9"),
+        ("osem", "algorithm = \"osem\"\niterations = 6\nsubsets = 3"),
+    ] {
+        let scan = Scan { detector: [40, 44], slices: 40, method, ..Scan::of(24, 30) };
+        let text = || JobText { path: scratch.path().join("job.toml"), text: scan.text() };
+        let whole = scratch.path().join(format!("{name}-whole"));
+        let ended = run_on_threads("tomography", text(), 1, &whole);
+        assert!(ended.into_iter().all(|o| o.expect("it runs").exit == Exit::Complete));
+        let parts = scratch.path().join(format!("{name}-parts"));
+        let entry = convoke::registry::find("tomography").expect("registered");
+        let go = |ranks: usize, source: Source, stop_after: Option<u64>| {
+            let options = Options { verbosity: Verbosity::Quiet, threads: 1, stop_after, ..Options::default() };
+            for outcome in run_threads(ranks, |comm| (entry.run)(&comm, &source, &options)) {
+                let expected = if stop_after.is_some() { Exit::Stopped } else { Exit::Complete };
+                assert_eq!(outcome.expect("no rank fails").exit, expected);
+            }
+        };
+        let resume = || Source::Resume { dir: parts.clone(), from: From::Newest };
+        go(2, Source::New { text: text(), dir: parts.clone() }, Some(2));
+        go(5, resume(), Some(2));
+        go(3, resume(), None);
+        let difference = relative_difference(&volume(&whole), &volume(&parts));
+        assert!(difference < 2e-5, "{name}: {difference:e}");
+        let history = |dir: &Path| -> Vec<f64> {
+            Reader::open(dir.join("result.h5")).expect("a result").read("/history/residual").expect("a history")
+        };
+        let (a, b) = (history(&whole), history(&parts));
+        assert!(a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-5), "{name}: {a:?} {b:?}");
     }
 }
 
