@@ -235,8 +235,9 @@ mod tests {
     use super::*;
 
     /// What has to be in the bundle for every kernel to be tested and timed.
-    const OWED: [&str; 5] = [
+    const OWED: [&str; 6] = [
         "tests/emulation.rs",
+        "tests/emulation_cone.rs",
         "tests/emulation_kronecker.rs",
         "examples/bench_projector.rs",
         "examples/bench_kronecker.rs",
