@@ -132,7 +132,7 @@ fn back_rows(
                 for x in x0..(x0 + TILE[0]).min(nx) {
                     let sums = &mut row[x * slab.padded..][..slab.padded];
                     match view {
-                        View::Upright(view) => view.back(simd, slab, strips, [x, y0 + y], strip, blend, sums),
+                        View::Upright(view) => view.back(simd, (slab, strips), [x, y0 + y], strip, blend, sums),
                         View::Any(view) => {
                             let sums = &mut sums[slab.slices.start - slab.first..];
                             general::back(view, slab, strips, [x, y0 + y], strip, sums);
@@ -162,7 +162,7 @@ fn forward_views(
                     for x in x0..(x0 + TILE[0]).min(nx) {
                         let column = &packed[(y * nx + x) * column_len..][..column_len];
                         match view {
-                            View::Upright(view) => view.forward(simd, slab, strips, [x, y], column, shadow, strip),
+                            View::Upright(view) => view.forward(simd, (slab, strips), [x, y], column, shadow, strip),
                             View::Any(view) => general::forward(view, slab, strips, [x, y], &column[PAD..], strip),
                         }
                     }

@@ -69,8 +69,7 @@ impl Upright {
     pub(super) fn back(
         &self,
         simd: Simd,
-        slab: &Slab,
-        strips: &Strips,
+        (slab, strips): (&Slab, &Strips),
         [x, y]: [usize; 2],
         strip: &[f32],
         blend: &mut [f32],
@@ -101,8 +100,7 @@ impl Upright {
     pub(super) fn forward(
         &self,
         simd: Simd,
-        slab: &Slab,
-        strips: &Strips,
+        (slab, strips): (&Slab, &Strips),
         [x, y]: [usize; 2],
         column: &[f32],
         shadow: &mut [f32],
