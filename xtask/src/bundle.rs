@@ -235,8 +235,9 @@ mod tests {
     use super::*;
 
     /// What has to be in the bundle for every kernel to be tested and timed.
-    const OWED: [&str; 8] = [
+    const OWED: [&str; 9] = [
         "tests/emulation.rs",
+        "tests/emulation_cone.rs",
         "tests/emulation_fourier_layer.rs",
         "tests/emulation_spatiotemporal.rs",
         "tests/emulation_kronecker.rs",

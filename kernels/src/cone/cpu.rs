@@ -15,8 +15,8 @@ use std::ops::Range;
 const VIEWS_BACK: usize = 32;
 /// Views of one task, forward: their strips under a tile of voxels stay in L2.
 const VIEWS_FORWARD: usize = 4;
-/// Voxels of a tile along x and y.
-const TILE: [usize; 2] = [16, 4];
+/// Voxels of a tile along x and y: 256 slices of them are 16 KiB, so that they stay in L1 over all views.
+const TILE: [usize; 2] = [8, 2];
 /// Detector rows, and slices, that are transposed together: a cache line.
 const LINES: usize = 16;
 
@@ -64,7 +64,8 @@ impl Strips {
         let margin = if has_other { taps } else { 0 };
         let n_rows = p.part.rows.len();
         // Off powers of two, so that the columns do not fall on the same sets of the cache.
-        let stride = (n_rows + 2 * margin).next_multiple_of(WIDTH);
+        // A block more than the rows: whole blocks are read from a multiple of the width on.
+        let stride = (n_rows + 2 * margin).next_multiple_of(WIDTH) + WIDTH;
         let stride = if stride.is_multiple_of(128) { stride + 16 } else { stride };
         Self { n_cols: p.geometry.n_cols, n_rows, first_row: p.part.rows.start, taps, stride, margin }
     }
@@ -105,7 +106,7 @@ pub(super) fn back(simd: Simd, p: &ConeProjector, factor: Factor<'_>, sinogram: 
         });
         let all = &*all;
         packed.par_chunks_mut(TILE[1] * nx * slab.padded).enumerate().for_each_init(
-            || vec![0.0f32; strips.n_rows + 2 * PAD],
+            || vec![0.0f32; strips.n_rows.next_multiple_of(WIDTH) + 2 * PAD],
             |blend, (band, packed)| {
                 run_back(simd, (&slab, &strips), views, all, (band * TILE[1], nx), blend, packed);
             },
@@ -131,7 +132,7 @@ fn back_rows(
                 for x in x0..(x0 + TILE[0]).min(nx) {
                     let sums = &mut row[x * slab.padded..][..slab.padded];
                     match view {
-                        View::Upright(view) => view.back(simd, slab, strips, [x, y0 + y], strip, blend, sums),
+                        View::Upright(view) => view.back(simd, (slab, strips), [x, y0 + y], strip, blend, sums),
                         View::Any(view) => {
                             let sums = &mut sums[slab.slices.start - slab.first..];
                             general::back(view, slab, strips, [x, y0 + y], strip, sums);
@@ -161,7 +162,7 @@ fn forward_views(
                     for x in x0..(x0 + TILE[0]).min(nx) {
                         let column = &packed[(y * nx + x) * column_len..][..column_len];
                         match view {
-                            View::Upright(view) => view.forward(simd, slab, strips, [x, y], column, shadow, strip),
+                            View::Upright(view) => view.forward(simd, (slab, strips), [x, y], column, shadow, strip),
                             View::Any(view) => general::forward(view, slab, strips, [x, y], &column[PAD..], strip),
                         }
                     }
@@ -215,7 +216,7 @@ pub(super) fn forward(simd: Simd, p: &ConeProjector, volume: &[f32], sinogram: &
     for (pass, views) in views.chunks(in_flight).enumerate() {
         let all = &mut all[..strips.len() * views.len()];
         all.par_chunks_mut(VIEWS_FORWARD * strips.len()).zip(views.par_chunks(VIEWS_FORWARD)).for_each_init(
-            || vec![0.0f32; strips.n_rows + WIDTH],
+            || vec![0.0f32; strips.n_rows + 2 * WIDTH],
             |shadow, (all, views)| {
                 all.fill(0.0);
                 run_forward(simd, (&slab, &strips), views, all, ([ny, nx], &packed), shadow);

@@ -69,8 +69,7 @@ impl Upright {
     pub(super) fn back(
         &self,
         simd: Simd,
-        slab: &Slab,
-        strips: &Strips,
+        (slab, strips): (&Slab, &Strips),
         [x, y]: [usize; 2],
         strip: &[f32],
         blend: &mut [f32],
@@ -88,6 +87,8 @@ impl Upright {
         if rows.is_empty() {
             return;
         }
+        // Whole blocks: beyond the rows, strips hold zeros.
+        let rows = rows.start / WIDTH * WIDTH..rows.end.next_multiple_of(WIDTH);
         let part = |k: usize| &strip[(column + k) * strips.stride + strips.margin..][rows.clone()];
         blend_columns(&weights[..n_cols], part, &mut blend[PAD..][rows.clone()]);
         let line = Line { start, step, reach: reach as f32, taps: taps(reach) };
@@ -99,8 +100,7 @@ impl Upright {
     pub(super) fn forward(
         &self,
         simd: Simd,
-        slab: &Slab,
-        strips: &Strips,
+        (slab, strips): (&Slab, &Strips),
         [x, y]: [usize; 2],
         column: &[f32],
         shadow: &mut [f32],
@@ -117,11 +117,13 @@ impl Upright {
         if low >= high {
             return;
         }
+        // Whole blocks, which end within the zeros of the strip's column.
+        let (low, high) = (low / WIDTH * WIDTH, high.next_multiple_of(WIDTH));
         // The hat over rows around the row of a slice is a hat over slices around the slice of a row.
         let reach = foot.reach[1] / foot.dv;
         let start = (low as f64 - v) / foot.dv - reach - slab.slices.start as f64;
         let line = Line { start: fixed(start), step: fixed(1.0 / foot.dv), reach: reach as f32, taps: taps(reach) };
-        let shadow = &mut shadow[..(high - low).next_multiple_of(WIDTH)];
+        let shadow = &mut shadow[..high - low];
         shadow.fill(0.0);
         gather(simd, column, line, shadow);
         for (k, weight) in weights[..n_cols].iter().enumerate() {
@@ -140,22 +142,26 @@ impl Upright {
     }
 }
 
-/// out = sum over k of weights[k] part(k). Per element and part: 4 bytes, 2 flops.
+/// out = sum over k of weights[k] part(k), whole blocks. Per element and part: 4 bytes, 2 flops.
 #[inline(always)]
 fn blend_columns<'a>(weights: &[f32], part: impl Fn(usize) -> &'a [f32], out: &mut [f32]) {
-    let (a, b) = (part(0), part(1));
-    for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
-        *out = weights[0] * a + weights[1] * b;
+    let (a, b) = (part(0).chunks_exact(WIDTH), part(1).chunks_exact(WIDTH));
+    for ((out, a), b) in out.chunks_exact_mut(WIDTH).zip(a).zip(b) {
+        for lane in 0..WIDTH {
+            out[lane] = weights[0] * a[lane] + weights[1] * b[lane];
+        }
     }
     for (k, weight) in weights.iter().enumerate().skip(2) {
         spread(*weight, part(k), out);
     }
 }
 
-/// out += weight * x
+/// out += weight * x, whole blocks.
 #[inline(always)]
 fn spread(weight: f32, x: &[f32], out: &mut [f32]) {
-    for (out, x) in out.iter_mut().zip(x) {
-        *out += weight * x;
+    for (out, x) in out.chunks_exact_mut(WIDTH).zip(x.chunks_exact(WIDTH)) {
+        for lane in 0..WIDTH {
+            out[lane] += weight * x[lane];
+        }
     }
 }

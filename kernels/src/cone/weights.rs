@@ -229,9 +229,12 @@ fn on_a_circle(views: &[ConeView]) -> Result<()> {
     Ok(())
 }
 
+/// (angle after a gap in radians, its width).
+type Gap = (f64, f64);
+
 /// dbeta of every view: half the distance between its neighbours on the circle; and the widest gap, as (angle after it,
 /// width) if it is one that no step fills: more than four times the median.
-fn steps(angles: &[f64]) -> Result<(Vec<f64>, Option<(f64, f64)>)> {
+fn steps(angles: &[f64]) -> Result<(Vec<f64>, Option<Gap>)> {
     let n = angles.len();
     let mut order: Vec<usize> = (0..n).collect();
     order.sort_by(|a, b| angles[*a].total_cmp(&angles[*b]));

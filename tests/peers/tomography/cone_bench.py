@@ -75,22 +75,30 @@ def peer(size: int, views: int) -> dict:
         return size**3 * n / (time.process_time() - start) / 1e9
 
     scans, results = {n: geometry(case(n), [{}] * n) for n in {views, min(views, 60)}}, {}
-    volume = image(to_rtk(random.random((size,) * 3, dtype=np.float32)), [1.0] * 3)
     n = min(views, 60)
-    data = stack(case(n), random.random((size, n, size), dtype=np.float32))
+
+    # These filters work in place: each has inputs of its own.
+    def volume():
+        return image(to_rtk(random.random((size,) * 3, dtype=np.float32)), [1.0] * 3)
+
+    def data(n):
+        return stack(case(n), random.random((size, n, size), dtype=np.float32))
+
+    back_volume, back_data = volume(), data(n)
     back = rtk.FDKBackProjectionImageFilter[kind, kind].New()
-    back.SetInput(0, volume)
-    back.SetInput(1, data)
+    back.SetInput(0, back_volume)
+    back.SetInput(1, back_data)
     back.SetGeometry(scans[n])
     results["back"] = timed(back, n)
+    joseph_volume, joseph_data = volume(), data(n)
     joseph = rtk.JosephForwardProjectionImageFilter[kind, kind].New()
-    joseph.SetInput(0, data)
-    joseph.SetInput(1, volume)
+    joseph.SetInput(0, joseph_data)
+    joseph.SetInput(1, joseph_volume)
     joseph.SetGeometry(scans[n])
     results["forward"] = timed(joseph, n)
-    whole = stack(case(views), random.random((size, views, size), dtype=np.float32))
+    fdk_volume, whole = volume(), data(views)
     fdk = rtk.FDKConeBeamReconstructionFilter[kind].New()
-    fdk.SetInput(0, volume)
+    fdk.SetInput(0, fdk_volume)
     fdk.SetInput(1, whole)
     fdk.SetGeometry(scans[views])
     fdk.GetRampFilter().SetTruncationCorrection(0.0)
