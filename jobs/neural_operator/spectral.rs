@@ -77,7 +77,7 @@ impl Sharing {
     }
 
     /// The way back: this rank's samples, or all of them, in all modes.
-    fn from_owners<T: Real>(
+    fn to_all<T: Real>(
         &self,
         comm: &Comm,
         outer: usize,
@@ -129,7 +129,7 @@ impl Sharing {
         let (samples, line) = (x.len(), 2 * transform.inner());
         let (owned, counts) = self.to_owners(comm, transform.outer(), x, line * from, &transform.pool)?;
         let y = contract(transform, self.part(transform, w, from * to), &owned, (from, to), false);
-        Ok((self.from_owners(comm, transform.outer(), y, (&counts, samples), line * to, &transform.pool)?, owned))
+        Ok((self.to_all(comm, transform.outer(), y, (&counts, samples), line * to, &transform.pool)?, owned))
     }
 
     /// ∂/∂X̂ of [`Sharing::products`], Σ_o Ĝ_o conj(W_io); ∂/∂W is added into `dw`, complete where matrices are shared out.
@@ -154,7 +154,7 @@ impl Sharing {
         let range = self.range(transform, from * to);
         parameters(transform, x, &owned, (from, to), &mut dw[range.clone()]);
         let back = contract(transform, &w[range], &owned, (from, to), true);
-        self.from_owners(comm, transform.outer(), back, (&counts, samples), line * from, &transform.pool)
+        self.to_all(comm, transform.outer(), back, (&counts, samples), line * from, &transform.pool)
     }
 
     fn range<T: Real>(&self, transform: &Transform<T>, size: usize) -> Range<usize> {

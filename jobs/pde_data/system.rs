@@ -29,7 +29,9 @@ pub enum System {
 }
 
 /// ν and μ, coefficients of the forcing, and the scheme of a flow.
-fn equation(spec: &Spec, modes: &Modes) -> Result<((f64, f64), Vec<Complex64>, Scheme), BadValue> {
+type Constants = ((f64, f64), Vec<Complex64>, Scheme);
+
+fn equation(spec: &Spec, modes: &Modes) -> Result<Constants, BadValue> {
     let flow = spec.flow.clone().unwrap_or_default();
     let forcing = flow.forcing.as_deref();
     let forcing = forcing.map(|text| given::coefficients("problem.flow.forcing", text, modes, GRID)).transpose()?;

@@ -71,11 +71,12 @@ mod tests {
             let s2 = sigma * sigma;
             let alone = |x: f64| normal(x, 0.4, 0.3 + s2).ln();
             let mixed = |x: f64| [-1.0, 0.5, 2.0].iter().map(|m| normal(x, *m, 0.1 + s2)).sum::<f64>().ln();
-            let cases: [(&dyn Denoiser, &dyn Fn(f64) -> f64); 2] = [(&gaussian, &alone), (&mixture, &mixed)];
-            for (denoiser, log) in cases {
+            let check = |denoiser: &dyn Denoiser, log: &dyn Fn(f64) -> f64| {
                 let found = f64::from(denoiser.denoise(&[x as f32], [1, 1], sigma)[0]);
                 assert!((found - x - s2 * score(log)).abs() < 1e-5, "{x}: {found}");
-            }
+            };
+            check(&gaussian, &alone);
+            check(&mixture, &mixed);
         }
     }
 

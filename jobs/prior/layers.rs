@@ -207,7 +207,7 @@ impl<T: Real> Norm<'_, T> {
                 }
                 mean += total * slope.wide();
                 along += with * slope.wide();
-                dx.iter_mut().for_each(|d| *d = *d * slope);
+                dx.iter_mut().for_each(|d| *d *= slope);
             }
             let (mean, along) = (T::of(mean / size as f64), T::of(along / size as f64));
             let range = group * size..(group + 1) * size;
@@ -263,7 +263,7 @@ pub fn repeat<T: Real>(x: &[T], w: usize, y: &mut [T], factor: T) {
 /// Sums of 2 × 2 points: the adjoint of [`repeat`].
 pub fn unrepeat<T: Real>(y: &[T], w: usize, x: &mut [T]) {
     pool(y, 2 * w, x);
-    x.iter_mut().for_each(|x| *x = *x * T::of(4.0));
+    x.iter_mut().for_each(|x| *x *= T::of(4.0));
 }
 
 /// 2 × 2 points as four channels: `[c, h, w]` to `[4 c, h/2, w/2]`, or back.

@@ -33,6 +33,9 @@ struct Value<T> {
     step: Step<T>,
 }
 
+/// What is made of one sample: its number, what it is made of, what it becomes, memory.
+type OfSample<'a, T> = dyn Fn(usize, &[T], &mut [T], &mut Vec<T>) + Sync + 'a;
+
 /// Values in the order in which they were computed.
 #[derive(Debug)]
 pub struct Tape<'p, T> {
@@ -186,7 +189,7 @@ impl<'p, T: Real> Tape<'p, T> {
             let Some(g) = slopes[at].take() else { continue };
             let value = &self.values[at];
             let each = size(value.extent);
-            let back = |to: Id, of: &(dyn Fn(usize, &[T], &mut [T], &mut Vec<T>) + Sync)| -> Vec<T> {
+            let back = |to: Id, of: &OfSample<'_, T>| -> Vec<T> {
                 let n = size(self.extent(to));
                 let mut out = vec![T::default(); self.batch * n];
                 let parts = out.par_chunks_mut(n).zip(g.par_chunks(each)).enumerate();
@@ -194,7 +197,7 @@ impl<'p, T: Real> Tape<'p, T> {
                 out
             };
             // Parts of the gradient, sample by sample.
-            let sums = |len: usize, of: &(dyn Fn(usize, &[T], &mut [T], &mut Vec<T>) + Sync)| -> Vec<Vec<T>> {
+            let sums = |len: usize, of: &OfSample<'_, T>| -> Vec<Vec<T>> {
                 let part = |work: &mut Vec<T>, (sample, g): (usize, &[T])| {
                     let mut part = vec![T::default(); len];
                     of(sample, g, &mut part, work);
