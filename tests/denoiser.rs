@@ -56,7 +56,7 @@ fn what_was_learnt_denoises_and_is_given_away() {
     assert!(code == 2 && err.contains("--replace"), "{code} {err}");
     for (from, to, key) in [
         ("points = 16", "points = 18", "problem.points"),
-        ("groups = 4", "groups = 3", "problem.network.groups"),
+        ("groups = 2", "groups = 3", "problem.network.groups"),
         ("embedding = 8", "embedding = 7", "problem.network.embedding"),
         ("steps = 400", "steps = 0", "problem.training.steps"),
         ("channels = [4, 8]", "channels = []", "problem.network.channels"),

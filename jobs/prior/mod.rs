@@ -3,6 +3,7 @@
 pub mod edm;
 pub mod gaussian;
 pub mod layers;
+pub mod samplers;
 pub mod tape;
 pub mod unet;
 pub mod weights;

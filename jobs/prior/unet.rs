@@ -13,6 +13,7 @@ use crate::learning::real::Real;
 
 /// The size of a network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Shape {
     /// Channels of each level, from the finest on; each level has half of the points of the one before it.
     pub channels: Vec<usize>,
