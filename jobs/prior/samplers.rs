@@ -165,7 +165,7 @@ impl Dds {
         let (sigma, next) = (params.level(i), params.level(i + 1));
         let clean = denoiser.denoise(&self.x, place.points, sigma);
         let near = measured.noise() / (sigma * sigma).max(LEAST);
-        let moved = self.to_data(&clean, near, params, measured, place)?;
+        let moved = self.towards_data(&clean, near, params, measured, place)?;
         // Of the level's noise η √(1 − (σ'/σ)²) is new: with a whole η the law of each level is that of the noise it has (DDIM, Song et al. 2021).
         let new = params.eta * next * (1.0 - (next / sigma).powi(2)).max(0.0).sqrt();
         let old = (next * next - new * new).sqrt() / sigma;
@@ -177,7 +177,7 @@ impl Dds {
     }
 
     /// x of (AᵀA + ρ DᵀD + g) x = Aᵀy + ρ Dᵀ(z − w) + g x₀, by conjugate gradients from x₀ on, then z and w.
-    fn to_data(
+    fn towards_data(
         &mut self,
         clean: &[f32],
         near: f64,
