@@ -21,6 +21,9 @@ const COLUMNS: usize = 512;
 /// An FFT serves where there are more than this many frequencies for each doubling of the points: measured, see docs/benchmarks.md.
 const FREQUENCIES_PER_DOUBLING: f64 = 7.5;
 
+/// Numbers from which on an array is worth several threads of its own.
+const WIDE: usize = 1 << 20;
+
 /// An axis.
 #[derive(Clone)]
 pub struct Axis<T> {
@@ -304,8 +307,10 @@ impl<T: Real> Axis<T> {
         let befores = x.len() / (from * after);
         let group = (COLUMNS / after).clamp(1, befores);
         let width = after.div_ceil(after.div_ceil(2 * COLUMNS));
+        // Smaller arrays are those of one sample of several: samples go side by side, and a thread that waits for a part of one begins no other.
+        let least = if x.len() < WIDE { befores.div_ceil(group) } else { 1 };
         let groups = out.par_chunks_mut(group * to * after).zip(x.par_chunks(group * from * after));
-        groups.for_each(|(out, x)| {
+        groups.with_min_len(least).for_each(|(out, x)| {
             for start in (0..after).step_by(width) {
                 pass(x, out, Block { befores: x.len() / (from * after), columns: start..after.min(start + width) });
             }
