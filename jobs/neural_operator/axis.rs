@@ -308,7 +308,7 @@ impl<T: Real> Axis<T> {
         let group = (COLUMNS / after).clamp(1, befores);
         let width = after.div_ceil(after.div_ceil(2 * COLUMNS));
         // Smaller arrays are those of one sample of several: samples go side by side, and a thread that waits for a part of one begins no other.
-        let least = if x.len() < WIDE { befores.div_ceil(group) } else { 1 };
+        let least = if x.len().max(out.len()) < WIDE { befores.div_ceil(group) } else { 1 };
         let groups = out.par_chunks_mut(group * to * after).zip(x.par_chunks(group * from * after));
         groups.with_min_len(least).for_each(|(out, x)| {
             for start in (0..after).step_by(width) {
