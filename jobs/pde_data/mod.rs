@@ -234,7 +234,8 @@ impl PdeData {
             // One sample whole at a time.
             let (mut whole, part) = (vec![0.0; self.layout.numbers], flow.here());
             for (i, state) in self.states.chunks_exact_mut(2 * part.len().max(1)).enumerate() {
-                self.system.begin(&mut whole, ctx.seed, first + i as u64).unwrap_or_default();
+                let begun = self.system.begin(&mut whole, ctx.seed, first + i as u64);
+                begun.expect("a flow begins without a system of equations to be solved");
                 state.copy_from_slice(&whole[2 * part.start..2 * part.end]);
             }
             return Ok(());
@@ -249,7 +250,15 @@ impl PdeData {
 
     /// Figures of all samples of the batch, in order; where a snapshot is due, it is taken. Collective.
     fn look(&mut self, ctx: &Ctx) -> Result<Vec<f64>> {
-        let states = self.whole()?;
+        let states = std::mem::take(&mut self.states);
+        let looked = self.look_at(ctx, &states);
+        self.states = states;
+        looked
+    }
+
+    /// The same, of the states that are here.
+    fn look_at(&mut self, ctx: &Ctx, states: &[f64]) -> Result<Vec<f64>> {
+        let states = self.whole(states)?;
         let table = ctx.comm.all_gather(&self.system.figures(&states))?.concat();
         let front = self.layout.front.len();
         let finite = |row: &[f64]| row[..front].iter().all(|v| v.is_finite());
@@ -260,7 +269,6 @@ impl PdeData {
             return ctx.comm.agree(Err(Error::workload(NAME, unstable)));
         }
         if self.clock.due(self.done) {
-            let states = states.into_owned();
             self.take(&states, &table);
         }
         Ok(table)
@@ -285,11 +293,10 @@ impl PdeData {
     }
 
     /// The whole states of the samples that are shown here. Collective.
-    fn whole(&self) -> Result<Cow<'_, [f64]>> {
-        let Some(flow) = &self.shared else { return Ok(Cow::Borrowed(&self.states)) };
+    fn whole<'s>(&self, states: &'s [f64]) -> Result<Cow<'s, [f64]>> {
+        let Some(flow) = &self.shared else { return Ok(Cow::Borrowed(states)) };
         let comm = flow.comm();
-        let to_first: Vec<&[f64]> =
-            (0..comm.size()).map(|r| if r == 0 { self.states.as_slice() } else { &[] }).collect();
+        let to_first: Vec<&[f64]> = (0..comm.size()).map(|r| if r == 0 { states } else { &[] }).collect();
         let parts = comm.all_to_all(&to_first)?;
         if !comm.is_root() {
             return Ok(Cow::Owned(Vec::new()));
