@@ -1,7 +1,5 @@
 //! Images without end: slices of random objects, each a function of (seed, number).
 
-use std::ops::Range;
-
 use convoke_data::problems::phantom::Phantom;
 use convoke_kernels::Philox;
 use rayon::prelude::*;
@@ -28,8 +26,8 @@ impl Images {
         Self { objects: objects.clone(), points }
     }
 
-    /// The object of a number.
-    pub fn object(&self, seed: u64, stream: u64, number: u64) -> (Phantom, Philox, u64) {
+    /// The object of a number, and where its random numbers go on.
+    fn object(&self, seed: u64, stream: u64, number: u64) -> (Phantom, Philox, u64) {
         let random = Philox::new(seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15), stream);
         let mut drawn = 0;
         let mut uniform = || {
@@ -61,11 +59,6 @@ impl Images {
     /// An image that is never trained on.
     pub fn unseen(&self, seed: u64, number: usize) -> Vec<f32> {
         self.slice(seed, UNSEEN, number as u64)
-    }
-
-    /// Slices of an object that is never trained on, `[slice, y, x]`.
-    pub fn unseen_volume(&self, seed: u64, number: usize, slices: Range<usize>) -> Vec<f32> {
-        self.object(seed, UNSEEN ^ 1, number as u64).0.voxels([self.points; 3], slices, SUPERSAMPLE)
     }
 
     /// Mean and deviation of all points of so many images.

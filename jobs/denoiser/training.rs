@@ -10,10 +10,11 @@ use super::NAME;
 use super::phantoms::Images;
 use super::spec::Spec;
 use crate::learning::Learn;
+use crate::learning::file::WEIGHTS;
 use crate::learning::optimiser::{AdamW, rate};
 use crate::learning::real::Real;
 use crate::prior::edm::{Card, Edm};
-use crate::prior::weights::{ATTRIBUTE, GROUP};
+use crate::prior::weights::ATTRIBUTE;
 
 /// Streams of random numbers.
 const NOISE: u64 = 0x6465_6e6f_6973_6521; // "denoise!"
@@ -129,7 +130,7 @@ impl<T: Real> Learn for Training<T> {
             |long_name: &str| Meaning { long_name: long_name.to_owned(), unit: "1".to_owned(), axes: Vec::new() };
         std::mem::swap(&mut self.edm.parameters, &mut self.average);
         for part in self.edm.network.parts.each() {
-            let (name, what) = (format!("{GROUP}/{}", part.name), meaning(&format!("parameters {}", part.name)));
+            let (name, what) = (format!("{WEIGHTS}/{}", part.name), meaning(&format!("parameters {}", part.name)));
             out.array(
                 &name,
                 &part.shape,

@@ -1,5 +1,7 @@
-//! What workloads that learn have in common: two precisions, named parameters, the optimiser.
+//! What workloads that learn have in common: two precisions, named parameters and their files, products, the optimiser.
 
+pub mod file;
+pub mod matrix;
 pub mod optimiser;
 pub mod parameters;
 pub mod real;

@@ -7,13 +7,13 @@ use std::f64::consts::TAU;
 use std::ops::Range;
 use std::sync::Arc;
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, MatMut, MatRef, Par};
+use faer::Accum;
 use rayon::prelude::*;
 use rustfft::num_complex::Complex;
 use rustfft::{Fft, FftPlanner};
 
 use super::pool::Pool;
+use crate::learning::matrix::product;
 use crate::learning::real::Real;
 
 /// Columns that go together: what is folded of them stays in the second cache.
@@ -70,14 +70,6 @@ fn both<T: Real>(rows: usize, columns: usize, entry: impl Fn(usize, usize) -> f6
     ]
 }
 
-/// c ← a b: a `[rows, depth]`, b `[depth, cols]` and c with rows that are `pitches` apart.
-fn product<T: Real>(c: &mut [T], a: &[T], b: &[T], (rows, depth, cols): (usize, usize, usize), pitches: [usize; 2]) {
-    // faer 0.24.4 swaps the strides of `from_row_major_slice_with_stride_mut`.
-    let c = MatMut::from_column_major_slice_with_stride_mut(c, cols, rows, pitches[1]).transpose_mut();
-    let b = MatRef::from_column_major_slice_with_stride(b, cols, depth, pitches[0]).transpose();
-    matmul(c, Accum::Replace, MatRef::from_row_major_slice(a, rows, depth), b, T::of(1.0), Par::Seq);
-}
-
 impl<T: Real> Axis<T> {
     /// Of `points` from `offset` on of a `period`, with frequencies below `frequencies`.
     pub fn new(points: usize, frequencies: usize, (period, offset): (usize, usize)) -> Self {
@@ -122,37 +114,32 @@ impl<T: Real> Axis<T> {
 
     /// From `[before, points, after]` to `[before, C above D, after]`.
     pub fn analysis(&self, pool: &Pool<T>, x: &[T], out: &mut [T], after: usize) {
-        let (n, rows) = (self.points, self.rows());
-        self.blocks((x, n), (out, rows), after, |x, out, block| match &self.way {
-            Way::Plain([_, matrix]) | Way::Folded { plain: [_, matrix], .. } if after == 1 => {
-                product(out, x, matrix, (block.befores, n, rows), [rows, rows]);
-            }
-            Way::Plain([matrix, _]) => {
-                for (x, out) in x.chunks(n * after).zip(out.chunks_mut(rows * after)) {
-                    let (x, out) = (&x[block.columns.start..], &mut out[block.columns.start..]);
-                    product(out, matrix, x, (rows, n, block.columns.len()), [after, after]);
-                }
-            }
-            Way::Folded { cos: [cos, _], sin: [sin, _], .. } => self.fold(pool, [cos, sin], x, out, (after, &block)),
-            Way::Fft([fft, _]) => self.forward(fft.as_ref(), x, out, (after, &block)),
-        });
+        self.pass(pool, (x, self.points), (out, self.rows()), after, true);
     }
 
     /// The adjoint: Σ_k C_k cos 2πkn/N − D_k sin 2πkn/N, from `[before, C above D, after]` to `[before, points, after]`.
     pub fn adjoint(&self, pool: &Pool<T>, y: &[T], out: &mut [T], after: usize) {
-        let (n, rows) = (self.points, self.rows());
-        self.blocks((y, rows), (out, n), after, |y, out, block| match &self.way {
-            Way::Plain([matrix, _]) | Way::Folded { plain: [matrix, _], .. } if after == 1 => {
-                product(out, y, matrix, (block.befores, rows, n), [n, n]);
+        self.pass(pool, (y, self.rows()), (out, self.points), after, false);
+    }
+
+    fn pass(&self, pool: &Pool<T>, (x, from): (&[T], usize), (out, to): (&mut [T], usize), after: usize, there: bool) {
+        // Of a matrix and its transpose, what stands before `[from, after]` and what behind `[before, from]`.
+        let (before, behind) = if there { (0, 1) } else { (1, 0) };
+        self.blocks((x, from), (out, to), after, |x, out, block| match &self.way {
+            Way::Plain(plain) | Way::Folded { plain, .. } if after == 1 => {
+                product(Accum::Replace, out, x, &plain[behind], (block.befores, from, to), [to, to]);
             }
-            Way::Plain([_, matrix]) => {
-                for (y, out) in y.chunks(rows * after).zip(out.chunks_mut(n * after)) {
-                    let (y, out) = (&y[block.columns.start..], &mut out[block.columns.start..]);
-                    product(out, matrix, y, (n, rows, block.columns.len()), [after, after]);
+            Way::Plain(plain) => {
+                for (x, out) in x.chunks(from * after).zip(out.chunks_mut(to * after)) {
+                    let (x, out) = (&x[block.columns.start..], &mut out[block.columns.start..]);
+                    let sizes = (to, from, block.columns.len());
+                    product(Accum::Replace, out, &plain[before], x, sizes, [after, after]);
                 }
             }
-            Way::Folded { cos: [_, cos], sin: [_, sin], .. } => self.unfold(pool, [cos, sin], y, out, (after, &block)),
-            Way::Fft([_, fft]) => self.inverse(fft.as_ref(), y, out, (after, &block)),
+            Way::Folded { cos, sin, .. } if there => self.fold(pool, [&cos[0], &sin[0]], x, out, (after, &block)),
+            Way::Folded { cos, sin, .. } => self.unfold(pool, [&cos[1], &sin[1]], x, out, (after, &block)),
+            Way::Fft([fft, _]) if there => self.forward(fft.as_ref(), x, out, (after, &block)),
+            Way::Fft([_, fft]) => self.inverse(fft.as_ref(), x, out, (after, &block)),
         });
     }
 
@@ -183,12 +170,12 @@ impl<T: Real> Axis<T> {
         if block.befores == 1 {
             let start = block.columns.start;
             let (c, d) = out.split_at_mut(k * after);
-            product(&mut c[start..], cos, even, (k, half, all), [all, after]);
-            product(&mut d[start..], sin, odd, (k, half, all), [all, after]);
+            product(Accum::Replace, &mut c[start..], cos, even, (k, half, all), [all, after]);
+            product(Accum::Replace, &mut d[start..], sin, odd, (k, half, all), [all, after]);
         } else {
             let (c, d) = sums.split_at_mut(k * all);
-            product(c, cos, even, (k, half, all), [all, all]);
-            product(d, sin, odd, (k, half, all), [all, all]);
+            product(Accum::Replace, c, cos, even, (k, half, all), [all, all]);
+            product(Accum::Replace, d, sin, odd, (k, half, all), [all, all]);
             for (b, out) in out.chunks_mut(rows * after).enumerate() {
                 for (row, out) in out.chunks_mut(after).enumerate() {
                     out.copy_from_slice(&sums[row * all + b * after..][..after]);
@@ -209,8 +196,8 @@ impl<T: Real> Axis<T> {
         if block.befores == 1 {
             let start = block.columns.start;
             let (c, d) = y.split_at(k * after);
-            product(even, cos, &c[start..], (half, k, all), [after, all]);
-            product(odd, sin, &d[start..], (half, k, all), [after, all]);
+            product(Accum::Replace, even, cos, &c[start..], (half, k, all), [after, all]);
+            product(Accum::Replace, odd, sin, &d[start..], (half, k, all), [after, all]);
         } else {
             for (b, y) in y.chunks(rows * after).enumerate() {
                 for (row, y) in y.chunks(after).enumerate() {
@@ -218,8 +205,8 @@ impl<T: Real> Axis<T> {
                 }
             }
             let (c, d) = sums.split_at(k * all);
-            product(even, cos, c, (half, k, all), [all, all]);
-            product(odd, sin, d, (half, k, all), [all, all]);
+            product(Accum::Replace, even, cos, c, (half, k, all), [all, all]);
+            product(Accum::Replace, odd, sin, d, (half, k, all), [all, all]);
         }
         for (b, out) in out.chunks_mut(n * after).enumerate() {
             for i in 0..half {

@@ -8,8 +8,8 @@ use convoke_cluster::{BadValue, Result};
 use convoke_data::store::Reader;
 
 use super::model::Shape;
-use super::saved::file;
 use super::spec::{DataSpec, FieldSpec, WindowSpec};
+use crate::learning::file::file;
 use crate::learning::real::Real;
 
 /// What arrays are, before they are read.

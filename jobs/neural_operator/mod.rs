@@ -31,7 +31,7 @@ use convoke_cluster::machine::human_bytes;
 use convoke_cluster::workload::{Inputs, Resources};
 use convoke_cluster::{BadValue, Ctx, Fields, Plan, Progress, Result, Results, Workload};
 
-use crate::learning::{Learn, Precision};
+use crate::learning::{Learn, Precision, file};
 use data::Layout;
 use evaluation::{Evaluation, TOGETHER};
 use exchange::Start;
@@ -156,7 +156,7 @@ impl<'a> Task<'a> {
         let Some(evaluation) = &spec.evaluation else {
             return Err(BadValue::wrong("problem.evaluation", "missing; task = \"evaluate\" needs it").into());
         };
-        let path = saved::file(inputs.resolve(&evaluation.operator));
+        let path = file::file(inputs.resolve(&evaluation.operator));
         let card = Card::read(&path, OPERATOR)?;
         let [input, output] = card.shape.channels();
         let channels = [input, output * evaluation.applications];

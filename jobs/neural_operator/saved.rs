@@ -2,13 +2,12 @@
 //! was made from such a result.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use convoke_cluster::comm::CommError;
 use convoke_cluster::results::Meaning;
 use convoke_cluster::{BadValue, Region, Result, Results};
 use convoke_data::formats::safetensors::SafetensorsReader;
-use convoke_data::store::{Dtype, Reader};
 use serde::{Deserialize, Serialize};
 
 use super::exchange::Layout;
@@ -18,6 +17,7 @@ use super::normaliser::Normaliser;
 use super::spec::Normalise;
 use super::spectra::Projection;
 use super::spectral::Sharing;
+use crate::learning::file::{Source, WEIGHTS};
 use crate::learning::real::Real;
 
 /// Attribute of `/result` that describes the operator.
@@ -80,78 +80,24 @@ impl About {
     }
 }
 
-/// Where arrays of an operator are.
-#[derive(Debug)]
-pub(super) enum Source {
-    /// In a result.
-    Result(Reader),
-    /// In a file of weights.
-    Weights(SafetensorsReader),
-}
-
-impl Source {
-    /// Opens a file.
-    ///
-    /// # Errors
-    /// A file that is none.
-    pub fn open(path: &Path) -> Result<Self> {
-        Ok(if is_weights(path) {
-            Self::Weights(SafetensorsReader::open(path)?)
-        } else {
-            Self::Result(Reader::open(path)?)
-        })
-    }
-
-    /// The operator that is in it.
-    fn card(&self) -> Option<Card> {
-        match self {
-            Self::Result(file) => serde_json::from_str(&file.text_attribute("/result", ATTRIBUTE).ok()?).ok(),
-            Self::Weights(file) => {
-                About::of(file).filter(|about| about.layout == Layout::Convoke).map(|about| about.operator)
-            }
+/// The operator that is in a file.
+fn card(source: &Source) -> Option<Card> {
+    match source {
+        Source::Result(file) => serde_json::from_str(&file.text_attribute("/result", ATTRIBUTE).ok()?).ok(),
+        Source::Weights(file) => {
+            About::of(file).filter(|about| about.layout == Layout::Convoke).map(|about| about.operator)
         }
     }
-
-    /// Shape of an array in `group`, and its name in the file.
-    fn shape(&self, group: &str, name: &str) -> Result<(String, Vec<usize>)> {
-        Ok(match self {
-            Self::Result(file) => {
-                let name = format!("/result/{group}/{name}");
-                let shape = file.shape(&name)?;
-                (name, shape)
-            }
-            Self::Weights(file) => {
-                let name = if group == WEIGHTS { name.to_owned() } else { format!("{group}.{name}") };
-                let shape = file.shape(&name)?;
-                (name, shape)
-            }
-        })
-    }
-
-    /// Whether parameters of the operator have eight bytes.
-    ///
-    /// # Errors
-    /// There are none.
-    pub fn is_double(&self, card: &Card) -> Result<bool> {
-        let parts = card.shape.parts();
-        let first = parts.each().next().map_or("", |part| part.name.as_str());
-        let (name, _) = self.shape(WEIGHTS, first)?;
-        Ok(match self {
-            Self::Result(file) => file.dtype(&name)? == Dtype::Float(8),
-            Self::Weights(file) => file.is_double(&name)?,
-        })
-    }
-
-    fn read<T: Real>(&self, name: &str) -> Result<Vec<T>> {
-        Ok(match self {
-            Self::Result(file) => file.read(name)?,
-            Self::Weights(file) => file.read(name)?.into_iter().map(T::of).collect(),
-        })
-    }
 }
 
-/// The group of the parameters in a result.
-const WEIGHTS: &str = "weights";
+/// Whether parameters of an operator in a file have eight bytes.
+///
+/// # Errors
+/// Parameters that are not there.
+pub(super) fn is_double(source: &Source, card: &Card) -> Result<bool> {
+    let parts = card.shape.parts();
+    source.is_double(WEIGHTS, parts.each().next().map_or("", |part| part.name.as_str()))
+}
 
 impl Card {
     /// Of the run, or file, at `path`, which `key` names.
@@ -160,7 +106,7 @@ impl Card {
     /// A file that is none, or that holds no operator.
     pub fn read(path: &Path, key: &str) -> Result<Self> {
         let source = Source::open(path).map_err(|error| BadValue::wrong(key, error))?;
-        source.card().ok_or_else(|| {
+        card(&source).ok_or_else(|| {
             let expected =
                 "the directory of a run with task = \"train\", its result.h5, or what `convoke weights` makes of it";
             BadValue::new(key, path.display(), expected).into()
@@ -272,14 +218,4 @@ impl<T: Real> Operator<T> {
         out.figure("parameters", self.parameters.len() as f64)?;
         out.text(ATTRIBUTE, &serde_json::to_string(&self.card).unwrap_or_default())
     }
-}
-
-/// The file of a path: that of a run's result for a directory.
-pub fn file(path: PathBuf) -> PathBuf {
-    if path.is_dir() { path.join("result.h5") } else { path }
-}
-
-/// Whether a path is that of a file of weights.
-pub(super) fn is_weights(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "safetensors")
 }

@@ -111,12 +111,12 @@ fn error<T: Real>(
 ) -> (f64, Vec<T>) {
     operator.decode(placed, output);
     let relative = norm.relative(output, target, operator.card.shape.channels()[1]);
-    scaled((operator, placed, norm), count, relative)
+    scaled((operator, placed), count, relative)
 }
 
 /// An error and its derivative by what an operator gives, over `count` samples.
 fn scaled<T: Real>(
-    (operator, placed, _): (&Operator<T>, &Placed<T>, &Norm<T>),
+    (operator, placed): (&Operator<T>, &Placed<T>),
     count: T,
     (error, mut slope): (f64, Vec<T>),
 ) -> (f64, Vec<T>) {
@@ -237,7 +237,7 @@ impl<T: Real> Training<T> {
             let (errors, slopes): (Vec<f64>, Batch<T>) = if let Some(comm) = self.sharing.space() {
                 outputs.par_iter_mut().for_each(|output| operator.decode(&self.placed, output));
                 let parts = self.norm.relative_of_parts(&outputs, &targets, comm)?;
-                parts.into_iter().map(|part| scaled(how, count, part)).unzip()
+                parts.into_iter().map(|part| scaled((operator, &self.placed), count, part)).unzip()
             } else {
                 let slope = |(output, target): (&mut Vec<T>, &&Vec<T>)| error(how, count, output, target);
                 outputs.par_iter_mut().zip(&targets).map(slope).unzip()

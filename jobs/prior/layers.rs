@@ -6,6 +6,7 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use pulp::Arch;
 
+use crate::learning::matrix::product;
 use crate::learning::real::Real;
 
 /// Numbers of a sample: channels, height, width.
@@ -48,20 +49,6 @@ fn blocks(h: usize, w: usize) -> impl Iterator<Item = Range<usize>> {
     (0..h).step_by(step).map(move |first| first..h.min(first + step))
 }
 
-/// c ← (or +=) a b with rows of b and c apart.
-fn product<T: Real>(
-    c: &mut [T],
-    a: &[T],
-    b: &[T],
-    (rows, depth, cols): (usize, usize, usize),
-    pitch: usize,
-    how: Accum,
-) {
-    let c = MatMut::from_column_major_slice_with_stride_mut(c, cols, rows, pitch).transpose_mut();
-    let (a, b) = (MatRef::from_row_major_slice(a, rows, depth), MatRef::from_row_major_slice(b, depth, cols));
-    matmul(c, how, a, b, T::of(1.0), Par::Seq);
-}
-
 /// y = W ∗ x + b with weights `[to, from, 3, 3]`, zeros outside.
 pub fn convolve<T: Real>(weight: &[T], bias: Option<&[T]>, x: &[T], extent: Extent, y: &mut [T], work: &mut Vec<T>) {
     let [c, h, w] = extent;
@@ -70,7 +57,7 @@ pub fn convolve<T: Real>(weight: &[T], bias: Option<&[T]>, x: &[T], extent: Exte
         let n = rows.len() * w;
         work.resize(9 * c * n, T::default());
         neighbourhoods(x, extent, rows.clone(), work);
-        product(&mut y[rows.start * w..], weight, work, (to, 9 * c, n), h * w, Accum::Replace);
+        product(Accum::Replace, &mut y[rows.start * w..], weight, work, (to, 9 * c, n), [n, h * w]);
     }
     if let Some(bias) = bias {
         y.chunks_mut(h * w).zip(bias).for_each(|(y, b)| y.iter_mut().for_each(|y| *y += *b));
@@ -108,7 +95,7 @@ pub fn convolve_weights<T: Real>(x: &[T], extent: Extent, g: &[T], dw: &mut [T],
 /// y = W x at every point: `[to, from]`.
 pub fn mix<T: Real>(weight: &[T], bias: Option<&[T]>, x: &[T], from: usize, y: &mut [T]) {
     let (to, n) = (weight.len() / from, x.len() / from);
-    product(y, weight, x, (to, from, n), n, Accum::Replace);
+    product(Accum::Replace, y, weight, x, (to, from, n), [n, n]);
     if let Some(bias) = bias {
         y.chunks_mut(n).zip(bias).for_each(|(y, b)| y.iter_mut().for_each(|y| *y += *b));
     }

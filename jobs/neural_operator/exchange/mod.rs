@@ -13,8 +13,9 @@ pub use layout::Layout;
 use tensor::Tensor;
 
 use super::model::Shape;
-use super::saved::{self, ABOUT, About, Card, Operator, Source};
+use super::saved::{self, ABOUT, About, Card, Operator};
 use super::spec::Normalise;
+use crate::learning::file::{self, Source};
 use crate::learning::real::Real;
 
 /// The key that names what a training starts from.
@@ -42,8 +43,8 @@ impl Start {
     /// # Errors
     /// A file that is none, or has another operator.
     pub fn open(path: PathBuf, (shape, points): (&Shape, &[usize]), normalise: Normalise) -> Result<Self> {
-        let path = saved::file(path);
-        if saved::is_weights(&path) {
+        let path = file::file(path);
+        if file::is_weights(&path) {
             let file = SafetensorsReader::open(&path).map_err(|error| BadValue::wrong(KEY, error))?;
             let about = About::of(&file);
             if about.as_ref().is_none_or(|about| about.layout != Layout::Convoke) {
@@ -175,9 +176,9 @@ pub struct Exported {
 /// # Errors
 /// A run that has no operator, or one that the layout does not know; the path is taken.
 pub fn export(run: &Path, to: &Path, layout: Layout, replace: bool) -> Result<Exported> {
-    let path = saved::file(run.to_path_buf());
+    let path = file::file(run.to_path_buf());
     let card = Card::read(&path, "RUN")?;
-    let is_double = Source::open(&path)?.is_double(&card)?;
+    let is_double = saved::is_double(&Source::open(&path)?, &card)?;
     if is_double {
         write::<f64>(&Operator::read(&path, card, "RUN")?, to, layout, replace)
     } else {
