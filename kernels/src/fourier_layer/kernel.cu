@@ -109,14 +109,15 @@ __device__ __forceinline__ void axis(int outer, int to, int from, int inner, con
         [&](int i, int j, Complex sum) { y[((long long)(j / inner) * to + i) * inner + j % inner] = sum; });
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+// Five blocks to a multiprocessor: left to itself, the assembler stops at 64 registers and spills.
+extern "C" __global__ void __launch_bounds__(THREADS, 5)
 fourier_axis(int outer, int to, int from, int inner, const Complex* __restrict__ e, const Complex* __restrict__ x,
              Complex* __restrict__ y) {
     axis<false>(outer, to, from, inner, e, x, y);
 }
 EXPORT_KERNEL(fourier_axis)
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 5)
 fourier_axis_back(int outer, int to, int from, int inner, const Complex* __restrict__ e, const Complex* __restrict__ x,
                   Complex* __restrict__ y) {
     axis<true>(outer, to, from, inner, e, x, y);
