@@ -6,6 +6,7 @@ pub mod dpp;
 pub mod expression;
 pub mod flow;
 pub mod gp_pde;
+pub mod inverse;
 pub mod learning;
 pub mod neural_operator;
 pub mod pde_data;

@@ -7,15 +7,11 @@
 //! What is drawn is not the posterior where data are noisy: each level listens to them again. Of a normal prior and a datum with a tenth of its variance
 //! the mean ends 0.15 of the prior's deviations beyond the posterior's.
 
-use std::ops::Range;
-
-use convoke_cluster::{Comm, Result};
-use convoke_kernels::Philox;
+use convoke_cluster::Result;
 
 use super::Denoiser;
+use crate::inverse::place::Place;
 
-/// Streams of random numbers: one for each level, and the start.
-const START: u64 = 0x7361_6d70_6c65_7321; // "samples!"
 /// σ² of the data step is at least this: the last steps would not listen to the data.
 const LEAST: f64 = 1e-4;
 
@@ -32,67 +28,6 @@ pub trait Measured {
 
     /// Variance of the noise of y.
     fn noise(&self) -> f64;
-}
-
-/// Which slices of a volume are here.
-#[derive(Debug, Clone)]
-pub struct Place {
-    /// Ranks with slabs, in their order; those without slices come last.
-    pub comm: Comm,
-    /// Slices of this rank.
-    pub slices: Range<usize>,
-    /// All of them.
-    pub all: usize,
-    /// Points of a slice, `[y, x]`.
-    pub points: [usize; 2],
-}
-
-impl Place {
-    fn size(&self) -> usize {
-        self.points[0] * self.points[1]
-    }
-
-    /// Σ a b over all slices, the same bits on any number of ranks.
-    fn dot(&self, a: &[f32], b: &[f32]) -> Result<f64> {
-        let slice = |(a, b): (&[f32], &[f32])| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
-        let sums: Vec<f64> = a.chunks(self.size()).zip(b.chunks(self.size())).map(slice).collect();
-        Ok(self.comm.sum_blocks(&sums)?)
-    }
-
-    /// A slice of a neighbour: the first one of the rank behind, or the last one of the rank before. Empty where there is none.
-    fn neighbour(&self, v: &[f32], behind: bool) -> Result<Vec<f32>> {
-        let (rank, ranks, size) = (self.comm.rank(), self.comm.size(), self.size());
-        let mine = if behind { v.get(..size) } else { v.len().checked_sub(size).map(|start| &v[start..]) };
-        let to = if behind { rank.checked_sub(1) } else { Some(rank + 1).filter(|to| *to < ranks) };
-        let parts: Vec<&[f32]> = (0..ranks).map(|r| mine.filter(|_| Some(r) == to).unwrap_or_default()).collect();
-        let mut got = self.comm.all_to_all(&parts)?;
-        let from = if behind { Some(rank + 1).filter(|from| *from < ranks) } else { rank.checked_sub(1) };
-        Ok(from.map(|from| got.swap_remove(from)).unwrap_or_default())
-    }
-
-    /// D v: each slice from the next one, zero for the last one of all.
-    fn differences(&self, v: &[f32]) -> Result<Vec<f32>> {
-        let behind = self.neighbour(v, true)?;
-        let next = v.iter().skip(self.size()).chain(&behind);
-        let mut out: Vec<f32> = next.zip(v).map(|(next, v)| next - v).collect();
-        out.resize(v.len(), 0.0);
-        Ok(out)
-    }
-
-    /// Dᵀ p.
-    fn transposed(&self, p: &[f32]) -> Result<Vec<f32>> {
-        let before = self.neighbour(p, false)?;
-        let zeros = vec![0.0; if before.is_empty() { self.size().min(p.len()) } else { 0 }];
-        let before = before.iter().chain(&zeros).chain(p);
-        Ok(before.zip(p).map(|(before, p)| before - p).collect())
-    }
-
-    /// Normal numbers of a stream, keyed by the voxel's place in the whole volume.
-    fn normal(&self, seed: u64, stream: u64) -> impl Iterator<Item = f32> + use<> {
-        let random = Philox::new(seed, START ^ stream);
-        let (first, end) = (self.slices.start * self.size(), self.slices.end * self.size());
-        (first as u64..end as u64).map(move |i| random.normal(i) as f32)
-    }
 }
 
 /// How volumes are drawn.
@@ -236,6 +171,7 @@ fn apply(v: &[f32], (rho, g): (f32, f32), measured: &mut dyn Measured, place: &P
 mod tests {
     use super::*;
     use crate::prior::gaussian::Gaussian;
+    use convoke_cluster::Comm;
     use convoke_cluster::block;
     use convoke_cluster::comm::run_threads;
 
@@ -326,29 +262,6 @@ mod tests {
             let parts = run_threads(ranks, |comm| draw(&params, 3, 0.01, &comm, 5));
             let all: Vec<f32> = parts.into_iter().flat_map(|part| part.expect("a sample")).collect();
             assert!(all == alone, "on {ranks}");
-        }
-    }
-
-    /// ⟨D v, p⟩ = ⟨v, Dᵀ p⟩.
-    #[test]
-    fn differences_have_their_transpose() {
-        for ranks in 1..=3 {
-            let dots = run_threads(ranks, |comm| {
-                let here = block(5, comm.rank(), comm.size());
-                let place = Place { comm, slices: here, all: 5, points: POINTS };
-                let (v, p): (Vec<f32>, Vec<f32>) = (place.normal(1, 7).collect(), place.normal(1, 8).collect());
-                // The last row of D is zero, and so are splittings there.
-                let (mut p, last) = (
-                    p,
-                    if place.slices.end == 5 { place.slices.len() * SIZE - SIZE } else { place.slices.len() * SIZE },
-                );
-                p[last..].fill(0.0);
-                Ok([place.dot(&place.differences(&v)?, &p)?, place.dot(&v, &place.transposed(&p)?)?])
-            });
-            for dots in dots {
-                let [a, b] = dots.expect("it runs");
-                assert!((a - b).abs() < 1e-4 * a.abs().max(1.0), "{a} {b}");
-            }
         }
     }
 }
