@@ -1,6 +1,7 @@
 //! What images are like, for those who reconstruct them: denoisers, learnt ones and exact ones.
 
 pub mod edm;
+pub mod foreign;
 pub mod gaussian;
 pub mod layers;
 pub mod samplers;
