@@ -16,7 +16,8 @@ use super::pool::Pool;
 use crate::learning::matrix::product;
 use crate::learning::real::Real;
 
-/// Columns that go together: what is folded of them stays in the second cache.
+/// Columns that go together: what is folded of them stays in the second cache. With fewer, gathering and folding them costs more than it
+/// saves: measured, see docs/benchmarks.md.
 const COLUMNS: usize = 512;
 /// An FFT serves where there are more than this many frequencies for each doubling of the points: measured, see docs/benchmarks.md.
 const FREQUENCIES_PER_DOUBLING: f64 = 7.5;
@@ -102,12 +103,12 @@ impl<T: Real> Axis<T> {
         self.points
     }
 
-    /// Multiplications and additions of one line; `inner` for lines whose points are neighbours.
-    pub fn flops(&self, inner: bool) -> f64 {
+    /// Multiplications and additions of one line of `[points, after]`.
+    pub fn flops(&self, after: usize) -> f64 {
         let (n, rows) = (self.points as f64, self.rows() as f64);
         match self.way {
             Way::Fft(_) => 2.5 * n * n.log2(),
-            Way::Folded { .. } if !inner => n * rows,
+            Way::Folded { .. } if after >= COLUMNS => n * rows,
             _ => 2.0 * n * rows,
         }
     }
@@ -126,102 +127,82 @@ impl<T: Real> Axis<T> {
         // Of a matrix and its transpose, what stands before `[from, after]` and what behind `[before, from]`.
         let (before, behind) = if there { (0, 1) } else { (1, 0) };
         self.blocks((x, from), (out, to), after, |x, out, block| match &self.way {
+            Way::Folded { cos, sin, .. } if after >= COLUMNS => {
+                let place = (after, block.columns);
+                if there {
+                    self.fold(pool, [&cos[0], &sin[0]], x, out, place);
+                } else {
+                    self.unfold(pool, [&cos[1], &sin[1]], x, out, place);
+                }
+            }
             Way::Plain(plain) | Way::Folded { plain, .. } if after == 1 => {
                 product(Accum::Replace, out, x, &plain[behind], (block.befores, from, to), [to, to]);
             }
-            Way::Plain(plain) => {
+            Way::Plain(plain) | Way::Folded { plain, .. } => {
                 for (x, out) in x.chunks(from * after).zip(out.chunks_mut(to * after)) {
                     let (x, out) = (&x[block.columns.start..], &mut out[block.columns.start..]);
                     let sizes = (to, from, block.columns.len());
                     product(Accum::Replace, out, &plain[before], x, sizes, [after, after]);
                 }
             }
-            Way::Folded { cos, sin, .. } if there => self.fold(pool, [&cos[0], &sin[0]], x, out, (after, &block)),
-            Way::Folded { cos, sin, .. } => self.unfold(pool, [&cos[1], &sin[1]], x, out, (after, &block)),
             Way::Fft([fft, _]) if there => self.forward(fft.as_ref(), x, out, (after, &block)),
             Way::Fft([_, fft]) => self.inverse(fft.as_ref(), x, out, (after, &block)),
         });
     }
 
-    /// By sums and differences of points.
-    fn fold(&self, pool: &Pool<T>, [cos, sin]: [&[T]; 2], x: &[T], out: &mut [T], (after, block): (usize, &Block)) {
-        let (n, rows) = (self.points, self.rows());
-        let (half, k, columns) = (n / 2 + 1, self.frequencies, block.columns.len());
-        let all = block.befores * columns;
-        let mut work = pool.take(2 * (half + k) * all);
-        let (folded, sums) = work.split_at_mut(2 * half * all);
-        let (even, odd) = folded.split_at_mut(half * all);
-        for (b, x) in x.chunks(n * after).enumerate() {
-            let row = |i: usize| &x[i * after + block.columns.start..][..columns];
-            for i in 0..half {
-                let at = i * all + b * columns;
-                let (even, odd) = (&mut even[at..at + columns], &mut odd[at..at + columns]);
-                if i == 0 || 2 * i == n {
-                    even.copy_from_slice(row(i));
-                    odd.fill(T::default());
-                } else {
-                    let pairs = row(i).iter().zip(row(n - i));
-                    for ((even, odd), (a, b)) in even.iter_mut().zip(odd).zip(pairs) {
-                        (*even, *odd) = (*a + *b, *a - *b);
-                    }
+    /// By sums and differences of points, of some columns of one `[points, after]`.
+    fn fold(
+        &self,
+        pool: &Pool<T>,
+        [cos, sin]: [&[T]; 2],
+        x: &[T],
+        out: &mut [T],
+        (after, columns): (usize, Range<usize>),
+    ) {
+        let (n, half, k, width) = (self.points, self.points / 2 + 1, self.frequencies, columns.len());
+        let mut work = pool.take(2 * half * width);
+        let (even, odd) = work.split_at_mut(half * width);
+        let row = |i: usize| &x[i * after + columns.start..][..width];
+        for (i, (even, odd)) in even.chunks_mut(width).zip(odd.chunks_mut(width)).enumerate() {
+            if i == 0 || 2 * i == n {
+                even.copy_from_slice(row(i));
+                odd.fill(T::default());
+            } else {
+                for ((even, odd), (a, b)) in even.iter_mut().zip(odd).zip(row(i).iter().zip(row(n - i))) {
+                    (*even, *odd) = (*a + *b, *a - *b);
                 }
             }
         }
-        if block.befores == 1 {
-            let start = block.columns.start;
-            let (c, d) = out.split_at_mut(k * after);
-            product(Accum::Replace, &mut c[start..], cos, even, (k, half, all), [all, after]);
-            product(Accum::Replace, &mut d[start..], sin, odd, (k, half, all), [all, after]);
-        } else {
-            let (c, d) = sums.split_at_mut(k * all);
-            product(Accum::Replace, c, cos, even, (k, half, all), [all, all]);
-            product(Accum::Replace, d, sin, odd, (k, half, all), [all, all]);
-            for (b, out) in out.chunks_mut(rows * after).enumerate() {
-                for (row, out) in out.chunks_mut(after).enumerate() {
-                    out.copy_from_slice(&sums[row * all + b * after..][..after]);
-                }
-            }
-        }
+        let (c, d) = out.split_at_mut(k * after);
+        product(Accum::Replace, &mut c[columns.start..], cos, even, (k, half, width), [width, after]);
+        product(Accum::Replace, &mut d[columns.start..], sin, odd, (k, half, width), [width, after]);
         pool.give(work);
     }
 
     /// The adjoint by sums and differences.
-    fn unfold(&self, pool: &Pool<T>, [cos, sin]: [&[T]; 2], y: &[T], out: &mut [T], (after, block): (usize, &Block)) {
-        let (n, rows) = (self.points, self.rows());
-        let (half, k, columns) = (n / 2 + 1, self.frequencies, block.columns.len());
-        let all = block.befores * columns;
-        let mut work = pool.take(2 * (half + k) * all);
-        let (folded, sums) = work.split_at_mut(2 * half * all);
-        let (even, odd) = folded.split_at_mut(half * all);
-        if block.befores == 1 {
-            let start = block.columns.start;
-            let (c, d) = y.split_at(k * after);
-            product(Accum::Replace, even, cos, &c[start..], (half, k, all), [after, all]);
-            product(Accum::Replace, odd, sin, &d[start..], (half, k, all), [after, all]);
-        } else {
-            for (b, y) in y.chunks(rows * after).enumerate() {
-                for (row, y) in y.chunks(after).enumerate() {
-                    sums[row * all + b * after..][..after].copy_from_slice(y);
-                }
-            }
-            let (c, d) = sums.split_at(k * all);
-            product(Accum::Replace, even, cos, c, (half, k, all), [all, all]);
-            product(Accum::Replace, odd, sin, d, (half, k, all), [all, all]);
-        }
-        for (b, out) in out.chunks_mut(n * after).enumerate() {
-            for i in 0..half {
-                let at = i * all + b * columns;
-                let sums = even[at..at + columns].iter().zip(&odd[at..at + columns]);
-                if i == 0 || 2 * i == n {
-                    let row = &mut out[i * after + block.columns.start..][..columns];
-                    row.iter_mut().zip(sums).for_each(|(x, (even, _))| *x = *even);
-                } else {
-                    let (front, back) = out.split_at_mut((n - i) * after);
-                    let front = &mut front[i * after + block.columns.start..][..columns];
-                    let back = &mut back[block.columns.start..][..columns];
-                    for ((a, b), (even, odd)) in front.iter_mut().zip(back).zip(sums) {
-                        (*a, *b) = (*even + *odd, *even - *odd);
-                    }
+    fn unfold(
+        &self,
+        pool: &Pool<T>,
+        [cos, sin]: [&[T]; 2],
+        y: &[T],
+        out: &mut [T],
+        (after, columns): (usize, Range<usize>),
+    ) {
+        let (n, half, k, width) = (self.points, self.points / 2 + 1, self.frequencies, columns.len());
+        let mut work = pool.take(2 * half * width);
+        let (even, odd) = work.split_at_mut(half * width);
+        let (c, d) = y.split_at(k * after);
+        product(Accum::Replace, even, cos, &c[columns.start..], (half, k, width), [after, width]);
+        product(Accum::Replace, odd, sin, &d[columns.start..], (half, k, width), [after, width]);
+        for (i, (even, odd)) in even.chunks(width).zip(odd.chunks(width)).enumerate() {
+            if i == 0 || 2 * i == n {
+                out[i * after + columns.start..][..width].copy_from_slice(even);
+            } else {
+                let (front, back) = out.split_at_mut((n - i) * after);
+                let front = &mut front[i * after + columns.start..][..width];
+                let back = &mut back[columns.start..][..width];
+                for ((a, b), (even, odd)) in front.iter_mut().zip(back).zip(even.iter().zip(odd)) {
+                    (*a, *b) = (*even + *odd, *even - *odd);
                 }
             }
         }

@@ -40,9 +40,9 @@ fn cheapest<T: Real>(axes: &[Axis<T>]) -> (Vec<usize>, f64) {
         let mut sizes: Vec<usize> = axes.iter().map(Axis::points).collect();
         let mut cost = 0.0;
         for axis in &order {
-            let inner = sizes[axis + 1..].iter().product::<usize>() == 1;
+            let after = sizes[axis + 1..].iter().product();
             let lines = sizes.iter().product::<usize>() / sizes[*axis];
-            cost += lines as f64 * axes[*axis].flops(inner);
+            cost += lines as f64 * axes[*axis].flops(after);
             sizes[*axis] = axes[*axis].rows();
         }
         if cost < best.1 {
