@@ -8,7 +8,8 @@ use convoke_cluster::{BadValue, Result};
 use serde::{Deserialize, Serialize};
 
 use super::Operator;
-use super::samplers::data::Data;
+use super::price::{Pass, Price};
+use super::samplers::data::{Data, POWER};
 use super::samplers::dds::{Dds, DdsParams};
 use super::samplers::levels::{Levels, Spacing};
 use super::samplers::mbir::{Mbir, MbirParams};
@@ -210,18 +211,32 @@ impl DiffusionSpec {
         passes * slices as f64 * edm.network.flops(points)
     }
 
-    /// Projections, there or back, of a step.
-    pub fn projections(&self, method: Method) -> u64 {
-        match method {
-            Method::Dds => 2 * (self.iterations.unwrap_or(5) as u64 + 1) + 1,
-            Method::DiffusionMbir => 2 * (self.iterations.unwrap_or(1) as u64 + 1) + 1,
-            Method::RedDiff => 3,
+    /// What a sample costs. Its first step counts as one among the others.
+    pub fn price(&self, method: Method) -> Price {
+        // A x, and how far it is from the data.
+        let look = Pass { forward: 1, measured_dots: 1, ..Pass::default() };
+        let gradients = |n: u64| Pass { forward: n + 1, back: n + 1, dots: 2 * n + 1, halos: 2 * n + 4, ..Pass::default() };
+        let start = Pass { back: 1, measured_dots: 2, ..Pass::norm(POWER) };
+        let (first, step, kept) = match method {
+            Method::Dds => (Pass::default(), gradients(self.iterations.unwrap_or(5) as u64), 3),
+            Method::DiffusionMbir => {
+                let corrector = Pass { dots: 2, ..Pass::default() };
+                (Pass::default(), gradients(self.iterations.unwrap_or(1) as u64).and(1, corrector), 3)
+            }
+            Method::RedDiff => {
+                let step = Pass { forward: 1, back: 1, halos: 2, ..Pass::default() };
+                (gradients(self.iterations.unwrap_or(20) as u64), step, 3)
+            }
+        };
+        let tally = Tally::arrays(self.samples);
+        Price {
+            volumes: 12 + tally,
+            measured: 4,
+            kept_volumes: kept + tally,
+            kept_measured: 0,
+            start: start.and(1, first),
+            step: step.and(1, look),
         }
-    }
-
-    /// Arrays as large as the volume that a rank holds.
-    pub fn arrays(&self) -> u64 {
-        14 + Tally::arrays(self.samples)
     }
 
     /// Weight of the total variation along z: as given, or 3e-4.

@@ -4,6 +4,7 @@
 
 pub mod diffusion;
 pub mod place;
+pub mod price;
 pub mod samplers;
 pub mod vectors;
 

@@ -6,7 +6,7 @@ use convoke_kernels::Buffer;
 use crate::inverse::{Operator, norm};
 
 /// Power iterations that the norm comes from: it is known to a percent then, and the same for the same operator.
-const POWER: usize = 20;
+pub const POWER: u64 = 20;
 
 /// How far a volume is from the data.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,7 +43,7 @@ impl Data {
     /// # Errors
     /// Of the operator, of the exchange and of the device.
     pub fn new(operator: &mut dyn Operator, y: Vec<f32>, (scale, deviation): (f64, f64)) -> Result<Self> {
-        let norm = norm(operator, POWER)?;
+        let norm = norm(operator, POWER as usize)?;
         let (len, device) = (operator.place().len(), operator.device().clone());
         let mut data = Self {
             scale,
