@@ -206,7 +206,7 @@ mod tests {
     fn draw(params: &DdsParams, slices: usize, noise: f64, comm: &Comm, seed: u64) -> Result<Vec<f32>> {
         let here = block(slices, comm.rank(), comm.size());
         let mut measured = mask(1.3, here.len(), noise);
-        let place = Place { comm: comm.clone(), slices: here, all: slices, points: POINTS };
+        let place = Place { comm: comm.clone(), slices: here, all: slices, points: POINTS, leads: true };
         let prior = Gaussian { mean: vec![0.4; SIZE], variance: vec![0.3; SIZE] };
         let mut sample = Dds::start(params, &place, seed);
         for i in 0..params.steps {
