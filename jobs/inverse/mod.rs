@@ -3,10 +3,12 @@
 //! A workload brings an [`Operator`]; what is known beforehand (total variation, a denoiser) and how the two are brought together lies here.
 
 pub mod diffusion;
+pub mod lsqr;
 pub mod place;
 pub mod price;
 pub mod samplers;
 pub mod vectors;
+pub mod weighted;
 
 use std::fmt::Debug;
 
@@ -120,12 +122,10 @@ pub fn norm(operator: &mut dyn Operator, iterations: usize) -> Result<f64> {
     let mut norm = 0.0;
     for _ in 0..iterations {
         operator.forward(&mut v, &mut q)?;
-        let (image, volume) = (q.host(), v.host());
-        let (av2, v2) = (operator.dot(image, image)?, place.dot(volume, volume)?);
+        let (av2, v2) = (norm2(&mut q, |q| operator.dot(q, q))?, norm2(&mut v, |v| place.dot(v, v))?);
         norm = if v2 > 0.0 { (av2 / v2).sqrt() } else { 0.0 };
         operator.back(&mut q, &mut v)?;
-        let volume = v.host();
-        let length = place.dot(volume, volume)?.sqrt();
+        let length = norm2(&mut v, |v| place.dot(v, v))?.sqrt();
         if length == 0.0 {
             break;
         }
@@ -133,4 +133,9 @@ pub fn norm(operator: &mut dyn Operator, iterations: usize) -> Result<f64> {
         vectors::map(v.host_mut(), |v| *v *= scale);
     }
     Ok(norm)
+}
+
+/// ‖v‖² by a product of both kinds.
+fn norm2(v: &mut Buffer<f32>, dot: impl Fn(&[f32]) -> Result<f64>) -> Result<f64> {
+    dot(v.host())
 }
