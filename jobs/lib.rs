@@ -8,6 +8,7 @@ pub mod flow;
 pub mod gp_pde;
 pub mod inverse;
 pub mod learning;
+pub mod mri;
 pub mod neural_operator;
 pub mod pde_data;
 pub mod prior;

@@ -7,6 +7,7 @@ use convoke_cluster::{Comm, JobText, Plan, Resources, Result};
 /// Every workload, in the order of `convoke list`.
 pub const REGISTRY: &[Entry] = &[
     Entry::of::<crate::tomography::Tomography>(),
+    Entry::of::<crate::mri::Mri>(),
     Entry::of::<crate::gp_pde::GpPde>(),
     Entry::of::<crate::dpp::Dpp>(),
     Entry::of::<crate::pde_data::PdeData>(),

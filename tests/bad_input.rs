@@ -85,7 +85,7 @@ const JOBS: &[(&str, &str, &str)] = &[
     (
         "\"tomography\"",
         "\"weather\"",
-        "job.toml:3:12: unknown workload \"weather\"\n  help: known workloads: tomography, gp-pde, dpp, pde-data, neural-operator, denoiser, program",
+        "job.toml:3:12: unknown workload \"weather\"\n  help: known workloads: tomography, mri, gp-pde, dpp, pde-data, neural-operator, denoiser, program",
     ),
     ("name = \"good\"\n", "", "job.toml:1:1: missing field `name`"),
     (

@@ -2,25 +2,36 @@
 //!
 //! A workload brings an [`Operator`]; what is known beforehand (total variation, a denoiser) and how the two are brought together lies here.
 
+pub mod diffusion;
+pub mod lsqr;
 pub mod place;
+pub mod price;
+pub mod samplers;
+pub mod vectors;
+pub mod weighted;
 
-use convoke_cluster::{Fields, Result};
+use std::fmt::Debug;
+
+use convoke_cluster::{Fields, Result, Results};
 use convoke_kernels::Buffer;
 
 use place::Place;
+
+/// Stream of random numbers of the first vector of [`norm`].
+const START: u64 = 0x706f_7765_7221; // "power!"
 
 /// A linear operator A from volumes `[slice, y, x]`, of which [`Place::slices`] are here, to measurements, of which some are here.
 ///
 /// Measurements are real numbers (complex ones are pairs) in the operator's own order; a value that several ranks hold counts once in
 /// [`Operator::dot`]. All functions but the lengths are collective over every rank of the job.
-pub trait Operator {
+pub trait Operator: Debug {
     /// Where the volume lies.
     fn place(&self) -> &Place;
 
     /// Measured values that this rank holds.
     fn measured_len(&self) -> usize;
 
-    /// q = A v.
+    /// q = A v. Values of `v` that A does not see (outside a mask) may be set to 0.
     ///
     /// # Errors
     /// Of kernels and of the exchange.
@@ -48,10 +59,13 @@ pub trait Operator {
     fn restored(&self, _q: &mut Buffer<f32>) -> Result<()> {
         Ok(())
     }
+
+    /// Device on which it works, where its buffers should be.
+    fn device(&self) -> &convoke_kernels::Device;
 }
 
 /// A reconstruction under way: what a solver holds between its steps.
-pub trait Solver {
+pub trait Solver: Debug {
     /// One iteration, or one level of noise. Collective.
     ///
     /// # Errors
@@ -61,8 +75,29 @@ pub trait Solver {
     /// The volume as it is now, this rank's slices.
     fn image(&mut self) -> &mut Buffer<f32>;
 
-    /// Everything that a resumed run needs; slices of `operator.place()`, owned by the ranks for which `leader` is true.
-    fn fields<'a>(&'a mut self, operator: &dyn Operator, leader: bool, fields: &mut Fields<'a>);
+    /// Everything that a resumed run needs.
+    fn fields<'a>(&'a mut self, operator: &dyn Operator, fields: &mut Fields<'a>);
+
+    /// After the fields were loaded. Collective.
+    ///
+    /// # Errors
+    /// Of the exchange.
+    fn restored(&mut self, _operator: &mut dyn Operator) -> Result<()> {
+        Ok(())
+    }
+
+    /// Volumes that belong to the image, in its unit, this rank's slices: names, what they are, values.
+    fn more(&mut self) -> Vec<(&'static str, &'static str, Vec<f32>)> {
+        Vec::new()
+    }
+
+    /// Adds series and figures to the results. Collective.
+    ///
+    /// # Errors
+    /// Of the operator, and of writing.
+    fn finish(&mut self, _operator: &mut dyn Operator, _out: &mut Results) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// What a step reports.
@@ -72,4 +107,35 @@ pub struct Report {
     pub done: bool,
     /// Names and values for the log.
     pub metrics: Vec<(&'static str, f64)>,
+}
+
+/// ‖A‖ from `iterations` power iterations on AᵀA: from below, to some 1e-3 after twenty. Collective.
+///
+/// # Errors
+/// Of the operator.
+pub fn norm(operator: &mut dyn Operator, iterations: usize) -> Result<f64> {
+    let (place, device) = (operator.place().clone(), operator.device().clone());
+    // Positive, as the vector that belongs to the norm of a projector is.
+    let start: Vec<f32> = place.normal(0, START).map(|n| 1.0 + 0.1 * n).collect();
+    let mut v = Buffer::from_vec(&device, start)?;
+    let mut q = Buffer::zeros(&device, operator.measured_len())?;
+    let mut norm = 0.0;
+    for _ in 0..iterations {
+        operator.forward(&mut v, &mut q)?;
+        let (av2, v2) = (norm2(&mut q, |q| operator.dot(q, q))?, norm2(&mut v, |v| place.dot(v, v))?);
+        norm = if v2 > 0.0 { (av2 / v2).sqrt() } else { 0.0 };
+        operator.back(&mut q, &mut v)?;
+        let length = norm2(&mut v, |v| place.dot(v, v))?.sqrt();
+        if length == 0.0 {
+            break;
+        }
+        let scale = (1.0 / length) as f32;
+        vectors::map(v.host_mut(), |v| *v *= scale);
+    }
+    Ok(norm)
+}
+
+/// ‖v‖² by a product of both kinds.
+fn norm2(v: &mut Buffer<f32>, dot: impl Fn(&[f32]) -> Result<f64>) -> Result<f64> {
+    dot(v.host())
 }

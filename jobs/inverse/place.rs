@@ -2,8 +2,11 @@
 
 use std::ops::Range;
 
-use convoke_cluster::{Comm, Result};
+use convoke_cluster::{Comm, Fields, Region, Result};
 use convoke_kernels::Philox;
+use rayon::prelude::*;
+
+use super::vectors;
 
 /// Stream of random numbers.
 const NOISE: u64 = 0x7361_6d70_6c65_7321; // "samples!"
@@ -19,6 +22,8 @@ pub struct Place {
     pub all: usize,
     /// Points of a slice, `[y, x]`.
     pub points: [usize; 2],
+    /// Whether this rank speaks for its slices: others that share their measurements hold the same ones.
+    pub leads: bool,
 }
 
 impl Place {
@@ -32,13 +37,39 @@ impl Place {
     /// # Errors
     /// Of the exchange.
     pub fn dot(&self, a: &[f32], b: &[f32]) -> Result<f64> {
-        let slice = |(a, b): (&[f32], &[f32])| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
-        let sums: Vec<f64> = a.chunks(self.size()).zip(b.chunks(self.size())).map(slice).collect();
-        Ok(self.comm.sum_blocks(&sums)?)
+        let slices = a.par_chunks(self.size()).zip(b.par_chunks(self.size()));
+        self.sum(&slices.map(|(a, b)| vectors::dot(a, b)).collect::<Vec<f64>>())
+    }
+
+    /// The sum of numbers that each slice has, the same bits on any number of ranks.
+    ///
+    /// # Errors
+    /// Of the exchange.
+    pub fn sum(&self, slices: &[f64]) -> Result<f64> {
+        Ok(self.comm.sum_blocks(slices)?)
+    }
+
+    /// Keeps a volume in a checkpoint.
+    pub fn keep<'a>(&self, name: &str, v: &'a mut [f32], fields: &mut Fields<'a>) {
+        let shape = [self.all, self.points[0], self.points[1]];
+        fields.array(name, &shape, Region::rows(&shape, self.slices.clone()), v).owned = self.leads;
+    }
+
+    /// Voxels that are here.
+    pub fn len(&self) -> usize {
+        self.slices.len() * self.size()
+    }
+
+    /// Whether there are none here.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// A slice of a neighbour: the first one of the rank behind, or the last one of the rank before. Empty where there is none.
-    fn neighbour(&self, v: &[f32], behind: bool) -> Result<Vec<f32>> {
+    ///
+    /// # Errors
+    /// Of the exchange.
+    pub fn neighbour(&self, v: &[f32], behind: bool) -> Result<Vec<f32>> {
         let (rank, ranks, size) = (self.comm.rank(), self.comm.size(), self.size());
         let mine = if behind { v.get(..size) } else { v.len().checked_sub(size).map(|start| &v[start..]) };
         let to = if behind { rank.checked_sub(1) } else { Some(rank + 1).filter(|to| *to < ranks) };
@@ -94,7 +125,7 @@ mod tests {
         for ranks in 1..=3 {
             let dots = run_threads(ranks, |comm| {
                 let here = block(5, comm.rank(), comm.size());
-                let place = Place { comm, slices: here, all: 5, points: POINTS };
+                let place = Place { comm, slices: here, all: 5, points: POINTS, leads: true };
                 let (v, p): (Vec<f32>, Vec<f32>) = (place.normal(1, 7).collect(), place.normal(1, 8).collect());
                 // The last row of D is zero, and so are splittings there.
                 let (mut p, last) = (

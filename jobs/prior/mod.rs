@@ -4,13 +4,12 @@ pub mod edm;
 pub mod foreign;
 pub mod gaussian;
 pub mod layers;
-pub mod samplers;
 pub mod tape;
 pub mod unet;
 pub mod weights;
 
 /// Expects clean images of noisy ones: D(x, σ) = E[x₀ | x = x₀ + σ n], n white of variance one. The score is (D(x, σ) − x)/σ².
-pub trait Denoiser {
+pub trait Denoiser: std::fmt::Debug + Send + Sync {
     /// D of `[image, y, x]` images of `[h, w]` points each, all with noise σ.
     fn denoise(&self, x: &[f32], points: [usize; 2], sigma: f64) -> Vec<f32>;
 }

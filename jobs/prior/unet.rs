@@ -26,6 +26,23 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// What is wrong with it, if anything: sizes of a file may be any numbers.
+    pub fn problem(&self) -> Option<String> {
+        let joined = self.channels.windows(2).map(|pair| pair[0] + pair[1]);
+        let unfit = |c: &usize| self.groups == 0 || !c.is_multiple_of(self.groups);
+        if self.channels.is_empty() || self.channels.len() > 6 || self.channels.iter().any(|c| *c == 0 || *c > 4096) {
+            Some(format!("channels {:?}, and 1 to 6 numbers from 1 to 4096 are due", self.channels))
+        } else if self.channels.iter().copied().chain(joined).any(|c| unfit(&c)) {
+            Some(format!("{} groups, which do not divide the channels", self.groups))
+        } else if !(1..=16).contains(&self.blocks) {
+            Some(format!("{} blocks, and 1 to 16 are due", self.blocks))
+        } else if !(2..=1024).contains(&self.embedding) || !self.embedding.is_multiple_of(2) {
+            Some(format!("embedding {}, and an even number from 2 to 1024 is due", self.embedding))
+        } else {
+            None
+        }
+    }
+
     /// Points along an axis are a multiple of this.
     pub fn multiple(&self) -> usize {
         1 << self.channels.len()

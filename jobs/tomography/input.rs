@@ -121,6 +121,16 @@ impl Source {
         }
     }
 
+    /// −ln T of a projection of value 1, and the standard deviation of the noise of a ray that nothing attenuates, where it is known.
+    pub fn noise(&self) -> (f64, Option<f64>) {
+        match &self.kind {
+            Kind::Scan { .. } => (1.0, None),
+            Kind::Phantom { photons, attenuation, .. } => {
+                (*attenuation, photons.map(|n| 1.0 / (attenuation * n.sqrt())))
+            }
+        }
+    }
+
     /// The object itself, for generated ones: slices `rows` of `[n_rows, n, n]` voxels of one
     /// detector pixel each, every voxel the mean of 3³ points.
     pub fn truth(&self, rows: Range<usize>) -> Option<Vec<f32>> {

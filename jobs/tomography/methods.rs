@@ -65,14 +65,22 @@ pub struct Views {
 }
 
 impl Views {
-    fn forward(&self, volume: &mut Buffer<f32>, out: &mut Buffer<f32>) -> Result<()> {
+    /// out = A volume, of these angles.
+    ///
+    /// # Errors
+    /// Kernel errors.
+    pub fn forward(&self, volume: &mut Buffer<f32>, out: &mut Buffer<f32>) -> Result<()> {
         match &self.projector {
             Some(projector) if !volume.is_empty() => Ok(projector.forward(volume, out)?),
             _ => Ok(()),
         }
     }
 
-    fn back(&self, share: &Share, sinogram: &mut Buffer<f32>, volume: &mut Buffer<f32>) -> Result<()> {
+    /// volume = Aᵀ sinogram, of all angles of the group. Collective over it.
+    ///
+    /// # Errors
+    /// Kernel errors.
+    pub fn back(&self, share: &Share, sinogram: &mut Buffer<f32>, volume: &mut Buffer<f32>) -> Result<()> {
         match &self.projector {
             Some(projector) if !volume.is_empty() => projector.back(sinogram, volume)?,
             _ => volume.host_mut().fill(0.0),
@@ -262,7 +270,9 @@ impl Iteration {
         let residual2 = match self.method.algorithm {
             Algorithm::Cgls => self.cgls(iteration)?,
             a if a.is_multiplicative() => self.multiplicative()?,
-            Algorithm::Fbp | Algorithm::Fdk => return Err(Error::workload(super::NAME, NotIterative)),
+            Algorithm::Fbp | Algorithm::Fdk | Algorithm::Lsqr => {
+                return Err(Error::workload(super::NAME, NotIterative));
+            }
             _ => self.additive()?,
         };
         if let Some(noise) = self.method.noise {
@@ -421,7 +431,7 @@ impl Iteration {
 
 /// Asked to iterate an algorithm that does not.
 #[derive(Debug, thiserror::Error)]
-#[error("filtered back projection has no iterations")]
+#[error("this algorithm does not iterate slice by slice")]
 struct NotIterative;
 
 impl Subset {

@@ -8,6 +8,7 @@ pub mod methods;
 pub mod normalise;
 mod parallel;
 mod plan;
+mod regularised;
 pub mod rings;
 pub mod spec;
 mod window;
@@ -48,7 +49,8 @@ impl ScanError {
 
 impl Workload for Tomography {
     const NAME: &'static str = NAME;
-    const SUMMARY: &'static str = "parallel-beam and cone-beam tomography: FBP, FDK, SIRT, CGLS, OS-SART, MLEM, OSEM";
+    const SUMMARY: &'static str =
+        "parallel-beam and cone-beam tomography: FBP, FDK, SIRT, CGLS, OS-SART, MLEM, OSEM, LSQR";
     const JOBS: &'static [(&'static str, &'static str)] = &[
         ("shepp-logan", include_str!("shepp-logan.toml")),
         ("foam-noise", include_str!("foam-noise.toml")),
@@ -97,7 +99,7 @@ impl Workload for Tomography {
 
     fn restored(&mut self, _ctx: &Ctx) -> Result<()> {
         match &mut self.0 {
-            Kind::Parallel(_) => Ok(()),
+            Kind::Parallel(job) => job.restored(),
             Kind::Cone(job) => job.restored(),
         }
     }

@@ -15,6 +15,7 @@ use convoke_kernels::ParallelGeometry;
 use super::centre::{self, Centre, CentreParams};
 use super::input::Source;
 use super::plan;
+use super::regularised::Regularised;
 use super::spec::Spec;
 use super::window::{self, Window};
 
@@ -27,6 +28,7 @@ pub(super) struct Parallel {
     centre: Centre,
     grid: RankGrid,
     group: Comm,
+    column: Comm,
     /// First slice of the window under way, or of the next one.
     next: u64,
     /// Slices of the window under way; 0 between windows.
@@ -50,7 +52,7 @@ impl Parallel {
         let source = Source::open(spec, &ctx.inputs, ctx.seed)?;
         let grid = RankGrid::fit(ctx.comm.size(), source.n_rows);
         let (slab, place) = grid.place(ctx.comm.rank());
-        let group = ctx.comm.split(slab, place)?;
+        let (group, column) = (ctx.comm.split(slab, place)?, ctx.comm.split(place, slab)?);
         let centre = find_centre(spec, &source, &ctx.comm)?;
         let geometry = geometry(spec, &source, centre.column);
         let window_limit = plan::window_len(spec, &source, &ctx.resources);
@@ -60,6 +62,7 @@ impl Parallel {
             centre,
             grid,
             group,
+            column,
             next: 0,
             window_len: 0,
             iteration: 0,
@@ -96,7 +99,7 @@ impl Parallel {
         if window_done && !(done && self.single_window()) {
             self.close_window(ctx)?;
         }
-        let projections = if self.spec.method.algorithm.is_direct() { 1.0 } else { 2.0 };
+        let projections = report.projections;
         Ok(Progress {
             done,
             fraction,
@@ -119,12 +122,16 @@ impl Parallel {
     }
 
     pub(super) fn reshape(&mut self, ctx: &Ctx) -> Result<()> {
-        self.window = None;
-        if self.window_len > 0 {
-            let slices = self.next as usize..(self.next + self.window_len) as usize;
-            self.window = Some(self.load(ctx, slices)?);
+        let slices = self.next as usize..(self.next + self.window_len) as usize;
+        // Numbers of the window are loaded already: where it is there it stays.
+        if self.window.as_ref().is_none_or(|window| window.whole != slices) {
+            self.window = if slices.is_empty() { None } else { Some(self.load(ctx, slices)?) };
         }
         Ok(())
+    }
+
+    pub(super) fn restored(&mut self) -> Result<()> {
+        self.window.as_mut().and_then(Window::regularised).map_or(Ok(()), Regularised::restored)
     }
 
     pub(super) fn finish(&mut self, ctx: &Ctx, out: &mut Results) -> Result<()> {
@@ -138,6 +145,9 @@ impl Parallel {
                 out.array("volume", &shape, part, &window.image(scale), &meaning)?;
             }
             None => out.from_pieces("volume", &shape, &ctx.pieces, &meaning)?,
+        }
+        if let Some(work) = self.window.as_mut().and_then(Window::regularised) {
+            work.finish(out)?;
         }
         out.image("volume", shape, &meaning)?;
         out.figure("rotation_axis_column", self.centre.column)?;
@@ -192,6 +202,7 @@ impl Parallel {
                 slab: (slab, self.grid.slabs),
                 place: (place, self.grid.groups),
                 group: &self.group,
+                column: &self.column,
             },
             slices,
         )

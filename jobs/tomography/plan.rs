@@ -7,6 +7,7 @@ use convoke_kernels::ParallelGeometry;
 
 use super::angles;
 use super::input::Source;
+use super::regularised;
 use super::spec::{Algorithm, Spec};
 
 /// The program itself with its libraries and buffers: measured, rounded up.
@@ -26,6 +27,10 @@ fn per_slice(spec: &Spec, source: &Source, groups: usize) -> (u64, u64) {
     let sinogram = source.angles_rad.len() as u64 * source.n_cols as u64 * 4;
     let own = sinogram.div_ceil(groups as u64);
     let image = n * n * 4;
+    if let Some(price) = regularised::price(&spec.method) {
+        let loaded = sinogram + source.overhead_per_row();
+        return (price.measured * own + loaded, price.volumes * image);
+    }
     let (sinograms, images) = match spec.method.algorithm {
         // the data and the copy of it that the filter and the projector make
         Algorithm::Fbp | Algorithm::Fdk => (own, 2 * image),
@@ -45,6 +50,9 @@ fn fixed(spec: &Spec, source: &Source) -> u64 {
 
 /// Slices of one window: as many as fit into the memory of the ranks.
 pub(super) fn window_len(spec: &Spec, source: &Source, resources: &Resources) -> usize {
+    if spec.method.algorithm.is_whole() {
+        return source.n_rows;
+    }
     let grid = RankGrid::fit(resources.ranks, source.n_rows);
     let (sinograms, images) = per_slice(spec, source, grid.groups);
     let room = resources.memory_per_rank.saturating_sub(fixed(spec, source));
@@ -77,11 +85,20 @@ pub(super) fn plan(spec: &Spec, source: &Source, resources: &Resources) -> Resul
     plan.holds("weights", fixed(spec, source) - PROGRAM);
     plan.holds(format!("projections of {mine} slices"), mine * sinograms);
     plan.holds(format!("images of {mine} slices"), mine * images);
-    let projections = if spec.method.algorithm.is_direct() { 1 } else { 2 * iterations };
+    let projections = match regularised::price(&spec.method) {
+        Some(price) => price.of(iterations).projections(),
+        None if spec.method.algorithm.is_direct() => 1,
+        None => 2 * iterations,
+    };
     plan.work = (projections * source.n_rows as u64) as f64 * (n * n) as f64 * source.angles_rad.len() as f64;
     plan.bytes_sent_per_rank = windows * bytes_per_window(spec, grid, mine, n * n * 4, resources.ranks as u64);
+    let price = regularised::price(&spec.method);
     plan.checkpoint_bytes = match spec.method.algorithm {
         Algorithm::Fbp | Algorithm::Fdk => 1 << 16,
+        _ if let Some(price) = price => {
+            let sinogram = (source.angles_rad.len() * source.n_cols * 4) as u64;
+            window as u64 * (price.kept_volumes * n * n * 4 + price.kept_measured * sinogram) + (1 << 20)
+        }
         Algorithm::Cgls => {
             window as u64 * (2 * n * n * 4 + (source.angles_rad.len() * source.n_cols * 4) as u64) + (1 << 20)
         }
@@ -101,12 +118,24 @@ pub(super) fn plan(spec: &Spec, source: &Source, resources: &Resources) -> Resul
     Ok(plan)
 }
 
+/// Bytes that a rank sends in a sum of so many over `ranks` (`Comm::all_sum`), at most.
+pub(super) fn sum_bytes(bytes: u64, ranks: u64) -> u64 {
+    // Rounding of the pieces adds less than one element per rank.
+    if bytes <= 4096 { bytes * (ranks - 1) } else { (2 * bytes * (ranks - 1)).div_ceil(ranks) + 8 * ranks }
+}
+
 /// Sums over an angle group send `2 n (G − 1)/G` bytes per image (cluster::Comm::all_sum), and the
 /// residuals of every slice go to every rank.
 fn bytes_per_window(spec: &Spec, grid: RankGrid, slices: u64, image: u64, ranks: u64) -> u64 {
     let g = grid.groups as u64;
     let subsets = spec.method.n_subsets() as u64;
     let iterations = spec.method.n_iterations();
+    if let Some(price) = regularised::price(&spec.method) {
+        let slabs = grid.slabs as u64;
+        // Of each slice's part: over the group and over the slabs.
+        let each = [sum_bytes(slices * image, g), 0, sum_bytes(8 * slices, g) + 8 * slices * (slabs - 1)];
+        return regularised::bytes_sent(price.of(iterations), (slices, image, slabs), each) + 128 * ranks;
+    }
     // One back projection per subset and iteration, one to start; one slice of weights per subset.
     let images = match spec.method.algorithm {
         Algorithm::Fbp | Algorithm::Fdk => slices,

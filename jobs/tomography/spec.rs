@@ -211,8 +211,11 @@ pub struct MethodSpec {
     /// Reconstruct only inside this part of the inscribed circle's radius.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mask_radius: Option<f64>,
+    /// Weights of the measured values; absent: all the same (lsqr).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<WeightsKind>,
     /// Standard deviation of the projections' noise: a slice stops once its residual is as small
-    /// (discrepancy principle; sirt, cgls, os-sart).
+    /// (discrepancy principle; sirt, cgls, os-sart; the volume for lsqr, of a ray that nothing attenuates where there are weights).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noise: Option<f64>,
 }
@@ -235,6 +238,16 @@ pub enum Algorithm {
     Mlem,
     /// Its ordered-subsets form.
     Osem,
+    /// Conjugate gradients on the normal equations of the whole volume, as Paige and Saunders do it.
+    Lsqr,
+}
+
+/// Weights of the measured values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WeightsKind {
+    /// Inverse variances of photon noise: the transmissions.
+    Poisson,
 }
 
 /// Weights of the projector and its adjoint.
@@ -311,6 +324,11 @@ impl Algorithm {
     /// Whether it goes through subsets of the angles.
     pub fn has_subsets(self) -> bool {
         matches!(self, Self::OsSart | Self::Osem)
+    }
+
+    /// Whether it takes the whole volume as one problem, in memory.
+    pub fn is_whole(self) -> bool {
+        matches!(self, Self::Lsqr)
     }
 
     /// Whether it multiplies, so that the image stays non-negative and data must be.
@@ -459,7 +477,8 @@ fn check_method(method: &MethodSpec) -> Result<(), BadValue> {
         ("subsets", method.subsets.is_some() && !a.has_subsets()),
         ("relaxation", method.relaxation.is_some() && !relaxed),
         ("non_negative", method.non_negative.is_some() && !relaxed),
-        ("noise", method.noise.is_some() && !(relaxed || a == A::Cgls)),
+        ("noise", method.noise.is_some() && !(relaxed || a == A::Cgls || a.is_whole())),
+        ("weights", method.weights.is_some() && !a.is_whole()),
     ];
     if let Some((key, _)) = foreign.iter().find(|(_, there)| *there) {
         let name = serde_json::to_value(a).unwrap_or_default();

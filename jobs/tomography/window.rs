@@ -9,6 +9,7 @@ use convoke_kernels::{Buffer, Device, Padding, ParallelGeometry, RampParams};
 use super::input::Source;
 use super::methods::{self, Iteration, Share, Views};
 use super::normalise::NormaliseReport;
+use super::regularised::{Measured, ParallelRays, Regularised};
 use super::spec::{Algorithm, MethodSpec, Spec};
 use super::{angles, spec};
 
@@ -24,6 +25,8 @@ pub(super) struct Job<'a> {
     /// Which angle group of how many.
     pub place: (usize, usize),
     pub group: &'a Comm,
+    /// The ranks with the same angles, one for each slab.
+    pub column: &'a Comm,
 }
 
 /// This rank's share of a window.
@@ -32,7 +35,7 @@ pub(super) struct Window {
     /// Global slices that are here.
     pub slices: Range<usize>,
     /// Global slices of the whole window.
-    whole: Range<usize>,
+    pub whole: Range<usize>,
     /// Global angles that are here.
     angles: Range<usize>,
     /// What was repaired in these slices.
@@ -47,6 +50,8 @@ enum Work {
     /// The image that it gave.
     Image(Vec<f32>),
     Iterative(Box<Iteration>),
+    /// The whole volume as one problem.
+    Regularised(Box<Regularised>),
 }
 
 #[derive(Debug)]
@@ -63,6 +68,8 @@ struct Direct {
 pub(super) struct Report {
     /// Slices of the whole window that go on.
     pub active: u64,
+    /// Projections and back projections that it took.
+    pub projections: f64,
     pub metrics: Vec<(&'static str, f64)>,
 }
 
@@ -84,6 +91,15 @@ impl Window {
         let mask = method.mask_radius.map(|radius| disc(share.shape, radius));
         let work = if method.algorithm == Algorithm::Fbp {
             Work::Direct(Some(Box::new(direct(job, share, data, angles.clone(), mask)?)))
+        } else if method.algorithm.is_whole() {
+            Work::Regularised(Box::new(regularised(
+                job,
+                share,
+                data,
+                (slices.clone(), whole.len()),
+                angles.clone(),
+                mask,
+            )?))
         } else {
             Work::Iterative(Box::new(iterative(job, share, data, angles.clone(), mask)?))
         };
@@ -97,9 +113,14 @@ impl Window {
                 let Direct { share, views, weights, filter, mask } = *waiting.take().expect("back-projected once");
                 let image = methods::fbp(&share, views, &weights, filter, mask.as_deref())?;
                 self.work = Work::Image(image);
-                Ok(Report { active: 0, metrics: Vec::new() })
+                Ok(Report { active: 0, projections: 1.0, metrics: Vec::new() })
             }
-            Work::Image(_) => Ok(Report { active: 0, metrics: Vec::new() }),
+            Work::Image(_) => Ok(Report { active: 0, projections: 0.0, metrics: Vec::new() }),
+            Work::Regularised(work) => {
+                let report = work.step(iteration)?;
+                let active = if report.done { 0 } else { self.whole.len() as u64 };
+                Ok(Report { active, projections: work.projections(iteration), metrics: report.metrics })
+            }
             Work::Iterative(work) => {
                 let residuals = work.step(iteration)?;
                 // Sums over slices in global order, each slice from the leader of its group.
@@ -109,7 +130,12 @@ impl Window {
                 let data2 = comm.sum_blocks(&mine(&residuals.data2))?;
                 let active = comm.sum_blocks(&[if leads { residuals.active as f64 } else { 0.0 }])?;
                 let relative = if data2 > 0.0 { (residual2 / data2).sqrt() } else { 0.0 };
-                Ok(Report { active: active as u64, metrics: vec![("residual", relative), ("active_slices", active)] })
+                let projections = 2.0;
+                Ok(Report {
+                    active: active as u64,
+                    projections,
+                    metrics: vec![("residual", relative), ("active_slices", active)],
+                })
             }
         }
     }
@@ -117,8 +143,20 @@ impl Window {
     pub fn fields<'a>(&'a mut self, fields: &mut Fields<'a>, n_angles: usize) {
         let start = self.whole.start;
         let rows = self.slices.start - start..self.slices.end - start;
-        if let Work::Iterative(work) = &mut self.work {
-            work.fields(fields, [self.whole.len(), n_angles], (rows, self.angles.clone()));
+        match &mut self.work {
+            Work::Iterative(work) => {
+                work.fields(fields, [self.whole.len(), n_angles], (rows, self.angles.clone()));
+            }
+            Work::Regularised(work) => work.fields(fields),
+            Work::Direct(_) | Work::Image(_) => (),
+        }
+    }
+
+    /// The whole volume as one problem, if it is that.
+    pub fn regularised(&mut self) -> Option<&mut Regularised> {
+        match &mut self.work {
+            Work::Regularised(work) => Some(work),
+            _ => None,
         }
     }
 
@@ -128,6 +166,7 @@ impl Window {
             Work::Direct(_) => &[],
             Work::Image(image) => image.as_slice(),
             Work::Iterative(work) => work.image.host(),
+            Work::Regularised(work) => work.image(),
         };
         if scale == 1.0 { image.into() } else { image.iter().map(|v| v * scale).collect() }
     }
@@ -163,6 +202,22 @@ fn iterative(
         subsets.push(views(job, data.clone(), &share, &angles)?);
     }
     Iteration::new(share, subsets, angles::subset_order(n), method, mask)
+}
+
+fn regularised(
+    job: &Job<'_>,
+    share: Share,
+    data: Vec<f32>,
+    slices: (Range<usize>, usize),
+    here: Range<usize>,
+    mask: Option<Vec<f32>>,
+) -> Result<Regularised> {
+    let n_angles = job.geometry.angles_rad.len();
+    let views = views(job, data, &share, &here.clone().collect::<Vec<_>>())?;
+    let count = (slices.1 * n_angles * share.n_cols) as f64;
+    let (operator, data) = ParallelRays::new(share, views, job.column.clone(), slices, (here, n_angles))?;
+    let (attenuation, noise) = job.source.noise();
+    Regularised::new(Box::new(operator), Measured { data, count, attenuation, noise }, &job.spec.method, mask)
 }
 
 /// The rows of `data` (`[n_slices, all angles, n_cols]`) that belong to `angles`.

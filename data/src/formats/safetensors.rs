@@ -40,10 +40,31 @@ const MAX_HEADER: u64 = 100 << 20;
 /// Name of the format in messages.
 const FORMAT: &str = ".safetensors";
 
+/// Where the bytes are.
+#[derive(Debug)]
+enum Bytes {
+    File(File),
+    Memory(&'static [u8]),
+}
+
+impl Bytes {
+    fn read_exact_at(&self, out: &mut [u8], start: u64) -> std::io::Result<()> {
+        match self {
+            Self::File(file) => file.read_exact_at(out, start),
+            Self::Memory(bytes) => {
+                let from = usize::try_from(start).ok().and_then(|start| bytes.get(start..)).unwrap_or_default();
+                let from = from.get(..out.len()).ok_or(std::io::ErrorKind::UnexpectedEof)?;
+                out.copy_from_slice(from);
+                Ok(())
+            }
+        }
+    }
+}
+
 /// A file of which the header was read.
 #[derive(Debug)]
 pub struct SafetensorsReader {
-    file: File,
+    file: Bytes,
     path: PathBuf,
     header: Metadata,
     /// Where the numbers begin.
@@ -58,12 +79,25 @@ impl SafetensorsReader {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_path_buf();
         let failed = |source| DataError::from_io(&path, "read the file", source);
-        let malformed = |detail: String| DataError::Malformed { path: path.clone(), format: FORMAT, detail };
         if path.is_dir() {
             return Err(DataError::NotAFile { path, found: "a folder" });
         }
         let file = File::open(&path).map_err(failed)?;
         let length = file.metadata().map_err(failed)?.len();
+        Self::of(path, Bytes::File(file), length)
+    }
+
+    /// The same of a file that is a part of the program; `name` stands for its path in messages.
+    ///
+    /// # Errors
+    /// As [`SafetensorsReader::open`].
+    pub fn in_memory(name: impl Into<PathBuf>, bytes: &'static [u8]) -> Result<Self> {
+        Self::of(name.into(), Bytes::Memory(bytes), bytes.len() as u64)
+    }
+
+    fn of(path: PathBuf, file: Bytes, length: u64) -> Result<Self> {
+        let failed = |source| DataError::from_io(&path, "read the file", source);
+        let malformed = |detail: String| DataError::Malformed { path: path.clone(), format: FORMAT, detail };
         match length {
             0 => return Err(DataError::Empty { path }),
             1..=LENGTH => return Err(malformed(format!("it has {length} bytes"))),

@@ -80,6 +80,17 @@ impl Input {
         }
     }
 
+    /// −ln T of a projection of value 1, and the standard deviation of the noise of a ray that nothing attenuates, where it is known.
+    pub fn noise(&self) -> (f64, Option<f64>) {
+        match &self.kind {
+            Kind::Scan(source) => source.noise(),
+            Kind::Phantom { photons: Some((photons, attenuation)), .. } => {
+                (*attenuation, Some(1.0 / (attenuation * photons.sqrt())))
+            }
+            Kind::Phantom { photons: None, .. } => (1.0, None),
+        }
+    }
+
     /// Whether it is measured, so that it can be damaged.
     pub fn is_scan(&self) -> bool {
         matches!(self.kind, Kind::Scan(_))

@@ -1,15 +1,15 @@
 //! The iterative algorithms on a volume in slabs: one problem, whose norms and step lengths are sums over all ranks.
 //!
-//! A rank casts its slab on its band of rows; the bands' overlaps are summed over the slabs ([`Bands`]), what ranks of one
-//! slab back-project from their views over the slab's group.
+//! The projections are those of `operator.rs`.
 
 use std::ops::Range;
 
-use convoke_cluster::{Comm, Fields, Region, Result};
-use convoke_kernels::{Buffer, ConeProjector, Device, Slices};
+use convoke_cluster::{Fields, Region, Result};
+use convoke_kernels::{Buffer, ConeProjector, Slices};
 use rayon::prelude::*;
 
-use super::bands::Bands;
+use super::operator::{Projection, Ranks};
+use crate::inverse::vectors;
 use crate::tomography::spec::{Algorithm, MethodSpec};
 
 /// Weights below this part of the largest belong to rays or voxels that miss the object.
@@ -17,54 +17,22 @@ const TINY: f32 = 1e-6;
 /// Values whose squares are added up before they join the others.
 const BLOCK: usize = 4096;
 
-/// Where a rank stands among the others.
-#[derive(Debug)]
-pub(super) struct Place {
-    /// All ranks.
-    pub all: Comm,
-    /// Those with the same slab and other views.
-    pub group: Comm,
-    /// Those with the same views, one for each slab, in their order.
-    pub column: Comm,
-    pub bands: Bands,
-    pub device: Device,
-}
-
-impl Place {
-    /// Sums of what every rank has, in rank order.
-    fn sums<const N: usize>(&self, mut mine: [f64; N]) -> Result<[f64; N]> {
-        self.all.all_sum(&mut mine)?;
-        Ok(mine)
-    }
-
-    /// Adds up over the group what its ranks back-projected.
-    pub fn reduce(&self, volume: &mut Buffer<f32>) -> Result<()> {
-        if self.group.size() > 1 {
-            self.group.all_sum(volume.host_mut())?;
-        }
-        Ok(())
-    }
-}
-
 /// One subset of the views: those that are here.
 #[derive(Debug)]
 struct Subset {
-    projector: ConeProjector,
+    projection: Projection,
     /// `[rows of the band, views, n_cols]`; the residual of CGLS.
     data: Buffer<f32>,
     scratch: Buffer<f32>,
     /// 1 / (A 1), and 1 / (Aᵀ 1) of all ranks' views of the subset. Empty for CGLS.
     ray_weight: Buffer<f32>,
     voxel_weight: Buffer<f32>,
-    /// Values of the rows that this rank owns.
-    owned: Range<usize>,
-    row_len: usize,
 }
 
 /// An iterative reconstruction.
 #[derive(Debug)]
 pub(super) struct Iteration {
-    place: Place,
+    ranks: Ranks,
     ops: Slices,
     method: MethodSpec,
     subsets: Vec<Subset>,
@@ -94,28 +62,28 @@ impl Iteration {
     ///
     /// `subsets` are projectors of this rank's slab and band with their data.
     pub fn new(
-        place: Place,
+        ranks: Ranks,
         subsets: Vec<(ConeProjector, Vec<f32>)>,
         order: Vec<usize>,
         method: &MethodSpec,
         mask: Option<Vec<f32>>,
     ) -> Result<Self> {
-        let (device, ops) = (place.device.clone(), Slices::new(&place.device, 1)?);
+        let (device, ops) = (ranks.device.clone(), Slices::new(&ranks.device, 1)?);
         let voxels = subsets.first().map_or(0, |(p, _)| p.volume_len());
         let cgls = method.algorithm == Algorithm::Cgls;
         let (mut data2, mut rays) = (0.0, 0.0);
         let mut made = Vec::new();
         for (projector, data) in subsets {
-            let mut subset = Subset::new(&place, projector, data, cgls)?;
+            let mut subset = Subset::new(&ranks, projector, data, cgls)?;
             if method.algorithm.is_multiplicative() {
                 // A Poisson likelihood knows no negative counts; noise about 0 makes them.
                 ops.clamp_min(0.0, &mut subset.data)?;
             }
-            data2 += norm2(&subset.data.host()[subset.owned.clone()]);
-            rays += subset.owned.len() as f64;
+            data2 += norm2(&subset.data.host()[subset.projection.owned.clone()]);
+            rays += subset.projection.owned.len() as f64;
             made.push(subset);
         }
-        let [data2, rays] = place.sums([data2, rays])?;
+        let [data2, rays] = ranks.sums([data2, rays])?;
         let start = if method.algorithm.is_multiplicative() { 1.0 } else { 0.0 };
         let mut iteration = Self {
             image: Buffer::from_vec(&device, vec![start; voxels])?,
@@ -125,13 +93,13 @@ impl Iteration {
             mask: mask.map(|m| Buffer::from_vec(&device, m)).transpose()?,
             subsets: made,
             method: method.clone(),
-            place,
+            ranks,
             ops,
             order,
             data2,
             rays,
         };
-        apply(&iteration.place, &mut iteration.mask, &mut iteration.image)?;
+        apply(&iteration.ranks, &mut iteration.mask, &mut iteration.image)?;
         Ok(iteration)
     }
 
@@ -141,20 +109,16 @@ impl Iteration {
         fields: &mut Fields<'a>,
         shape: [usize; 3],
         slices: Range<usize>,
-        (n_rows, views): (usize, (usize, Range<usize>)),
+        views: (Range<usize>, usize),
     ) {
-        let leader = self.place.group.is_root();
+        let leader = self.ranks.group.is_root();
         let region = Region::rows(&shape, slices);
         fields.array("image", &shape, region.clone(), self.image.host_mut()).owned = leader;
         if let Some(direction) = &mut self.direction {
             fields.array("direction", &shape, region, direction.host_mut()).owned = leader;
             fields.real("gradient2", &mut self.gradient2);
             let subset = &mut self.subsets[0];
-            let rows = self.place.bands.owned(self.place.column.rank());
-            let n_cols = subset.projector.geometry().n_cols;
-            let shape = [n_rows, views.0, n_cols];
-            let part = Region::rows(&shape, rows).with(1, views.1);
-            fields.array("residual", &shape, part, &mut subset.data.host_mut()[subset.owned.clone()]);
+            subset.projection.keep(&self.ranks, "residual", &mut subset.data, views, fields);
         }
     }
 
@@ -162,7 +126,7 @@ impl Iteration {
     pub fn restored(&mut self) -> Result<()> {
         if self.direction.is_some() {
             let subset = &mut self.subsets[0];
-            self.place.bands.spread(&self.place.column, subset.row_len, subset.data.host_mut())?;
+            subset.projection.spread(&self.ranks, &mut subset.data)?;
         }
         Ok(())
     }
@@ -173,7 +137,7 @@ impl Iteration {
             Algorithm::Cgls => self.cgls(iteration)?,
             a => self.subset_by_subset(a.is_multiplicative())?,
         };
-        let [residual2] = self.place.sums([mine])?;
+        let [residual2] = self.ranks.sums([mine])?;
         let reached = self.method.noise.is_some_and(|noise| residual2 <= noise * noise * self.rays);
         let relative = if self.data2 > 0.0 { (residual2 / self.data2).sqrt() } else { 0.0 };
         Ok(Residual { relative, reached })
@@ -185,23 +149,24 @@ impl Iteration {
     /// Sources: Gregor and Benson, IEEE Trans. Med. Imaging 27 (2008) 918; Hudson and Larkin, ibid. 13 (1994) 601.
     fn subset_by_subset(&mut self, multiplicative: bool) -> Result<f64> {
         let omega = self.method.relaxation.unwrap_or(1.0);
-        let (place, ops) = (&self.place, &self.ops);
+        let (ranks, ops) = (&self.ranks, &self.ops);
         let mut residual2 = 0.0;
         for k in self.order.clone() {
             let subset = &mut self.subsets[k];
-            subset.forward(place, &mut self.image)?;
-            let Subset { data, scratch, owned, ray_weight, .. } = subset;
-            residual2 += distance2(&data.host()[owned.clone()], &scratch.host()[owned.clone()]);
+            let Subset { projection, data, scratch, ray_weight, voxel_weight } = subset;
+            projection.forward(ranks, &mut self.image, scratch)?;
+            let owned = projection.owned.clone();
+            residual2 += distance2(&data.host()[owned.clone()], &scratch.host()[owned]);
             if multiplicative {
-                let mut modelled = std::mem::replace(scratch, Buffer::zeros(&place.device, data.len())?);
+                let mut modelled = std::mem::replace(scratch, Buffer::zeros(&ranks.device, data.len())?);
                 ops.ratio(data, &mut modelled, scratch)?;
             } else {
                 // R (y − A x)
                 ops.xpby(data, &[-1.0], scratch)?;
                 ops.multiply(ray_weight, scratch)?;
             }
-            subset.back(place, &mut self.correction)?;
-            ops.multiply(&mut subset.voxel_weight, &mut self.correction)?;
+            projection.back(ranks, scratch, &mut self.correction)?;
+            ops.multiply(voxel_weight, &mut self.correction)?;
             if multiplicative {
                 ops.multiply(&mut self.correction, &mut self.image)?;
             } else {
@@ -210,7 +175,7 @@ impl Iteration {
                     ops.clamp_min(0.0, &mut self.image)?;
                 }
             }
-            apply(place, &mut self.mask, &mut self.image)?;
+            apply(ranks, &mut self.mask, &mut self.image)?;
         }
         Ok(residual2)
     }
@@ -227,13 +192,13 @@ impl Iteration {
         }
         // q = A p, α = γ / ‖q‖²
         let subset = &mut self.subsets[0];
-        subset.forward(&self.place, &mut direction)?;
-        let [q2] = self.place.sums([norm2(&subset.scratch.host()[subset.owned.clone()])])?;
+        subset.projection.forward(&self.ranks, &mut direction, &mut subset.scratch)?;
+        let [q2] = self.ranks.sums([norm2(&subset.scratch.host()[subset.projection.owned.clone()])])?;
         let alpha = if q2 > 0.0 { self.gradient2 / q2 } else { 0.0 };
         // x += α p, r −= α q
         self.ops.axpy(&[alpha], &mut direction, &mut self.image)?;
         self.ops.axpy(&[-alpha], &mut subset.scratch, &mut subset.data)?;
-        let residual2 = norm2(&subset.data.host()[subset.owned.clone()]);
+        let residual2 = norm2(&subset.data.host()[subset.projection.owned.clone()]);
         // s = Aᵀ r, β = γ' / γ, p = s + β p
         let old = self.gradient2;
         self.gradient2 = self.gradient()?;
@@ -247,59 +212,38 @@ impl Iteration {
     fn gradient(&mut self) -> Result<f64> {
         let subset = &mut self.subsets[0];
         self.ops.copy(&mut subset.data, &mut subset.scratch)?;
-        subset.back(&self.place, &mut self.correction)?;
-        apply(&self.place, &mut self.mask, &mut self.correction)?;
-        let mine = if self.place.group.is_root() { norm2(self.correction.host()) } else { 0.0 };
-        let [sum] = self.place.sums([mine])?;
+        subset.projection.back(&self.ranks, &mut subset.scratch, &mut self.correction)?;
+        apply(&self.ranks, &mut self.mask, &mut self.correction)?;
+        let mine = if self.ranks.group.is_root() { norm2(self.correction.host()) } else { 0.0 };
+        let [sum] = self.ranks.sums([mine])?;
         Ok(sum)
     }
 }
 
 impl Subset {
-    fn new(place: &Place, projector: ConeProjector, data: Vec<f32>, cgls: bool) -> Result<Self> {
-        let device = &place.device;
-        let part = projector.part();
-        let row_len = part.views.len() * projector.geometry().n_cols;
-        let rows = place.bands.owned(place.column.rank());
-        let first = part.rows.start;
-        let owned = if rows.is_empty() { 0..0 } else { (rows.start - first) * row_len..(rows.end - first) * row_len };
+    fn new(ranks: &Ranks, projector: ConeProjector, data: Vec<f32>, cgls: bool) -> Result<Self> {
+        let device = &ranks.device;
         let empty = || Buffer::zeros(device, 0);
         let mut subset = Self {
             scratch: Buffer::zeros(device, data.len())?,
             data: Buffer::from_vec(device, data)?,
             ray_weight: empty()?,
             voxel_weight: empty()?,
-            projector,
-            owned,
-            row_len,
+            projection: Projection::new(ranks, projector),
         };
         if cgls {
             return Ok(subset);
         }
-        let mut ones = Buffer::from_vec(device, vec![1.0; subset.projector.volume_len()])?;
-        subset.forward(place, &mut ones)?;
-        let mut rays = subset.scratch.duplicate()?;
-        subset.scratch.host_mut().fill(1.0);
-        subset.back(place, &mut ones)?;
+        let Subset { projection, scratch, .. } = &mut subset;
+        let mut ones = Buffer::from_vec(device, vec![1.0; projection.volume_len()])?;
+        projection.forward(ranks, &mut ones, scratch)?;
+        let mut rays = scratch.duplicate()?;
+        scratch.host_mut().fill(1.0);
+        projection.back(ranks, scratch, &mut ones)?;
         invert(rays.host_mut());
         invert(ones.host_mut());
         (subset.ray_weight, subset.voxel_weight) = (rays, ones);
         Ok(subset)
-    }
-
-    /// scratch = A volume, of all slabs. Collective over the column.
-    fn forward(&mut self, place: &Place, volume: &mut Buffer<f32>) -> Result<()> {
-        self.projector.forward(volume, &mut self.scratch)?;
-        if place.column.size() > 1 {
-            place.bands.sum(&place.column, self.row_len, self.scratch.host_mut())?;
-        }
-        Ok(())
-    }
-
-    /// volume = Aᵀ scratch, of all views. Collective over the group.
-    fn back(&mut self, place: &Place, volume: &mut Buffer<f32>) -> Result<()> {
-        self.projector.back(&mut self.scratch, volume)?;
-        place.reduce(volume)
     }
 }
 
@@ -309,21 +253,19 @@ fn invert(weights: &mut [f32]) {
     weights.iter_mut().for_each(|w| *w = if *w > least { 1.0 / *w } else { 0.0 });
 }
 
-fn apply(place: &Place, mask: &mut Option<Buffer<f32>>, volume: &mut Buffer<f32>) -> Result<()> {
+fn apply(ranks: &Ranks, mask: &mut Option<Buffer<f32>>, volume: &mut Buffer<f32>) -> Result<()> {
     if let Some(mask) = mask.as_mut().filter(|m| !m.is_empty()) {
         let slices = volume.len() / mask.len();
         if slices > 0 {
-            Slices::new(&place.device, slices)?.multiply(mask, volume)?;
+            Slices::new(&ranks.device, slices)?.multiply(mask, volume)?;
         }
     }
     Ok(())
 }
 
-/// Σ v², in f64 over fixed blocks.
+/// Σ v², in f64.
 fn norm2(values: &[f32]) -> f64 {
-    let square = |v: &f32| f64::from(*v) * f64::from(*v);
-    let blocks: Vec<f64> = values.par_chunks(BLOCK).map(|block| block.iter().map(square).sum()).collect();
-    blocks.iter().sum()
+    vectors::dot(values, values)
 }
 
 /// Σ (a − b)², in f64 over fixed blocks.

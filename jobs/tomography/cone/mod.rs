@@ -6,6 +6,7 @@
 mod bands;
 mod input;
 mod iterate;
+mod operator;
 mod plan;
 mod setup;
 pub mod spec;
@@ -22,10 +23,12 @@ use convoke_kernels::{Buffer, ConeFootprint, ConeGeometry, ConePart, ConeProject
 
 use super::angles;
 use super::normalise::NormaliseReport;
+use super::regularised::{Measured, Regularised};
 use super::spec::{FilterKind, MethodSpec, Spec};
 use bands::Bands;
 use input::Input;
-use iterate::{Iteration, Place};
+use iterate::Iteration;
+use operator::{ConeRays, Ranks};
 
 /// A reconstruction under way.
 #[derive(Debug)]
@@ -45,6 +48,7 @@ pub(super) struct Cone {
 enum Work {
     Direct(Box<Direct>),
     Iterative(Box<Iteration>),
+    Regularised(Box<Regularised>),
 }
 
 /// Filtered views, and the image so far.
@@ -96,10 +100,20 @@ impl Cone {
         let work = if spec.method.algorithm.is_direct() {
             Work::Direct(Box::new(Direct::new(spec, ctx, &g, rows, &mine, data, slices.len())?))
         } else {
-            let place =
-                Place { all: ctx.comm.clone(), group: group.clone(), column, bands, device: ctx.device.clone() };
+            let ranks =
+                Ranks { all: ctx.comm.clone(), group: group.clone(), column, bands, device: ctx.device.clone() };
             let part = ConePart { slices: slices.clone(), rows, views: mine };
-            Work::Iterative(Box::new(iterative(spec, place, &g, &part, data)?))
+            if spec.method.algorithm.is_whole() {
+                let projector = ConeProjector::new(&ctx.device, g.clone(), part, footprint(&spec.method))?;
+                let operator = ConeRays::new(ranks, projector, slices.clone(), (views.clone(), g.views.len()));
+                let (attenuation, noise) = input.noise();
+                let count = (g.n_rows * g.views.len() * g.n_cols) as f64;
+                let measured = Measured { data, count, attenuation, noise };
+                let mask = spec.method.mask_radius.map(|radius| disc(&g, radius));
+                Work::Regularised(Box::new(Regularised::new(Box::new(operator), measured, &spec.method, mask)?))
+            } else {
+                Work::Iterative(Box::new(iterative(spec, ranks, &g, &part, data)?))
+            }
         };
         Ok(Self { spec: spec.clone(), input, group, slices, views, step: 0, work, repairs })
     }
@@ -123,6 +137,11 @@ impl Cone {
                 done |= residual.reached;
                 (2.0 * updates, vec![("residual", residual.relative)])
             }
+            Work::Regularised(work) => {
+                let report = work.step(self.step)?;
+                done |= report.done;
+                (work.projections(self.step) * updates, report.metrics)
+            }
         };
         self.step += 1;
         Ok(Progress { done, fraction: if done { 1.0 } else { self.step as f64 / total as f64 }, work, metrics })
@@ -138,9 +157,9 @@ impl Cone {
                 fields.array("image", &shape, region, direct.image.as_mut_slice()).owned = self.group.is_root();
             }
             Work::Iterative(iteration) => {
-                let views = (g.views.len(), self.views.clone());
-                iteration.fields(fields, shape, self.slices.clone(), (g.n_rows, views));
+                iteration.fields(fields, shape, self.slices.clone(), (self.views.clone(), g.views.len()));
             }
+            Work::Regularised(work) => work.fields(fields),
         }
     }
 
@@ -148,6 +167,7 @@ impl Cone {
         match &mut self.work {
             Work::Direct(_) => Ok(()),
             Work::Iterative(iteration) => iteration.restored(),
+            Work::Regularised(work) => work.restored(),
         }
     }
 
@@ -157,11 +177,15 @@ impl Cone {
         let image: &[f32] = match &mut self.work {
             Work::Direct(direct) => &direct.image,
             Work::Iterative(iteration) => iteration.image.host(),
+            Work::Regularised(work) => work.image(),
         };
         let meaning = meaning(&g);
         out.array("volume", &g.shape, (Region::rows(&g.shape, self.slices.clone()), leader), image, &meaning)?;
         let errors = errors(&self.spec, &self.input, self.slices.clone(), image);
         out.image("volume", g.shape, &meaning)?;
+        if let Work::Regularised(work) = &mut self.work {
+            work.finish(out)?;
+        }
         let mut counts = [self.repairs.dead_pixels, self.repairs.hot_values, self.repairs.clipped_values];
         if self.input.is_scan() {
             // Rows in two bands count twice; where nothing is wrong that is 0.
@@ -249,7 +273,7 @@ impl Direct {
     }
 }
 
-fn iterative(spec: &Spec, place: Place, g: &Arc<ConeGeometry>, part: &ConePart, data: Vec<f32>) -> Result<Iteration> {
+fn iterative(spec: &Spec, ranks: Ranks, g: &Arc<ConeGeometry>, part: &ConePart, data: Vec<f32>) -> Result<Iteration> {
     let method = &spec.method;
     let n = method.n_subsets();
     let n_cols = g.n_cols;
@@ -265,12 +289,12 @@ fn iterative(spec: &Spec, place: Place, g: &Arc<ConeGeometry>, part: &ConePart, 
         };
         let views = chosen.iter().map(|i| part.views[*i]).collect();
         let projector =
-            ConeProjector::new(&place.device, g.clone(), ConePart { views, ..part.clone() }, footprint(method))?;
+            ConeProjector::new(&ranks.device, g.clone(), ConePart { views, ..part.clone() }, footprint(method))?;
         subsets.push((projector, some));
     }
     drop(data);
     let mask = method.mask_radius.map(|radius| disc(g, radius));
-    Iteration::new(place, subsets, angles::subset_order(n), method, mask)
+    Iteration::new(ranks, subsets, angles::subset_order(n), method, mask)
 }
 
 /// 1 inside `radius` times the inscribed circle, else 0: one slice.

@@ -8,7 +8,8 @@ use convoke_kernels::cone::weights::FdkWeights;
 use super::bands::Bands;
 use super::input::Input;
 use super::{coverage_note, rank_grid, reach, setup};
-use crate::tomography::plan::PROGRAM;
+use crate::tomography::plan::{PROGRAM, sum_bytes};
+use crate::tomography::regularised;
 use crate::tomography::spec::{Algorithm, Spec};
 
 /// Voxel updates of one step of filtered back projection, all ranks together: a minute of one core.
@@ -51,7 +52,9 @@ pub(super) fn plan(spec: &Spec, input: &Input, resources: &Resources) -> Result<
     let (image, data) = (4 * slices * g.slice_len() as u64, 4 * rows * views * g.n_cols as u64);
     let subsets = spec.method.n_subsets() as u64;
     plan.holds("program and libraries", PROGRAM);
+    let price = regularised::price(&spec.method);
     let (projections, images) = match spec.method.algorithm {
+        _ if let Some(price) = price => (price.measured * data, price.volumes),
         // As they came, weighed, and a part of them for a step.
         Algorithm::Fdk => (data + 2 * data / g.n_cols as u64 * n_cols as u64, 2),
         Algorithm::Cgls => (3 * data, 4),
@@ -67,21 +70,31 @@ pub(super) fn plan(spec: &Spec, input: &Input, resources: &Resources) -> Result<
     let strips =
         4 * (rows + 64) * (n_cols as u64 + 80) * (VIEWS_IN_FLIGHT.max(8 * resources.threads) as u64).min(views);
     plan.holds("workspace of the projectors", 4 * g.slice_len() as u64 * column + strips);
-    let passes = if direct { 1 } else { 2 * iterations };
+    let passes = match price {
+        Some(price) => price.of(iterations).projections(),
+        None if direct => 1,
+        None => 2 * iterations,
+    };
     plan.work = passes as f64 * updates(g);
     let volume = 4 * (g.shape[0] * g.slice_len()) as u64;
     plan.result_bytes = volume + (1 << 20);
+    let sinogram = 4 * (g.n_rows * g.views.len() * g.n_cols) as u64;
     plan.checkpoint_bytes = match spec.method.algorithm {
-        Algorithm::Cgls => 2 * volume + 4 * (g.n_rows * g.views.len() * g.n_cols) as u64 + (1 << 20),
+        _ if let Some(price) = price => price.kept_volumes * volume + price.kept_measured * sinogram + (1 << 20),
+        Algorithm::Cgls => 2 * volume + sinogram + (1 << 20),
         _ => volume + (1 << 20),
     };
     let ranks = resources.ranks as u64;
     let groups = grid.groups as u64;
-    // A sum over a group sends 2 n (G - 1)/G bytes (Comm::all_sum), to rounding of the pieces.
-    let reduction = if groups > 1 { (2 * image * (groups - 1)).div_ceil(groups) + 8 * groups } else { 0 };
+    let reduction = sum_bytes(image, groups);
     let overlap = (0..grid.slabs).map(|slab| bands.sent(slab)).max().unwrap_or(0) as u64;
     let exchange = 4 * overlap * views * g.n_cols as u64;
     plan.bytes_sent_per_rank = match spec.method.algorithm {
+        _ if let Some(price) = price => {
+            let place = (slices, 4 * g.slice_len() as u64, grid.slabs as u64);
+            let restart = price.kept_measured * exchange;
+            regularised::bytes_sent(price.of(iterations), place, [reduction, exchange, 8 * ranks]) + restart
+        }
         Algorithm::Fdk => plan.steps * reduction,
         // One projection each iteration; one more back projection to start. The halo of the residual after a restart.
         Algorithm::Cgls => (iterations + 1) * (reduction + exchange) + iterations * 8 * 3 * ranks + 16 * ranks,

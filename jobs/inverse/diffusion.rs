@@ -1,0 +1,292 @@
+//! `[problem.method.diffusion]`: what the user types about a denoiser as prior, for every workload that reconstructs.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use convoke_cluster::workload::Inputs;
+use convoke_cluster::{BadValue, Result};
+use serde::{Deserialize, Serialize};
+
+use super::Operator;
+use super::price::{Pass, Price};
+use super::samplers::data::{Data, POWER};
+use super::samplers::dds::{Dds, DdsParams};
+use super::samplers::levels::{Levels, Spacing};
+use super::samplers::mbir::{Mbir, MbirParams};
+use super::samplers::red::{Red, RedParams};
+use super::samplers::tally::{MOST_SAMPLES, Tally};
+use super::samplers::{Chain, Sampler};
+use crate::prior::edm::Edm;
+use crate::prior::weights;
+
+/// Where the values lie in a job file.
+const KEY: &str = "problem.method.diffusion";
+
+/// How denoiser and data are brought together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// [`super::samplers::dds`].
+    Dds,
+    /// [`super::samplers::mbir`].
+    DiffusionMbir,
+    /// [`super::samplers::red`].
+    RedDiff,
+}
+
+/// A denoiser as prior. Values that a method does not have are refused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiffusionSpec {
+    /// One that is a part of the program (`heads`), or the path of a denoiser's run, of its result, or of a file of weights.
+    #[serde(default = "defaults::denoiser")]
+    pub denoiser: PathBuf,
+    /// Value of the volume that is 1 for the denoiser, in the volume's unit.
+    #[serde(default = "defaults::scale")]
+    pub scale: f64,
+    /// Levels of noise; absent: 50 (dds), 200 (diffusion-mbir), 400 (red-diff).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
+    /// The lowest and the highest level, for values between 0 and 1; absent: 0.01 and 20 (red-diff: 3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sigma: Option<[f64; 2]>,
+    /// How levels lie between them.
+    #[serde(default)]
+    pub spacing: Spacing,
+    /// New noise of a step (dds): 0 none, 1 as much as keeps the law of each level; absent: 0.85.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eta: Option<f64>,
+    /// Length of the corrector's step (diffusion-mbir); 0: no corrector; absent: 0.16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snr: Option<f64>,
+    /// Step length of Adam (red-diff); absent: 0.1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<f64>,
+    /// Weight of the prior (red-diff); absent: 0.25.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<f64>,
+    /// Conjugate gradients of a data step; absent: 5 (dds), 1 (diffusion-mbir); of the first volume: 20 (red-diff).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iterations: Option<usize>,
+    /// Weight of the total variation along z, for an operator of norm 1; absent: by the rule in [`DiffusionSpec::lambda`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lambda: Option<f64>,
+    /// Penalty of its splitting (dds, diffusion-mbir); 0 leaves slices alone; absent: 0.01.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rho: Option<f64>,
+    /// Samples: two and more give the mean, the standard deviation and bands (dds, diffusion-mbir).
+    #[serde(default = "defaults::samples")]
+    pub samples: u64,
+}
+
+mod defaults {
+    use super::PathBuf;
+
+    pub fn denoiser() -> PathBuf {
+        "heads".into()
+    }
+
+    pub fn scale() -> f64 {
+        1.0
+    }
+
+    pub fn samples() -> u64 {
+        1
+    }
+}
+
+impl Default for DiffusionSpec {
+    fn default() -> Self {
+        Self {
+            denoiser: defaults::denoiser(),
+            scale: 1.0,
+            steps: None,
+            sigma: None,
+            spacing: Spacing::default(),
+            eta: None,
+            snr: None,
+            rate: None,
+            weight: None,
+            iterations: None,
+            lambda: None,
+            rho: None,
+            samples: 1,
+        }
+    }
+}
+
+fn within<N: PartialOrd + std::fmt::Display>(key: &str, value: N, low: N, high: N) -> Result<(), BadValue> {
+    if value >= low && value <= high {
+        return Ok(());
+    }
+    Err(BadValue::new(format!("{KEY}.{key}"), value, format!("{low} to {high}")))
+}
+
+impl Method {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Dds => "dds",
+            Self::DiffusionMbir => "diffusion-mbir",
+            Self::RedDiff => "red-diff",
+        }
+    }
+}
+
+impl DiffusionSpec {
+    /// Single values, and whether the method has them.
+    ///
+    /// # Errors
+    /// [`BadValue`] that names the key.
+    pub fn check(&self, method: Method) -> Result<(), BadValue> {
+        use Method as M;
+        let foreign = [
+            ("eta", self.eta.is_some() && method != M::Dds),
+            ("snr", self.snr.is_some() && method != M::DiffusionMbir),
+            ("rate", self.rate.is_some() && method != M::RedDiff),
+            ("weight", self.weight.is_some() && method != M::RedDiff),
+            ("rho", self.rho.is_some() && method == M::RedDiff),
+            ("samples", self.samples != 1 && method == M::RedDiff),
+        ];
+        if let Some((key, _)) = foreign.iter().find(|(_, there)| *there) {
+            return Err(BadValue::foreign(format!("{KEY}.{key}"), format!("algorithm \"{}\"", method.name())));
+        }
+        within("scale", self.scale, 1e-12, 1e12)?;
+        within("steps", self.levels(method).steps, 1, 100_000)?;
+        let [low, high] = self.levels(method).sigma;
+        within("sigma", low, 1e-4, 1e4)?;
+        within("sigma", high, low, 1e4)?;
+        within("eta", self.eta.unwrap_or(0.0), 0.0, 1.0)?;
+        within("snr", self.snr.unwrap_or(0.0), 0.0, 10.0)?;
+        within("rate", self.rate.unwrap_or(0.1), 1e-6, 10.0)?;
+        within("weight", self.weight.unwrap_or(1.0), 0.0, 1e3)?;
+        within("iterations", self.iterations.unwrap_or(1), 1, 10_000)?;
+        within("lambda", self.lambda.unwrap_or(0.0), 0.0, 1e3)?;
+        within("rho", self.rho.unwrap_or(0.0), 0.0, 1e3)?;
+        within("samples", self.samples, 1, MOST_SAMPLES)
+    }
+
+    fn levels(&self, method: Method) -> Levels {
+        let (steps, high) = match method {
+            Method::Dds => (50, 20.0),
+            Method::DiffusionMbir => (200, 20.0),
+            Method::RedDiff => (400, 3.0),
+        };
+        let (steps, sigma) = (self.steps.unwrap_or(steps), self.sigma.unwrap_or([0.01, high]));
+        Levels { steps, sigma, spacing: self.spacing }
+    }
+
+    /// Steps of all samples.
+    pub fn steps(&self, method: Method) -> u64 {
+        self.samples * self.levels(method).steps
+    }
+
+    /// Reads the denoiser, and whether it takes slices of so many points.
+    ///
+    /// # Errors
+    /// [`BadValue`] that names the key.
+    pub fn denoiser(&self, inputs: &Inputs, points: [usize; 2]) -> Result<Arc<Edm<f32>>> {
+        let key = format!("{KEY}.denoiser");
+        let name = self.denoiser.to_string_lossy();
+        let built_in = weights::BUILT_IN.iter().any(|(other, _)| *other == name);
+        let edm = if built_in {
+            weights::built_in(&name, &key)?
+        } else {
+            weights::read(&inputs.resolve(&self.denoiser), &key).map_err(|error| {
+                let known: Vec<&str> = weights::BUILT_IN.iter().map(|(name, _)| *name).collect();
+                let help = format!("there are also denoisers without a file: {}", known.join(", "));
+                BadValue::wrong(&key, error).help(help)
+            })?
+        };
+        let multiple = edm.card.network.multiple();
+        if let Some(bad) = points.iter().find(|n| !n.is_multiple_of(multiple)) {
+            let message =
+                format!("it takes slices of a multiple of {multiple} points along x and y, and there are {bad}");
+            return Err(BadValue::wrong(key, message).into());
+        }
+        Ok(Arc::new(edm))
+    }
+
+    /// Operations of a step that are the denoiser's, on so many slices.
+    pub fn denoising(&self, method: Method, edm: &Edm<f32>, slices: usize, points: [usize; 2]) -> f64 {
+        let passes = if method == Method::DiffusionMbir && self.snr != Some(0.0) { 2.0 } else { 1.0 };
+        passes * slices as f64 * edm.network.flops(points)
+    }
+
+    /// What a sample costs. Its first step counts as one among the others.
+    pub fn price(&self, method: Method) -> Price {
+        // A x, and how far it is from the data.
+        let look = Pass { forward: 1, measured_dots: 1, ..Pass::default() };
+        let gradients = |n: u64| Pass { forward: n + 1, back: n + 1, dots: 2 * n + 1, halos: 2 * n + 4, ..Pass::default() };
+        let start = Pass { back: 1, measured_dots: 2, ..Pass::norm(POWER) };
+        let (first, step, kept) = match method {
+            Method::Dds => (Pass::default(), gradients(self.iterations.unwrap_or(5) as u64), 3),
+            Method::DiffusionMbir => {
+                let corrector = Pass { dots: 2, ..Pass::default() };
+                (Pass::default(), gradients(self.iterations.unwrap_or(1) as u64).and(1, corrector), 3)
+            }
+            Method::RedDiff => {
+                let step = Pass { forward: 1, back: 1, halos: 2, ..Pass::default() };
+                (gradients(self.iterations.unwrap_or(20) as u64), step, 3)
+            }
+        };
+        let tally = Tally::arrays(self.samples);
+        Price {
+            volumes: 12 + tally,
+            measured: 4,
+            kept_volumes: kept + tally,
+            kept_measured: 0,
+            start: start.and(1, first),
+            step: step.and(1, look),
+        }
+    }
+
+    /// Weight of the total variation along z: as given, or 3e-4.
+    fn lambda(&self) -> f64 {
+        self.lambda.unwrap_or(3e-4)
+    }
+
+    /// The reconstruction of data y with noise of a standard deviation, `scale` the volume's value that is 1 for the denoiser. Collective.
+    ///
+    /// # Errors
+    /// Data of a volume with values far above `scale`; of the operator.
+    pub fn solver(
+        &self,
+        method: Method,
+        denoiser: Arc<Edm<f32>>,
+        operator: &mut dyn Operator,
+        y: Vec<f32>,
+        (scale, deviation): (f64, f64),
+        seed: u64,
+    ) -> Result<Sampler> {
+        let (levels, lambda, rho) = (self.levels(method), self.lambda(), self.rho.unwrap_or(1e-2));
+        let data = Data::new(operator, y, (scale, deviation))?;
+        let place = operator.place().clone();
+        let least = data.least_maximum(place.all * place.size());
+        if least > 1.5 {
+            let message = format!(
+                " = {}: some values of the volume are at least {least:.3} times as large, and the denoiser knows values between 0 and 1",
+                self.scale
+            );
+            let help = "set it to the largest value that the volume is expected to have";
+            return Err(BadValue::wrong(format!("{KEY}.scale"), message).help(help).into());
+        }
+        let len = place.len();
+        let chain: Box<dyn Chain> = match method {
+            Method::Dds => {
+                let (eta, iterations) = (self.eta.unwrap_or(0.85), self.iterations.unwrap_or(5));
+                Box::new(Dds::new(DdsParams { levels, eta, iterations, lambda, rho }, len))
+            }
+            Method::DiffusionMbir => {
+                let (snr, iterations) = (self.snr.unwrap_or(0.16), self.iterations.unwrap_or(1));
+                Box::new(Mbir::new(MbirParams { levels, snr, iterations, lambda, rho }, len))
+            }
+            Method::RedDiff => {
+                let (rate, weight) = (self.rate.unwrap_or(0.1), self.weight.unwrap_or(0.25));
+                Box::new(Red::new(
+                    RedParams { levels, rate, weight, lambda, iterations: self.iterations.unwrap_or(20) },
+                    len,
+                ))
+            }
+        };
+        Sampler::new(chain, denoiser, (&*operator, data), self.samples, seed)
+    }
+}

@@ -1,0 +1,186 @@
+//! Volumes from few data by a denoiser of their slices: samplers that go down levels of noise, and a variational method.
+//!
+//! Images have values of about 0 to 1, as the denoiser knows them; the operator is divided by its norm, so that weights mean the same for any
+//! operator, see [`data::Data`]. [`Sampler`] is the [`Solver`] of all of them: a [`Chain`] goes from noise to a volume, or several times for a
+//! posterior, see [`tally::Tally`].
+
+pub mod data;
+pub mod dds;
+pub mod levels;
+pub mod mbir;
+pub mod red;
+pub mod splitting;
+pub mod tally;
+
+use std::sync::Arc;
+
+use convoke_cluster::{Fields, Result};
+use convoke_kernels::Buffer;
+
+use super::place::Place;
+use super::{Operator, Report, Solver};
+use crate::prior::Denoiser;
+use data::Data;
+use tally::Tally;
+
+/// What all steps of a chain need.
+pub struct World<'a> {
+    /// Where the data come from.
+    pub operator: &'a mut dyn Operator,
+    /// The data.
+    pub data: &'a mut Data,
+    /// What slices are like.
+    pub denoiser: &'a dyn Denoiser,
+    /// Where the volume lies.
+    pub place: Place,
+    /// Of the job.
+    pub seed: u64,
+    /// Which sample: its random numbers are its own.
+    pub sample: u64,
+}
+
+impl World<'_> {
+    /// Normal numbers, one for each voxel here; `which` tells the arrays of a sample apart.
+    pub fn normal(&self, which: u64) -> impl Iterator<Item = f32> + use<> {
+        self.place.normal(self.seed, (self.sample << 32) | which)
+    }
+
+    /// D of this rank's slices.
+    pub fn denoise(&self, x: &[f32], sigma: f64) -> Vec<f32> {
+        self.denoiser.denoise(x, self.place.points, sigma)
+    }
+}
+
+/// One way from noise to a volume.
+pub trait Chain: std::fmt::Debug {
+    /// Steps of it.
+    fn steps(&self) -> u64;
+
+    /// Begins anew. Collective.
+    ///
+    /// # Errors
+    /// Of the operator.
+    fn start(&mut self, world: &mut World<'_>) -> Result<()>;
+
+    /// Step `i`; the level of noise that it was at. Collective.
+    ///
+    /// # Errors
+    /// Of the operator and of the exchange.
+    fn step(&mut self, i: u64, world: &mut World<'_>) -> Result<f64>;
+
+    /// The volume, in the denoiser's values: with noise, and after the last step without.
+    fn volume(&self) -> &[f32];
+
+    /// What is kept between steps, each as large as the volume.
+    fn state(&mut self) -> Vec<(&'static str, &mut Vec<f32>)>;
+}
+
+/// A reconstruction by a denoiser.
+pub struct Sampler {
+    chain: Box<dyn Chain>,
+    denoiser: Arc<dyn Denoiser>,
+    data: Data,
+    place: Place,
+    seed: u64,
+    samples: u64,
+    tally: Option<Tally>,
+    finished: u64,
+    image: Buffer<f32>,
+}
+
+impl std::fmt::Debug for Sampler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sampler").field("samples", &self.samples).finish_non_exhaustive()
+    }
+}
+
+impl Sampler {
+    /// From data on; `samples` times, each with its own random numbers.
+    ///
+    /// # Errors
+    /// Of the device.
+    pub fn new(
+        chain: Box<dyn Chain>,
+        denoiser: Arc<dyn Denoiser>,
+        (operator, data): (&dyn Operator, Data),
+        samples: u64,
+        seed: u64,
+    ) -> Result<Self> {
+        let place = operator.place().clone();
+        let tally = (samples > 1).then(|| Tally::new(samples, place.len()));
+        let image = Buffer::zeros(operator.device(), place.len())?;
+        Ok(Self { chain, denoiser, data, place, seed, samples, tally, finished: 0, image })
+    }
+
+    /// Steps of all samples.
+    pub fn steps(&self) -> u64 {
+        self.samples * self.chain.steps()
+    }
+}
+
+impl Solver for Sampler {
+    fn step(&mut self, operator: &mut dyn Operator, number: u64) -> Result<Report> {
+        let steps = self.chain.steps();
+        let (sample, i) = (number / steps, number % steps);
+        let mut world = World {
+            operator,
+            data: &mut self.data,
+            denoiser: &*self.denoiser,
+            place: self.place.clone(),
+            seed: self.seed,
+            sample,
+        };
+        if i == 0 {
+            self.chain.start(&mut world)?;
+        }
+        let sigma = self.chain.step(i, &mut world)?;
+        let residual = world.data.residual(world.operator, self.chain.volume())?;
+        let mut metrics = vec![("sigma", sigma), ("residual", residual.relative)];
+        if self.data.noise > 0.0 {
+            // 1 where the volume fits the data as well as the noise lets it.
+            metrics.push(("misfit_over_noise", residual.over_noise));
+        }
+        if i + 1 == steps {
+            self.finished = sample + 1;
+            if let Some(tally) = &mut self.tally {
+                tally.add(self.chain.volume());
+            }
+        }
+        if self.samples > 1 {
+            metrics.push(("samples", self.finished as f64));
+        }
+        Ok(Report { done: number + 1 >= self.samples * steps, metrics })
+    }
+
+    fn image(&mut self) -> &mut Buffer<f32> {
+        let mean = self.tally.as_ref().filter(|_| self.finished == self.samples);
+        let values = mean.map_or(self.chain.volume(), |tally| &tally.mean);
+        let scale = self.data.scale as f32;
+        self.image.host_mut().iter_mut().zip(values).for_each(|(out, v)| *out = scale * v);
+        &mut self.image
+    }
+
+    fn fields<'a>(&'a mut self, _: &dyn Operator, fields: &mut Fields<'a>) {
+        for (name, values) in self.chain.state() {
+            self.place.keep(name, values, fields);
+        }
+        fields.counter("samples", &mut self.finished);
+        for (name, values) in self.tally.iter_mut().flat_map(Tally::state) {
+            self.place.keep(name, values, fields);
+        }
+    }
+
+    fn more(&mut self) -> Vec<(&'static str, &'static str, Vec<f32>)> {
+        let Some(tally) = self.tally.as_ref().filter(|_| self.finished > 1) else { return Vec::new() };
+        let scale = self.data.scale as f32;
+        let scaled = |values: Vec<f32>| values.into_iter().map(|v| scale * v).collect();
+        vec![
+            ("deviation", "standard deviation of the posterior, from its samples", scaled(tally.deviation())),
+            ("low", "5 % of the samples are below", scaled(tally.low())),
+            ("high", "5 % of the samples are above", scaled(tally.high())),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests;

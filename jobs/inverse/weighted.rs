@@ -1,0 +1,81 @@
+//! √W A M: an operator with the weights of its measurements, on the voxels of a mask.
+//!
+//! With inverse variances as weights its least squares are the likelihood's (penalised weighted least squares; Sauer and Bouman, IEEE Trans. Signal
+//! Process. 41 (1993) 534), and Σ of its squared residuals is the number of measurements where the model is right.
+
+use convoke_cluster::{Fields, Result};
+use convoke_kernels::{Buffer, Device};
+use rayon::prelude::*;
+
+use super::place::Place;
+use super::{Operator, vectors};
+
+/// Another operator, weighted and masked.
+#[derive(Debug)]
+pub struct Weighted {
+    inner: Box<dyn Operator>,
+    /// √W, as the measurements.
+    roots: Option<Vec<f32>>,
+    /// 1 or 0, one slice.
+    mask: Option<Vec<f32>>,
+}
+
+impl Weighted {
+    /// `roots` are the square roots of the weights, one for each measured value that is here; `mask` is one slice of ones and zeros.
+    pub fn new(inner: Box<dyn Operator>, roots: Option<Vec<f32>>, mask: Option<Vec<f32>>) -> Self {
+        Self { inner, roots, mask }
+    }
+
+    fn weigh(&self, q: &mut Buffer<f32>) {
+        if let Some(roots) = &self.roots {
+            vectors::zip(q.host_mut(), roots, |q, w| *q *= w);
+        }
+    }
+
+    fn cut(&self, v: &mut Buffer<f32>) {
+        if let Some(mask) = &self.mask {
+            let slices = v.host_mut().par_chunks_mut(mask.len());
+            slices.for_each(|slice| slice.iter_mut().zip(mask).for_each(|(v, m)| *v *= m));
+        }
+    }
+}
+
+impl Operator for Weighted {
+    fn place(&self) -> &Place {
+        self.inner.place()
+    }
+
+    fn measured_len(&self) -> usize {
+        self.inner.measured_len()
+    }
+
+    fn forward(&mut self, v: &mut Buffer<f32>, q: &mut Buffer<f32>) -> Result<()> {
+        self.cut(v);
+        self.inner.forward(v, q)?;
+        self.weigh(q);
+        Ok(())
+    }
+
+    fn back(&mut self, q: &mut Buffer<f32>, v: &mut Buffer<f32>) -> Result<()> {
+        self.weigh(q);
+        self.inner.back(q, v)?;
+        self.cut(v);
+        Ok(())
+    }
+
+    fn dot(&self, a: &[f32], b: &[f32]) -> Result<f64> {
+        self.inner.dot(a, b)
+    }
+
+    fn keep<'a>(&self, name: &str, q: &'a mut Buffer<f32>, fields: &mut Fields<'a>) {
+        self.inner.keep(name, q, fields);
+    }
+
+    fn restored(&self, q: &mut Buffer<f32>) -> Result<()> {
+        self.inner.restored(q)
+    }
+
+    fn device(&self) -> &Device {
+        self.inner.device()
+    }
+}

@@ -1,0 +1,180 @@
+//! Reconstructions of the whole volume as one problem, by the solvers of the room `inverse`.
+
+use convoke_cluster::{Comm, Fields, Region, Result, Results};
+use convoke_kernels::{Buffer, Device};
+use rayon::prelude::*;
+
+use super::methods::{Share, Views};
+use super::spec::{Algorithm, MethodSpec, WeightsKind};
+use crate::inverse::place::Place;
+use crate::inverse::price::{Pass, Price};
+use crate::inverse::weighted::Weighted;
+use crate::inverse::{Operator, Report, Solver, lsqr, vectors};
+
+/// An operator and the solver that uses it.
+#[derive(Debug)]
+pub(super) struct Regularised {
+    operator: Box<dyn Operator>,
+    solver: Box<dyn Solver>,
+    price: Price,
+}
+
+/// Measured projections and what is known of their noise.
+#[derive(Debug)]
+pub(super) struct Measured {
+    /// In the operator's order.
+    pub data: Vec<f32>,
+    /// How many there are on all ranks.
+    pub count: f64,
+    /// −ln T of a projection of value 1.
+    pub attenuation: f64,
+    /// Standard deviation of the noise of a ray that nothing attenuates, where it is known.
+    pub noise: Option<f64>,
+}
+
+/// What a reconstruction by this algorithm costs, if it is one of these.
+pub(super) fn price(method: &MethodSpec) -> Option<Price> {
+    match method.algorithm {
+        Algorithm::Lsqr => {
+            let weights = u64::from(method.weights.is_some());
+            Some(Price { measured: lsqr::PRICE.measured + weights, ..lsqr::PRICE })
+        }
+        _ => None,
+    }
+}
+
+impl Regularised {
+    /// Starts from nothing. No communication.
+    pub fn new(
+        operator: Box<dyn Operator>,
+        measured: Measured,
+        method: &MethodSpec,
+        mask: Option<Vec<f32>>,
+    ) -> Result<Self> {
+        let price = price(method).expect("the algorithm is one of these");
+        let Measured { mut data, count, attenuation, noise } = measured;
+        let known = method.noise.or(noise);
+        let roots = method.weights.map(|WeightsKind::Poisson| {
+            // The variance of −ln T is 1/I: w = T/σ₀².
+            let (half, sigma) = (-0.5 * attenuation as f32, known.unwrap_or(1.0) as f32);
+            data.par_iter().map(|p| (half * p).exp() / sigma).collect::<Vec<f32>>()
+        });
+        if let Some(roots) = &roots {
+            vectors::zip(&mut data, roots, |p, w| *p *= w);
+        }
+        // Σ of the squared residuals that noise alone leaves.
+        let target2 = method.noise.map(|noise| if roots.is_some() { count } else { noise * noise * count });
+        let data = Buffer::from_vec(operator.device(), data)?;
+        let operator = Box::new(Weighted::new(operator, roots, mask));
+        let solver = Box::new(lsqr::Lsqr::new(&*operator, data, target2)?);
+        Ok(Self { operator, solver, price })
+    }
+
+    /// Projections and back projections of a step.
+    pub fn projections(&self, number: u64) -> f64 {
+        let Price { start, step, .. } = self.price;
+        (if number == 0 { start.and(1, step) } else { step }).projections() as f64
+    }
+
+    /// One step. Collective.
+    pub fn step(&mut self, number: u64) -> Result<Report> {
+        self.solver.step(&mut *self.operator, number)
+    }
+
+    pub fn fields<'a>(&'a mut self, fields: &mut Fields<'a>) {
+        self.solver.fields(&*self.operator, fields);
+    }
+
+    /// After the fields were loaded. Collective.
+    pub fn restored(&mut self) -> Result<()> {
+        self.solver.restored(&mut *self.operator)
+    }
+
+    /// The image, this rank's slices.
+    pub fn image(&mut self) -> &[f32] {
+        self.solver.image().host()
+    }
+
+    /// Adds what the solver reports to the results. Collective.
+    pub fn finish(&mut self, out: &mut Results) -> Result<()> {
+        self.solver.finish(&mut *self.operator, out)
+    }
+}
+
+/// Bytes that one rank sends in all these operations, at most: on a place with `slices` slices in slabs of `slice` bytes each, with
+/// `ranks` of them in a column, `reduction` bytes for each back projection, `exchange` for each projection and `sum` for each sum over the
+/// measured values.
+pub(super) fn bytes_sent(
+    pass: Pass,
+    (slices, slice, ranks): (u64, u64, u64),
+    [reduction, exchange, sum]: [u64; 3],
+) -> u64 {
+    let others = ranks.saturating_sub(1);
+    pass.back * reduction
+        + pass.forward * exchange
+        + pass.measured_dots * sum
+        + pass.dots * 8 * slices * others
+        + if others > 0 { pass.halos * slice } else { 0 }
+}
+
+/// A of parallel beams: slices are independent, ranks of one slab hold different angles.
+#[derive(Debug)]
+pub(super) struct ParallelRays {
+    share: Share,
+    views: Views,
+    place: Place,
+    /// Angles that are here, and all of them.
+    angles: (std::ops::Range<usize>, usize),
+}
+
+impl ParallelRays {
+    /// The operator and the data of `views`; `column` are the ranks with the same angles, one for each slab.
+    pub fn new(
+        share: Share,
+        mut views: Views,
+        column: Comm,
+        (slices, all): (std::ops::Range<usize>, usize),
+        angles: (std::ops::Range<usize>, usize),
+    ) -> Result<(Self, Vec<f32>)> {
+        let data = std::mem::replace(&mut views.data, Buffer::zeros(&Device::Cpu, 0)?).into_vec();
+        let place = Place { comm: column, slices, all, points: share.shape, leads: share.group.is_root() };
+        Ok((Self { share, views, place, angles }, data))
+    }
+}
+
+impl Operator for ParallelRays {
+    fn place(&self) -> &Place {
+        &self.place
+    }
+
+    fn measured_len(&self) -> usize {
+        self.place.slices.len() * self.angles.0.len() * self.share.n_cols
+    }
+
+    fn forward(&mut self, v: &mut Buffer<f32>, q: &mut Buffer<f32>) -> Result<()> {
+        self.views.forward(v, q)
+    }
+
+    fn back(&mut self, q: &mut Buffer<f32>, v: &mut Buffer<f32>) -> Result<()> {
+        self.views.back(&self.share, q, v)
+    }
+
+    fn dot(&self, a: &[f32], b: &[f32]) -> Result<f64> {
+        // By slices, so that the sum does not depend on the slabs.
+        let n = (self.angles.0.len() * self.share.n_cols).max(1);
+        let mut sums: Vec<f64> = a.par_chunks(n).zip(b.par_chunks(n)).map(|(a, b)| vectors::dot(a, b)).collect();
+        sums.resize(self.place.slices.len(), 0.0);
+        self.share.group.all_sum(&mut sums)?;
+        self.place.sum(&sums)
+    }
+
+    fn keep<'a>(&self, name: &str, q: &'a mut Buffer<f32>, fields: &mut Fields<'a>) {
+        let shape = [self.place.all, self.angles.1, self.share.n_cols];
+        let region = Region::rows(&shape, self.place.slices.clone()).with(1, self.angles.0.clone());
+        fields.array(name, &shape, region, q.host_mut());
+    }
+
+    fn device(&self) -> &Device {
+        &self.share.device
+    }
+}
