@@ -140,12 +140,30 @@ impl Source {
         }
     }
 
-    /// Bytes that [`Source::projections`] holds for one row besides what it returns.
-    pub fn overhead_per_row(&self) -> u64 {
-        let row = (self.angles_rad.len() * self.n_cols * 4) as u64;
+    /// Bytes that [`Source::projections`] holds for one row of so many projections besides what it returns.
+    pub fn overhead_per_row(&self, angles: usize) -> u64 {
+        let row = (angles * self.n_cols * 4) as u64;
         match &self.kind {
             Kind::Scan { scan, .. } => row + ((scan.n_white + scan.n_dark) * self.n_cols * 4) as u64,
             Kind::Phantom { .. } => 0,
+        }
+    }
+
+    /// Whether the cleaning of a projection looks at others: rings are what all angles share.
+    pub fn needs_all_angles(&self) -> bool {
+        self.rings.is_some()
+    }
+
+    /// Some projections of a measured scan, as in [`Source::projections`], where cleaning allows it; nothing for a generated object.
+    ///
+    /// # Errors
+    /// As [`Source::projections`].
+    pub fn some_measured(&self, rows: Range<usize>, angles: Range<usize>) -> Result<Vec<f32>> {
+        match &self.kind {
+            Kind::Scan { scan, spec, first_row } => {
+                Ok(self.measured(scan, spec, first_row + rows.start..first_row + rows.end, angles)?.0)
+            }
+            Kind::Phantom { .. } => Ok(Vec::new()),
         }
     }
 
@@ -161,7 +179,7 @@ impl Source {
         }
         let (mut data, report) = match &self.kind {
             Kind::Scan { scan, spec, first_row } => {
-                self.measured(scan, spec, first_row + rows.start..first_row + rows.end)?
+                self.measured(scan, spec, first_row + rows.start..first_row + rows.end, 0..scan.n_angles)?
             }
             Kind::Phantom { object, rays, photons, attenuation, seed } => {
                 let mut data = object.line_integrals(rays, rows.clone());
@@ -182,14 +200,21 @@ impl Source {
         Ok((data, report))
     }
 
-    fn measured(&self, scan: &Scan, spec: &ScanSpec, rows: Range<usize>) -> Result<(Vec<f32>, NormaliseReport)> {
-        let raw = scan.read_rows(rows.clone())?;
+    fn measured(
+        &self,
+        scan: &Scan,
+        spec: &ScanSpec,
+        rows: Range<usize>,
+        angles: Range<usize>,
+    ) -> Result<(Vec<f32>, NormaliseReport)> {
+        let raw = scan.read_part(rows.clone(), angles.clone())?;
         let band = RawBand {
             projections: &raw.projections,
             white: &raw.white,
             dark: &raw.dark,
-            shape: [scan.n_angles, rows.len(), scan.n_cols],
+            shape: [angles.len(), rows.len(), scan.n_cols],
             first_row: rows.start,
+            angles: (angles.start, scan.n_angles),
         };
         let params = NormaliseParams {
             whites: spec.whites_before.map_or(WhiteBlocks::Mean, |n_before| WhiteBlocks::BeforeAfter { n_before }),

@@ -18,6 +18,8 @@ pub struct RawBand<'a> {
     pub shape: [usize; 3],
     /// Detector row of the band's first row, for error messages.
     pub first_row: usize,
+    /// Number of the first projection, and how many the scan has: white frames are weighed by where a projection lies between them.
+    pub angles: (usize, usize),
 }
 
 /// When the white frames were taken.
@@ -123,7 +125,8 @@ pub fn normalise(raw: &RawBand<'_>, params: &NormaliseParams) -> Result<(Vec<f32
     }
     for (frames, values) in [("projections", raw.projections), ("white", raw.white), ("dark", raw.dark)] {
         if let Some(flat) = values.par_iter().position_first(|value| !value.is_finite()) {
-            let (frame, row) = (flat / (n_rows * n_cols), raw.first_row + flat / n_cols % n_rows);
+            let first = if frames == "projections" { raw.angles.0 } else { 0 };
+            let (frame, row) = (first + flat / (n_rows * n_cols), raw.first_row + flat / n_cols % n_rows);
             return Err(NormaliseError::NonFinite { frames, frame, row, column: flat % n_cols });
         }
     }
@@ -151,7 +154,8 @@ fn normalise_row(
     row: usize,
     sinogram: &mut [f32],
 ) -> Result<NormaliseReport, NormaliseError> {
-    let [n_angles, n_rows, n_cols] = raw.shape;
+    let [_, n_rows, n_cols] = raw.shape;
+    let (first_angle, all_angles) = raw.angles;
     let frame = |stack, k| line(stack, [n_rows, n_cols], k, row);
     let n_white = raw.white.len() / (n_rows * n_cols);
     let n_dark = raw.dark.len() / (n_rows * n_cols);
@@ -178,7 +182,7 @@ fn normalise_row(
     let mut hot = vec![false; n_cols];
     // Per value: 4 bytes read, 4 written, about 10 flops and a logarithm.
     for (k, p) in sinogram.chunks_mut(n_cols).enumerate() {
-        let w = k as f64 / (n_angles - 1).max(1) as f64;
+        let w = (first_angle + k) as f64 / (all_angles - 1).max(1) as f64;
         for (j, (t, &i)) in p.iter_mut().zip(frame(raw.projections, k)).enumerate() {
             let beam = (1.0 - w) * first[j] + w * last[j];
             *t = ((f64::from(i) - dark[j]) / beam) as f32; // T = (I - D) / (F - D)
@@ -286,7 +290,7 @@ mod tests {
     }
 
     fn raw<'a>(p: &'a [f32], w: &'a [f32], d: &'a [f32], shape: [usize; 3]) -> RawBand<'a> {
-        RawBand { projections: p, white: w, dark: d, shape, first_row: 0 }
+        RawBand { projections: p, white: w, dark: d, shape, first_row: 0, angles: (0, shape[0]) }
     }
 
     #[test]
@@ -309,7 +313,7 @@ mod tests {
         let (all, _) = normalise(&raw(&p, &w, &d, shape), &NormaliseParams::default()).unwrap();
         let row = |stack: &[f32]| stack.chunks(24).flat_map(|f| f[8..16].to_vec()).collect::<Vec<_>>();
         let (p1, w1, d1) = (row(&p), row(&w), row(&d));
-        let one = RawBand { projections: &p1, white: &w1, dark: &d1, shape: [4, 1, 8], first_row: 1 };
+        let one = RawBand { projections: &p1, white: &w1, dark: &d1, shape: [4, 1, 8], first_row: 1, angles: (0, 4) };
         let (one, report) = normalise(&one, &NormaliseParams::default()).unwrap();
         assert_eq!(one, all[32..64]);
         assert_eq!(report.hot_values, 1);

@@ -28,7 +28,7 @@ fn per_slice(spec: &Spec, source: &Source, groups: usize) -> (u64, u64) {
     let own = sinogram.div_ceil(groups as u64);
     let image = n * n * 4;
     if let Some(price) = regularised::price(&spec.method) {
-        let loaded = sinogram + source.overhead_per_row();
+        let loaded = sinogram + source.overhead_per_row(source.angles_rad.len());
         return (price.measured * own + loaded, price.volumes * image);
     }
     let (sinograms, images) = match spec.method.algorithm {
@@ -38,7 +38,7 @@ fn per_slice(spec: &Spec, source: &Source, groups: usize) -> (u64, u64) {
         _ => (2 * own, 3 * image),
     };
     // While a window is loaded, all angles of its rows are there, before they are split.
-    (sinograms + sinogram + source.overhead_per_row(), images)
+    (sinograms + sinogram + source.overhead_per_row(source.angles_rad.len()), images)
 }
 
 /// What does not depend on the number of slices.

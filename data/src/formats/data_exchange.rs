@@ -172,12 +172,19 @@ impl Scan {
     /// Reads the band `rows` of every frame, and nothing else.
     ///
     /// # Errors
+    /// As [`Scan::read_part`].
+    pub fn read_rows(&self, rows: Range<usize>) -> Result<RawRows> {
+        self.read_part(rows, 0..self.n_angles)
+    }
+
+    /// Reads the band `rows` of some projections, and of every white and dark frame.
+    ///
+    /// # Errors
     /// The band is empty or outside, the file is damaged, or a count is NaN or infinite (the index
     /// in the error is that of the whole file).
-    pub fn read_rows(&self, rows: Range<usize>) -> Result<RawRows> {
-        let projections = self.read_stack(DATA, self.n_angles, &rows)?;
+    pub fn read_part(&self, rows: Range<usize>, angles: Range<usize>) -> Result<RawRows> {
         Ok(RawRows {
-            projections,
+            projections: self.read_stack(DATA, &angles, &rows)?,
             white: self.read_frames(WHITE, self.white, &rows)?,
             dark: self.read_frames(DARK, self.dark, &rows)?,
         })
@@ -185,7 +192,7 @@ impl Scan {
 
     fn read_frames(&self, name: &str, frames: Frames, rows: &Range<usize>) -> Result<Vec<f32>> {
         match frames {
-            Frames::Stack(n) => self.read_stack(name, n, rows),
+            Frames::Stack(n) => self.read_stack(name, &(0..n), rows),
             Frames::Single => {
                 let (start, count) = ([rows.start, 0], [rows.len(), self.n_cols]);
                 let values = self.reader.read_slab(name, &start, &count)?;
@@ -197,9 +204,9 @@ impl Scan {
         }
     }
 
-    fn read_stack(&self, name: &str, n: usize, rows: &Range<usize>) -> Result<Vec<f32>> {
-        let (start, count) = ([0, rows.start, 0], [n, rows.len(), self.n_cols]);
-        if rows.is_empty() {
+    fn read_stack(&self, name: &str, frames: &Range<usize>, rows: &Range<usize>) -> Result<Vec<f32>> {
+        let (start, count) = ([frames.start, rows.start, 0], [frames.len(), rows.len(), self.n_cols]);
+        if rows.is_empty() || frames.is_empty() {
             let (path, name) = (self.path().to_path_buf(), name.to_owned());
             return Err(DataError::ZeroSize { path, name, shape: count.to_vec() });
         }

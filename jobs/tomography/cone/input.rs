@@ -18,6 +18,9 @@ use crate::tomography::normalise::NormaliseReport;
 use crate::tomography::rings::{self, Rings};
 use crate::tomography::spec::{RingsSpec, Spec};
 
+/// Rows that are checked at once.
+const BAND: usize = 8;
+
 /// Projections and their geometry.
 #[derive(Debug)]
 pub(super) struct Input {
@@ -99,8 +102,56 @@ impl Input {
     /// Bytes that [`Input::projections`] holds for one row besides what it returns.
     pub fn overhead_per_row(&self) -> u64 {
         match &self.kind {
-            Kind::Scan(source) => source.overhead_per_row() + (source.angles_rad.len() * source.n_cols * 4) as u64,
+            Kind::Scan(source) => {
+                let all = source.angles_rad.len();
+                source.overhead_per_row(all) + (all * source.n_cols * 4) as u64
+            }
             Kind::Phantom { .. } => 0,
+        }
+    }
+
+    /// Bytes that [`Input::check`] of many rows and [`Input::some`] of `rows` rows and `views` views hold besides what they return.
+    pub fn overhead_of_steps(&self, rows: u64, views: usize) -> u64 {
+        match &self.kind {
+            Kind::Scan(source) => (rows * source.overhead_per_row(views)).max(BAND as u64 * self.overhead_per_row()),
+            Kind::Phantom { .. } => 0,
+        }
+    }
+
+    /// Whether the cleaning of a view looks at others, so that all of a row come at once.
+    pub fn needs_all_views(&self) -> bool {
+        match &self.kind {
+            Kind::Scan(source) => source.needs_all_angles(),
+            Kind::Phantom { .. } => self.rings.is_some(),
+        }
+    }
+
+    /// Reads rows for their errors alone, a few at a time, and counts what was repaired.
+    ///
+    /// # Errors
+    /// Data errors of a scan.
+    pub fn check(&self, rows: Range<usize>) -> Result<NormaliseReport> {
+        let mut sum = NormaliseReport::default();
+        if let Kind::Scan(source) = &self.kind {
+            for first in rows.clone().step_by(BAND) {
+                let (_, report) = source.projections(first..rows.end.min(first + BAND))?;
+                sum.dead_pixels += report.dead_pixels;
+                sum.hot_values += report.hot_values;
+                sum.clipped_values += report.clipped_values;
+            }
+        }
+        Ok(sum)
+    }
+
+    /// Line integrals of some rows and of views that follow each other, where cleaning allows it: `[rows, views, n_cols]`.
+    ///
+    /// # Errors
+    /// Data errors of a scan.
+    pub fn some(&self, rows: Range<usize>, views: Range<usize>) -> Result<Vec<f32>> {
+        match &self.kind {
+            Kind::Scan(_) if rows.is_empty() || views.is_empty() => Ok(Vec::new()),
+            Kind::Scan(source) => source.some_measured(rows, views),
+            Kind::Phantom { .. } => Ok(self.projections(rows, &views.collect::<Vec<_>>())?.0),
         }
     }
 

@@ -51,13 +51,13 @@ enum Work {
     Regularised(Box<Regularised>),
 }
 
-/// Filtered views, and the image so far.
+/// Views that wait, and the image so far.
 #[derive(Debug)]
 struct Direct {
     fdk: FdkWeights,
     rows: Range<usize>,
-    /// `[rows, views, n_cols]`
-    filtered: Vec<f32>,
+    /// `[rows, views, n_cols]`; empty where they are read step by step.
+    data: Vec<f32>,
     image: Vec<f32>,
 }
 
@@ -95,10 +95,14 @@ impl Cone {
         let rows = bands.of(slab);
         let mine: Vec<usize> = views.clone().collect();
         // All data are read and checked before anything is computed or written.
-        let read = input.projections(rows.clone(), &mine);
+        let read = if reads_by_step(spec, &input) {
+            input.check(rows.clone()).map(|repairs| (Vec::new(), repairs))
+        } else {
+            input.projections(rows.clone(), &mine)
+        };
         let (data, repairs) = ctx.comm.agree(read)?;
         let work = if spec.method.algorithm.is_direct() {
-            Work::Direct(Box::new(Direct::new(spec, ctx, &g, rows, &mine, data, slices.len())?))
+            Work::Direct(Box::new(Direct::new(&g, rows, data, slices.len())?))
         } else {
             let ranks =
                 Ranks { all: ctx.comm.clone(), group: group.clone(), column, bands, device: ctx.device.clone() };
@@ -126,7 +130,11 @@ impl Cone {
         let (work, metrics) = match &mut self.work {
             Work::Direct(direct) => {
                 let part = block(self.views.len(), self.step as usize, total as usize);
-                direct.add(ctx, &self.group, (self.views.start, part), self.slices.clone(), self.step == 0)?;
+                let read = direct.views(&self.spec, &self.input, (&self.views, part.clone()));
+                let data = ctx.comm.agree(read)?;
+                let views = self.views.start + part.start..self.views.start + part.end;
+                let place = (&self.group, self.slices.clone());
+                direct.add((&self.spec, ctx), place, (views, data), self.step == 0)?;
                 if done {
                     mask(&self.spec, &g, &mut direct.image);
                 }
@@ -207,59 +215,58 @@ impl Cone {
     }
 }
 
+/// Whether FDK reads the views of each step when it comes to them, and not all of them before.
+fn reads_by_step(spec: &Spec, input: &Input) -> bool {
+    spec.method.algorithm.is_direct() && !input.needs_all_views() && plan::steps(spec, &input.geometry) > 1
+}
+
 impl Direct {
-    /// Weighs and filters the views.
-    fn new(
-        spec: &Spec,
-        ctx: &Ctx,
-        g: &ConeGeometry,
-        rows: Range<usize>,
-        views: &[usize],
-        data: Vec<f32>,
-        slices: usize,
-    ) -> Result<Self> {
+    /// `data` where they are not read step by step.
+    fn new(g: &ConeGeometry, rows: Range<usize>, data: Vec<f32>, slices: usize) -> Result<Self> {
         let fdk = FdkWeights::new(g).map_err(setup::bad_geometry)?;
-        let method = &spec.method;
-        let mut filtered = Buffer::from_vec(&ctx.device, fdk.weigh(&rows, views, &data))?;
-        drop(data);
-        if !filtered.is_empty() {
+        Ok(Self { fdk, rows, data, image: vec![0.0; slices * g.slice_len()] })
+    }
+
+    /// Some of the views that are here: `part` of them.
+    fn views(&mut self, spec: &Spec, input: &Input, (here, part): (&Range<usize>, Range<usize>)) -> Result<Vec<f32>> {
+        if reads_by_step(spec, input) {
+            return input.some(self.rows.clone(), here.start + part.start..here.start + part.end);
+        }
+        if part.len() == here.len() {
+            return Ok(std::mem::take(&mut self.data));
+        }
+        let n_cols = input.geometry.n_cols;
+        let of_row = |row: &[f32]| row[part.start * n_cols..part.end * n_cols].to_vec();
+        Ok(self.data.chunks((here.len() * n_cols).max(1)).flat_map(of_row).collect())
+    }
+
+    /// Weighs, filters and back-projects views, and adds them to the image. Collective over the group.
+    fn add(
+        &mut self,
+        (spec, ctx): (&Spec, &Ctx),
+        (group, slices): (&Comm, Range<usize>),
+        (views, data): (Range<usize>, Vec<f32>),
+        is_first: bool,
+    ) -> Result<()> {
+        let mut sum = Buffer::zeros(&ctx.device, self.image.len())?;
+        if !self.image.is_empty() && !data.is_empty() {
+            let views: Vec<usize> = views.collect();
+            let mut filtered = Buffer::from_vec(&ctx.device, self.fdk.weigh(&self.rows, &views, &data))?;
+            drop(data);
+            let method = &spec.method;
             let params = RampParams {
-                n_cols: fdk.geometry.n_cols,
-                col_pitch: fdk.pitch_at_axis,
+                n_cols: self.fdk.geometry.n_cols,
+                col_pitch: self.fdk.pitch_at_axis,
                 window: method.filter.unwrap_or(FilterKind::RamLak).into(),
                 cutoff: method.cutoff.unwrap_or(1.0),
                 padding: if method.pad_edges == Some(true) { Padding::Edge } else { Padding::Zero },
             };
             RampFilter::new(&ctx.device, params)?.apply(views.len(), &mut filtered)?;
-        }
-        Ok(Self { fdk, rows, filtered: filtered.into_vec(), image: vec![0.0; slices * g.slice_len()] })
-    }
-
-    /// Adds some views to the image: `part` of those that are here, which begin with view `first`. Collective over the group.
-    fn add(
-        &mut self,
-        ctx: &Ctx,
-        group: &Comm,
-        (first, part): (usize, Range<usize>),
-        slices: Range<usize>,
-        is_first: bool,
-    ) -> Result<()> {
-        let n_cols = self.fdk.geometry.n_cols;
-        let mut sum = Buffer::zeros(&ctx.device, self.image.len())?;
-        if !self.image.is_empty() && !part.is_empty() && !self.rows.is_empty() {
-            let row_len = self.filtered.len() / self.rows.len();
-            let of_row = |row: &'_ [f32]| row[part.start * n_cols..part.end * n_cols].to_vec();
-            let all = part.len() * n_cols == row_len;
-            let chosen: Vec<f32> =
-                if all { Vec::new() } else { self.filtered.chunks(row_len).flat_map(of_row).collect() };
-            let data = if all { std::mem::take(&mut self.filtered) } else { chosen };
-            let mut data = Buffer::from_vec(&ctx.device, data)?;
-            let views: Vec<usize> = part.map(|k| first + k).collect();
             let weights: Vec<f32> = views.iter().map(|v| self.fdk.views[*v]).collect();
             let part = ConePart { slices, rows: self.rows.clone(), views };
             let geometry = Arc::new(self.fdk.geometry.clone());
             let projector = ConeProjector::new(&ctx.device, geometry, part, ConeFootprint::Linear)?;
-            projector.back_filtered(&weights, &mut data, &mut sum)?;
+            projector.back_filtered(&weights, &mut filtered, &mut sum)?;
         }
         if group.size() > 1 {
             group.all_sum(sum.host_mut())?;

@@ -7,13 +7,15 @@ use convoke_kernels::cone::weights::FdkWeights;
 
 use super::bands::Bands;
 use super::input::Input;
-use super::{coverage_note, rank_grid, reach, setup};
+use super::{coverage_note, rank_grid, reach, reads_by_step, setup};
 use crate::tomography::plan::{PROGRAM, sum_bytes};
 use crate::tomography::regularised;
 use crate::tomography::spec::{Algorithm, Spec};
 
 /// Voxel updates of one step of filtered back projection, all ranks together: a minute of one core.
 const DIRECT_STEP: f64 = 2e11;
+/// Its steps, at most: images are summed up in each where ranks share a slab.
+const DIRECT_STEPS: u64 = 256;
 /// Zeros around columns of voxels in the kernels' workspace, and views in flight there.
 const COLUMN_MARGIN: u64 = 128;
 const VIEWS_IN_FLIGHT: usize = 32;
@@ -26,7 +28,7 @@ pub(super) fn updates(g: &ConeGeometry) -> f64 {
 /// Steps of the job, whatever the ranks.
 pub(super) fn steps(spec: &Spec, g: &ConeGeometry) -> u64 {
     if spec.method.algorithm.is_direct() {
-        ((updates(g) / DIRECT_STEP).ceil() as u64).clamp(1, g.views.len() as u64)
+        ((updates(g) / DIRECT_STEP).ceil() as u64).clamp(1, DIRECT_STEPS.min(g.views.len() as u64))
     } else {
         spec.method.n_iterations()
     }
@@ -53,18 +55,26 @@ pub(super) fn plan(spec: &Spec, input: &Input, resources: &Resources) -> Result<
     let subsets = spec.method.n_subsets() as u64;
     plan.holds("program and libraries", PROGRAM);
     let price = regularised::price(&spec.method);
+    let mut overhead = rows * input.overhead_per_row();
     let (projections, images) = match spec.method.algorithm {
         _ if let Some(price) = price => (price.measured * data, price.volumes),
-        // As they came, weighed, and a part of them for a step.
-        Algorithm::Fdk => (data + 2 * data / g.n_cols as u64 * n_cols as u64, 2),
+        // Views of a step as they came, weighed, and as the kernel takes them; all of them where they are not read step by step.
+        Algorithm::Fdk => {
+            let at_once = views.div_ceil(plan.steps);
+            let step = 4 * rows * at_once * (g.n_cols + 2 * n_cols) as u64;
+            if reads_by_step(spec, input) {
+                overhead = input.overhead_of_steps(rows, at_once as usize);
+                plan.notes.push(format!("each rank reads {at_once} views at a time"));
+                (step, 2)
+            } else {
+                (if plan.steps == 1 { step } else { data + step }, 2)
+            }
+        }
         Algorithm::Cgls => (3 * data, 4),
         // Data, model, weights, and the whole before it is cut into subsets.
         _ => (4 * data, 4 + subsets),
     };
-    plan.holds(
-        format!("projections of {rows} detector rows and {views} views"),
-        projections + rows * input.overhead_per_row(),
-    );
+    plan.holds(format!("projections of {rows} detector rows and {views} views"), projections + overhead);
     plan.holds(format!("images of {slices} slices"), images * image);
     let column = slices + COLUMN_MARGIN;
     let strips =
