@@ -2,7 +2,8 @@
 //! `cargo run --release --example bench_prior [KEY=VALUE...]`.
 //!
 //! Keys: `views` (8), `arc` (180), `objects` (20), `kind` (heads, foam, shepp-logan), `data` (exact, matched: line integrals, or what the
-//! projector makes of the voxels), `noise` (0: deviation of the data's noise, as a part of their largest value), `methods` (dds,admm-tv),
+//! projector makes of the voxels), `noise` (0: deviation of the data's noise, as a part of their largest value), `assumed` (as it is: the deviation
+//! that methods are told, in voxels), `methods` (dds,admm-tv),
 //! `samples` (1), and any key of [problem.method.diffusion], such as `lambda`. Objects are 16 slices of 64 x 64 voxels, the middle ones of
 //! heads that no training saw; figures are PSNR in dB over the volume, the largest value 1.
 
@@ -87,6 +88,7 @@ struct Case {
     kind: String,
     matched: bool,
     noise: f64,
+    assumed: Option<f64>,
     methods: Vec<String>,
     diffusion: DiffusionSpec,
 }
@@ -121,6 +123,7 @@ fn arguments() -> Case {
         kind: "heads".to_owned(),
         matched: false,
         noise: 0.0,
+        assumed: None,
         methods: vec!["dds".to_owned()],
         diffusion: DiffusionSpec::default(),
     };
@@ -134,6 +137,7 @@ fn arguments() -> Case {
             "kind" => case.kind = value.to_owned(),
             "data" => case.matched = value == "matched",
             "noise" => case.noise = value.parse().expect(key),
+            "assumed" => case.assumed = Some(value.parse().expect(key)),
             "methods" => case.methods = value.split(',').map(str::to_owned).collect(),
             _ => rest += &format!("{key} = {value}\n"),
         }
@@ -179,7 +183,8 @@ fn main() -> Result<()> {
         let mut row = Vec::new();
         for method in &case.methods {
             let begun = Instant::now();
-            let (image, more) = reconstruct(method, &case, &mut beams, y.clone(), deviation, number)?;
+            let (image, more) =
+                reconstruct(method, &case, &mut beams, y.clone(), case.assumed.unwrap_or(deviation), number)?;
             row.push(psnr(&image, &truth));
             print!("{number:3} {method:15} {:7.3} dB {:6.1} s", row[row.len() - 1], begun.elapsed().as_secs_f64());
             if let Some((deviation, low, high)) = more {

@@ -16,7 +16,7 @@ use super::samplers::mbir::{Mbir, MbirParams};
 use super::samplers::red::{Red, RedParams};
 use super::samplers::tally::{MOST_SAMPLES, Tally};
 use super::samplers::{Chain, Sampler};
-use crate::prior::edm::Edm;
+use crate::prior::edm::{Edm, TOGETHER};
 use crate::prior::weights;
 
 /// Where the values lie in a job file.
@@ -211,11 +211,22 @@ impl DiffusionSpec {
         passes * slices as f64 * edm.network.flops(points)
     }
 
+    /// Bytes of the denoiser's parameters, and of values inside of it while `threads` work.
+    pub fn memory(edm: &Edm<f32>, threads: usize, points: [usize; 2]) -> u64 {
+        let network = &edm.card.network;
+        let points = (points[0] * points[1]) as u64;
+        let levels = network.channels.iter().enumerate();
+        let inside: u64 =
+            levels.map(|(level, c)| (points >> (2 * level + 2)) * *c as u64 * (16 * network.blocks as u64 + 8)).sum();
+        4 * (edm.parameters.len() as u64 + (threads * TOGETHER) as u64 * inside)
+    }
+
     /// What a sample costs. Its first step counts as one among the others.
     pub fn price(&self, method: Method) -> Price {
         // A x, and how far it is from the data.
         let look = Pass { forward: 1, measured_dots: 1, ..Pass::default() };
-        let gradients = |n: u64| Pass { forward: n + 1, back: n + 1, dots: 2 * n + 1, halos: 2 * n + 4, ..Pass::default() };
+        let gradients =
+            |n: u64| Pass { forward: n + 1, back: n + 1, dots: 2 * n + 1, halos: 2 * n + 4, ..Pass::default() };
         let start = Pass { back: 1, measured_dots: 2, ..Pass::norm(POWER) };
         let (first, step, kept) = match method {
             Method::Dds => (Pass::default(), gradients(self.iterations.unwrap_or(5) as u64), 3),
@@ -230,7 +241,7 @@ impl DiffusionSpec {
         };
         let tally = Tally::arrays(self.samples);
         Price {
-            volumes: 12 + tally,
+            volumes: 14 + tally,
             measured: 4,
             kept_volumes: kept + tally,
             kept_measured: 0,
@@ -244,32 +255,23 @@ impl DiffusionSpec {
         self.lambda.unwrap_or(3e-4)
     }
 
-    /// The reconstruction of data y with noise of a standard deviation, `scale` the volume's value that is 1 for the denoiser. Collective.
+    /// The reconstruction of data y with noise of a standard deviation, `scale` the volume's value that is 1 for the denoiser. No
+    /// communication: the first step refuses data of a volume with values far above `scale`.
     ///
     /// # Errors
-    /// Data of a volume with values far above `scale`; of the operator.
+    /// Of the device.
     pub fn solver(
         &self,
         method: Method,
         denoiser: Arc<Edm<f32>>,
-        operator: &mut dyn Operator,
+        operator: &dyn Operator,
         y: Vec<f32>,
         (scale, deviation): (f64, f64),
         seed: u64,
     ) -> Result<Sampler> {
         let (levels, lambda, rho) = (self.levels(method), self.lambda(), self.rho.unwrap_or(1e-2));
         let data = Data::new(operator, y, (scale, deviation))?;
-        let place = operator.place().clone();
-        let least = data.least_maximum(place.all * place.size());
-        if least > 1.5 {
-            let message = format!(
-                " = {}: some values of the volume are at least {least:.3} times as large, and the denoiser knows values between 0 and 1",
-                self.scale
-            );
-            let help = "set it to the largest value that the volume is expected to have";
-            return Err(BadValue::wrong(format!("{KEY}.scale"), message).help(help).into());
-        }
-        let len = place.len();
+        let len = operator.place().len();
         let chain: Box<dyn Chain> = match method {
             Method::Dds => {
                 let (eta, iterations) = (self.eta.unwrap_or(0.85), self.iterations.unwrap_or(5));
@@ -287,6 +289,6 @@ impl DiffusionSpec {
                 ))
             }
         };
-        Sampler::new(chain, denoiser, (&*operator, data), self.samples, seed)
+        Sampler::new(chain, denoiser, (operator, data), self.samples, seed)
     }
 }

@@ -104,7 +104,9 @@ impl Source {
             Some(maps) => {
                 let (found, due) = (shape("maps", maps)?, vec![slices, coils, ny, nx, 2]);
                 if found != due {
-                    return Err(BadValue::new("problem.scan.maps", format!("shape {found:?}"), format!("{due:?}")).into());
+                    return Err(
+                        BadValue::new("problem.scan.maps", format!("shape {found:?}"), format!("{due:?}")).into()
+                    );
                 }
             }
         }
@@ -113,7 +115,9 @@ impl Source {
             Some(name) => {
                 let found = shape("mask", name)?;
                 if found != [ny] {
-                    return Err(BadValue::new("problem.scan.mask", format!("shape {found:?}"), format!("[{ny}]")).into());
+                    return Err(
+                        BadValue::new("problem.scan.mask", format!("shape {found:?}"), format!("[{ny}]")).into()
+                    );
                 }
                 let mask: Vec<f32> = file.read(name).map_err(|error| BadValue::wrong("problem.scan.mask", error))?;
                 (0..ny).filter(|k| mask[*k] != 0.0).collect()

@@ -7,13 +7,17 @@ pub mod operator;
 pub mod sampling;
 pub mod spec;
 
+use std::sync::Arc;
+
 use convoke_cluster::results::{Axis, Meaning};
 use convoke_cluster::workload::{Inputs, Resources};
 use convoke_cluster::{Ctx, Fields, Plan, Progress, Region, Result, Results, Workload};
 use convoke_kernels::Buffer;
 
+use crate::inverse::diffusion::DiffusionSpec;
 use crate::inverse::price::{Pass, Price};
 use crate::inverse::{Operator, Solver};
+use crate::prior::edm::Edm;
 use input::Source;
 use operator::Encoding;
 use spec::Spec;
@@ -37,17 +41,17 @@ pub struct Mri {
     done: u64,
 }
 
-/// What a job costs: the solver's price, its steps, and the denoiser's operations and parameters.
-fn price(spec: &Spec, source: &Source, inputs: &Inputs) -> Result<(Price, u64, f64, u64)> {
+/// What a job costs: the solver's price, its steps, the denoiser's operations, and the denoiser.
+fn price(spec: &Spec, source: &Source, inputs: &Inputs) -> Result<(Price, u64, f64, Option<Arc<Edm<f32>>>)> {
     let Some(method) = spec.method.prior() else {
         let none = Pass::default();
         let price = Price { volumes: 1, measured: 2, kept_volumes: 0, kept_measured: 0, start: none, step: none };
-        return Ok((price, 1, 0.0, 0));
+        return Ok((price, 1, 0.0, None));
     };
     let diffusion = spec.method.diffusion();
     let denoiser = diffusion.denoiser(inputs, source.points)?;
     let flops = diffusion.denoising(method, &denoiser, source.slices, source.points);
-    Ok((diffusion.price(method), diffusion.steps(method), flops, 4 * denoiser.parameters.len() as u64))
+    Ok((diffusion.price(method), diffusion.steps(method), flops, Some(denoiser)))
 }
 
 /// Flops of a transform of all slices.
@@ -69,7 +73,7 @@ impl Workload for Mri {
     fn plan(spec: &Spec, inputs: &Inputs, resources: &Resources) -> Result<Plan> {
         spec.check()?;
         let source = Source::open(spec, inputs, 0)?;
-        let (price, steps, flops, parameters) = price(spec, &source, inputs)?;
+        let (price, steps, flops, denoiser) = price(spec, &source, inputs)?;
         let pass = price.of(steps);
         let ranks = resources.ranks as u64;
         let others = ranks - 1;
@@ -89,13 +93,17 @@ impl Workload for Mri {
             ..Plan::default()
         };
         plan.holds("program and libraries", PROGRAM);
-        plan.holds(format!("k-space of {mine} slices"), mine * (price.measured * values + 2 * slice * source.coils as u64));
+        plan.holds(
+            format!("k-space of {mine} slices"),
+            mine * (price.measured * values + 2 * slice * source.coils as u64),
+        );
         plan.holds(format!("images of {mine} slices"), (price.volumes + 2) * mine * slice);
         if source.has_maps {
             plan.holds("coil maps", mine * 2 * slice * source.coils as u64);
         }
-        if parameters > 0 {
-            plan.holds("denoiser and values inside of it", parameters + resources.threads as u64 * 8 * 160 * slice);
+        if let Some(denoiser) = denoiser {
+            let bytes = DiffusionSpec::memory(&denoiser, resources.threads, source.points);
+            plan.holds("denoiser and values inside of it", bytes);
         }
         let (lines, ny) = (source.lines.len(), source.points[0]);
         plan.notes.push(format!("{lines} of {ny} lines are measured: acceleration {:.2}", ny as f64 / lines as f64));
@@ -105,22 +113,20 @@ impl Workload for Mri {
     fn new(spec: &Spec, ctx: &Ctx) -> Result<Self> {
         spec.check()?;
         let source = Source::open(spec, &ctx.inputs, ctx.seed)?;
-        let (price, steps, flops, _) = price(spec, &source, &ctx.inputs)?;
+        let (price, steps, flops, denoiser) = price(spec, &source, &ctx.inputs)?;
         let here = ctx.comm.block(source.slices);
         let read = source.measured(here.clone()).and_then(|data| Ok((data, source.maps(here.clone())?)));
         let (data, maps) = ctx.comm.agree(read)?;
         let lines = source.lines.clone();
-        let mut operator =
-            Encoding::new((&ctx.comm, &ctx.device), (here, source.slices), source.points, lines, maps);
+        let mut operator = Encoding::new((&ctx.comm, &ctx.device), (here, source.slices), source.points, lines, maps);
         let mut image = Buffer::zeros(&ctx.device, operator.place().len())?;
         operator.back(&mut Buffer::from_vec(&ctx.device, data.clone())?, &mut image)?;
-        let solver = match spec.method.prior() {
+        let solver = match spec.method.prior().zip(denoiser) {
             None => None,
-            Some(method) => {
+            Some((method, denoiser)) => {
                 let diffusion = spec.method.diffusion();
-                let denoiser = diffusion.denoiser(&ctx.inputs, source.points)?;
                 let known = (diffusion.scale, source.noise);
-                let solver = diffusion.solver(method, denoiser, &mut operator, data, known, ctx.seed)?;
+                let solver = diffusion.solver(method, denoiser, &operator, data, known, ctx.seed)?;
                 Some(Box::new(solver) as Box<dyn Solver>)
             }
         };

@@ -70,8 +70,15 @@ fn transposed(values: &[Complex32], rows: usize, cols: usize) -> Vec<Complex32> 
 pub struct Encoding {
     place: Place,
     device: Device,
+    slices: Slices,
+}
+
+/// What there is to know of each slice here.
+#[derive(Debug)]
+struct Slices {
     transform: Centred,
     lines: Vec<usize>,
+    points: [usize; 2],
     coils: usize,
     /// `[slice, coil, y, x]`; `None`: one coil that sees all alike.
     maps: Option<Vec<Complex32>>,
@@ -88,23 +95,30 @@ impl Encoding {
     ) -> Self {
         let place = Place { comm: comm.clone(), slices: here, all, points, leads: true };
         let coils = maps.as_ref().map_or(1, |maps| (maps.len() / place.len().max(1)).max(1));
-        Self { place, device: device.clone(), transform: Centred::new(points), lines, coils, maps }
+        let slices = Slices { transform: Centred::new(points), lines, points, coils, maps };
+        Self { place, device: device.clone(), slices }
+    }
+}
+
+impl Slices {
+    fn size(&self) -> usize {
+        self.points[0] * self.points[1]
     }
 
     /// Values of a slice: `[coil, line, x, 2]`.
-    fn slice_len(&self) -> usize {
-        2 * self.coils * self.lines.len() * self.place.points[1]
+    fn values(&self) -> usize {
+        2 * self.coils * self.lines.len() * self.points[1]
     }
 
     /// What coil `coil` sees at each point of slice `slice` of those here.
     fn map(&self, slice: usize, coil: usize) -> Option<&[Complex32]> {
-        let size = self.place.size();
+        let size = self.size();
         self.maps.as_ref().map(|maps| &maps[(slice * self.coils + coil) * size..][..size])
     }
 
     fn see(&self, slice: usize, image: &[f32], out: &mut [f32]) {
-        let nx = self.place.points[1];
-        for (coil, out) in out.chunks_mut(self.slice_len() / self.coils).enumerate() {
+        let nx = self.points[1];
+        for (coil, out) in out.chunks_mut(self.values() / self.coils).enumerate() {
             let mut values: Vec<Complex32> = match self.map(slice, coil) {
                 Some(map) => map.iter().zip(image).map(|(s, v)| s * v).collect(),
                 None => image.iter().map(|v| Complex32::new(*v, 0.0)).collect(),
@@ -118,10 +132,10 @@ impl Encoding {
     }
 
     fn unsee(&self, slice: usize, data: &[f32], image: &mut [f32]) {
-        let nx = self.place.points[1];
+        let nx = self.points[1];
         image.fill(0.0);
-        for (coil, data) in data.chunks(self.slice_len() / self.coils).enumerate() {
-            let mut values = vec![Complex32::default(); self.place.size()];
+        for (coil, data) in data.chunks(self.values() / self.coils).enumerate() {
+            let mut values = vec![Complex32::default(); self.size()];
             for (line, data) in self.lines.iter().zip(data.chunks(2 * nx)) {
                 let row = &mut values[line * nx..][..nx];
                 row.iter_mut().zip(data.as_chunks::<2>().0).for_each(|(v, [re, im])| *v = Complex32::new(*re, *im));
@@ -143,28 +157,30 @@ impl Operator for Encoding {
     }
 
     fn measured_len(&self) -> usize {
-        self.place.slices.len() * self.slice_len()
+        self.place.slices.len() * self.slices.values()
     }
 
     fn forward(&mut self, v: &mut Buffer<f32>, q: &mut Buffer<f32>) -> Result<()> {
-        let slices = v.host().par_chunks(self.place.size()).zip(q.host_mut().par_chunks_mut(self.slice_len()));
-        slices.enumerate().for_each(|(slice, (image, out))| self.see(slice, image, out));
+        let this = &self.slices;
+        let slices = v.host().par_chunks(self.place.size()).zip(q.host_mut().par_chunks_mut(this.values()));
+        slices.enumerate().for_each(|(slice, (image, out))| this.see(slice, image, out));
         Ok(())
     }
 
     fn back(&mut self, q: &mut Buffer<f32>, v: &mut Buffer<f32>) -> Result<()> {
-        let slices = q.host().par_chunks(self.slice_len()).zip(v.host_mut().par_chunks_mut(self.place.size()));
-        slices.enumerate().for_each(|(slice, (data, image))| self.unsee(slice, data, image));
+        let this = &self.slices;
+        let slices = q.host().par_chunks(this.values()).zip(v.host_mut().par_chunks_mut(self.place.size()));
+        slices.enumerate().for_each(|(slice, (data, image))| this.unsee(slice, data, image));
         Ok(())
     }
 
     fn dot(&self, a: &[f32], b: &[f32]) -> Result<f64> {
-        let n = self.slice_len();
+        let n = self.slices.values();
         self.place.sum(&a.par_chunks(n).zip(b.par_chunks(n)).map(|(a, b)| vectors::dot(a, b)).collect::<Vec<f64>>())
     }
 
     fn keep<'a>(&self, name: &str, q: &'a mut Buffer<f32>, fields: &mut Fields<'a>) {
-        let shape = [self.place.all, self.slice_len()];
+        let shape = [self.place.all, self.slices.values()];
         fields.array(name, &shape, Region::rows(&shape, self.place.slices.clone()), q.host_mut());
     }
 
@@ -209,15 +225,21 @@ mod tests {
     fn the_adjoint_is_exact() {
         let ([ny, nx], slices, coils) = ([12, 10], 3, 4);
         let size = ny * nx;
-        let mut maps: Vec<Complex32> = random(2 * slices * coils * size, 3).as_chunks::<2>().0.iter()
-            .map(|[re, im]| Complex32::new(*re, *im)).collect();
+        let mut maps: Vec<Complex32> = random(2 * slices * coils * size, 3)
+            .as_chunks::<2>()
+            .0
+            .iter()
+            .map(|[re, im]| Complex32::new(*re, *im))
+            .collect();
         for slice in maps.chunks_mut(coils * size) {
             for i in 0..size {
                 let norm = (0..coils).map(|c| slice[c * size + i].norm_sqr()).sum::<f32>().sqrt();
                 (0..coils).for_each(|c| slice[c * size + i] /= norm);
             }
         }
-        for (lines, maps) in [(vec![0, 3, 5, 6, 11], None), (vec![1, 6, 7], Some(maps.clone())), ((0..ny).collect(), Some(maps))] {
+        for (lines, maps) in
+            [(vec![0, 3, 5, 6, 11], None), (vec![1, 6, 7], Some(maps.clone())), ((0..ny).collect(), Some(maps))]
+        {
             let whole = lines.len() == ny;
             let comm = (&Comm::solo(), &Device::cpu());
             let mut a = Encoding::new(comm, (0..slices, slices), [ny, nx], lines, maps);

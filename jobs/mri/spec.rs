@@ -174,7 +174,8 @@ impl Spec {
     pub fn check(&self) -> Result<(), BadValue> {
         match (&self.scan, &self.phantom) {
             (None, None) => {
-                let bad = BadValue::wrong("problem", "no source of k-space; expected [problem.scan] or [problem.phantom]");
+                let bad =
+                    BadValue::wrong("problem", "no source of k-space; expected [problem.scan] or [problem.phantom]");
                 return Err(bad.help("[problem.scan] reads a file, [problem.phantom] generates an object"));
             }
             (Some(_), Some(_)) => {
@@ -186,7 +187,10 @@ impl Spec {
                     return Err(BadValue::new("problem.scan.file", "\"\"", "the path of an HDF5 file"));
                 }
                 if scan.mask.is_some() && self.sampling.is_some() {
-                    return Err(BadValue::wrong("problem.sampling", "a second choice of lines beside problem.scan.mask"));
+                    return Err(BadValue::wrong(
+                        "problem.sampling",
+                        "a second choice of lines beside problem.scan.mask",
+                    ));
                 }
             }
             (None, Some(phantom)) => {

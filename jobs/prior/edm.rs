@@ -8,7 +8,7 @@ use super::unet::{Shape, Unet};
 use crate::learning::real::Real;
 
 /// Images that go through the network together: so many stay in the caches.
-const TOGETHER: usize = 8;
+pub const TOGETHER: usize = 8;
 
 /// What there is to know of a denoiser beside its parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -49,14 +49,16 @@ impl ScanError {
 
 impl Workload for Tomography {
     const NAME: &'static str = NAME;
-    const SUMMARY: &'static str =
-        "parallel-beam and cone-beam tomography: FBP, FDK, SIRT, CGLS, OS-SART, MLEM, OSEM, LSQR";
+    const SUMMARY: &'static str = "parallel-beam and cone-beam tomography: FBP, FDK, SIRT, CGLS, OS-SART, MLEM, OSEM, LSQR, \
+         diffusion priors";
     const JOBS: &'static [(&'static str, &'static str)] = &[
         ("shepp-logan", include_str!("shepp-logan.toml")),
         ("foam-noise", include_str!("foam-noise.toml")),
         ("tooth", include_str!("tooth.toml")),
         ("shepp-logan-cone", include_str!("shepp-logan-cone.toml")),
         ("helical", include_str!("helical.toml")),
+        ("heads-few-views", include_str!("heads-few-views.toml")),
+        ("heads-few-views-tiny", include_str!("heads-few-views-tiny.toml")),
     ];
     const MAY_CHANGE: &'static [&'static str] = &["problem.method.iterations"];
     type Spec = Spec;

@@ -15,7 +15,7 @@ use convoke_kernels::ParallelGeometry;
 use super::centre::{self, Centre, CentreParams};
 use super::input::Source;
 use super::plan;
-use super::regularised::Regularised;
+use super::regularised::{Prior, Regularised};
 use super::spec::Spec;
 use super::window::{self, Window};
 
@@ -40,12 +40,19 @@ pub(super) struct Parallel {
     repairs: [u64; 3],
     /// Slices that one window may have.
     window_limit: usize,
+    /// A denoiser, for algorithms that have one.
+    prior: Option<Prior>,
 }
 
 impl Parallel {
     pub(super) fn plan(spec: &Spec, inputs: &Inputs, resources: &Resources) -> Result<Plan> {
         let source = Source::open(spec, inputs, 0)?;
-        plan::plan(spec, &source, resources)
+        let mut plan = plan::plan(spec, &source, resources)?;
+        let size = spec.volume.size.unwrap_or(source.n_cols);
+        if let Some(prior) = Prior::open(&spec.method, inputs, (source.n_rows, size), (1.0, 0))? {
+            prior.bill(&mut plan, resources.threads);
+        }
+        Ok(plan)
     }
 
     pub(super) fn new(spec: &Spec, ctx: &Ctx) -> Result<Self> {
@@ -56,8 +63,11 @@ impl Parallel {
         let centre = find_centre(spec, &source, &ctx.comm)?;
         let geometry = geometry(spec, &source, centre.column);
         let window_limit = plan::window_len(spec, &source, &ctx.resources);
+        let voxel = source.pixel.0 / geometry.col_pitch;
+        let prior = Prior::open(&spec.method, &ctx.inputs, (source.n_rows, geometry.nx), (voxel, ctx.seed))?;
         let mut job = Self {
             spec: spec.clone(),
+            prior,
             geometry,
             centre,
             grid,
@@ -146,6 +156,14 @@ impl Parallel {
             }
             None => out.from_pieces("volume", &shape, &ctx.pieces, &meaning)?,
         }
+        if let Some(window) = &mut self.window {
+            let part = (Region::rows(&shape, window.slices.clone()), self.group.is_root());
+            for (name, what, values) in window.regularised().map(Regularised::more).unwrap_or_default() {
+                let values: Vec<f32> = values.into_iter().map(|v| scale * v).collect();
+                let meaning = Meaning { long_name: what.to_owned(), ..meaning.clone() };
+                out.array(name, &shape, part.clone(), &values, &meaning)?;
+            }
+        }
         if let Some(work) = self.window.as_mut().and_then(Window::regularised) {
             work.finish(out)?;
         }
@@ -199,6 +217,7 @@ impl Parallel {
                 source: &self.source,
                 geometry: &self.geometry,
                 device: &ctx.device,
+                prior: self.prior.as_ref(),
                 slab: (slab, self.grid.slabs),
                 place: (place, self.grid.groups),
                 group: &self.group,

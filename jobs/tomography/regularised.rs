@@ -1,15 +1,20 @@
 //! Reconstructions of the whole volume as one problem, by the solvers of the room `inverse`.
 
-use convoke_cluster::{Comm, Fields, Region, Result, Results};
+use std::sync::Arc;
+
+use convoke_cluster::workload::Inputs;
+use convoke_cluster::{Comm, Fields, Plan, Region, Result, Results};
 use convoke_kernels::{Buffer, Device};
 use rayon::prelude::*;
 
 use super::methods::{Share, Views};
 use super::spec::{Algorithm, MethodSpec, WeightsKind};
+use crate::inverse::diffusion::{DiffusionSpec, Method};
 use crate::inverse::place::Place;
 use crate::inverse::price::{Pass, Price};
 use crate::inverse::weighted::Weighted;
 use crate::inverse::{Operator, Report, Solver, lsqr, vectors};
+use crate::prior::edm::Edm;
 
 /// An operator and the solver that uses it.
 #[derive(Debug)]
@@ -17,6 +22,50 @@ pub(super) struct Regularised {
     operator: Box<dyn Operator>,
     solver: Box<dyn Solver>,
     price: Price,
+    /// Voxel updates of a step beside those of projections, all ranks together.
+    more: f64,
+}
+
+/// A denoiser as prior, ready to use.
+#[derive(Debug, Clone)]
+pub(super) struct Prior {
+    method: Method,
+    spec: DiffusionSpec,
+    denoiser: Arc<Edm<f32>>,
+    /// Value of the image that is 1 for the denoiser, in the solver's unit.
+    scale: f64,
+    seed: u64,
+    /// Slices of the volume, and points along their axes.
+    shape: (usize, usize),
+}
+
+impl Prior {
+    /// Of a job, if its algorithm has one; a unit of the solver's image is `unit` of the job's. `shape`: slices, and points along their axes.
+    pub fn open(
+        method: &MethodSpec,
+        inputs: &Inputs,
+        shape: (usize, usize),
+        (unit, seed): (f64, u64),
+    ) -> Result<Option<Self>> {
+        let Some(kind) = method.algorithm.prior() else { return Ok(None) };
+        let spec = method.diffusion.clone().unwrap_or_default();
+        let denoiser = spec.denoiser(inputs, [shape.1; 2])?;
+        Ok(Some(Self { method: kind, scale: spec.scale * unit, spec, denoiser, seed, shape }))
+    }
+
+    /// Multiplications, each with an addition, of the denoiser in a step: they count as voxel updates.
+    pub fn updates(&self) -> f64 {
+        0.5 * self.spec.denoising(self.method, &self.denoiser, self.shape.0, [self.shape.1; 2])
+    }
+
+    /// Adds the denoiser to the bill.
+    pub fn bill(&self, plan: &mut Plan, threads: usize) {
+        let bytes = DiffusionSpec::memory(&self.denoiser, threads, [self.shape.1; 2]);
+        plan.holds("denoiser and values inside of it", bytes);
+        plan.work += plan.steps as f64 * self.updates();
+        plan.result_bytes *= if self.spec.samples > 1 { 4 } else { 1 };
+        plan.notes.push("multiplications of the denoiser, each with an addition, count as voxel updates".to_owned());
+    }
 }
 
 /// Measured projections and what is known of their noise.
@@ -30,6 +79,8 @@ pub(super) struct Measured {
     pub attenuation: f64,
     /// Standard deviation of the noise of a ray that nothing attenuates, where it is known.
     pub noise: Option<f64>,
+    /// A denoiser, for algorithms that have one.
+    pub prior: Option<Prior>,
 }
 
 /// What a reconstruction by this algorithm costs, if it is one of these.
@@ -39,7 +90,12 @@ pub(super) fn price(method: &MethodSpec) -> Option<Price> {
             let weights = u64::from(method.weights.is_some());
             Some(Price { measured: lsqr::PRICE.measured + weights, ..lsqr::PRICE })
         }
-        _ => None,
+        algorithm => {
+            let kind = algorithm.prior()?;
+            let price = method.diffusion.clone().unwrap_or_default().price(kind);
+            let weights = u64::from(method.weights.is_some());
+            Some(Price { measured: price.measured + weights, ..price })
+        }
     }
 }
 
@@ -52,7 +108,7 @@ impl Regularised {
         mask: Option<Vec<f32>>,
     ) -> Result<Self> {
         let price = price(method).expect("the algorithm is one of these");
-        let Measured { mut data, count, attenuation, noise } = measured;
+        let Measured { mut data, count, attenuation, noise, prior } = measured;
         let known = method.noise.or(noise);
         let roots = method.weights.map(|WeightsKind::Poisson| {
             // The variance of −ln T is 1/I: w = T/σ₀².
@@ -64,16 +120,26 @@ impl Regularised {
         }
         // Σ of the squared residuals that noise alone leaves.
         let target2 = method.noise.map(|noise| if roots.is_some() { count } else { noise * noise * count });
-        let data = Buffer::from_vec(operator.device(), data)?;
+        // With weights the noise has a deviation of one.
+        let deviation = known.map_or(0.0, |sigma| if roots.is_some() { 1.0 } else { sigma });
         let operator = Box::new(Weighted::new(operator, roots, mask));
-        let solver = Box::new(lsqr::Lsqr::new(&*operator, data, target2)?);
-        Ok(Self { operator, solver, price })
+        let more = prior.as_ref().map_or(0.0, Prior::updates);
+        let solver: Box<dyn Solver> = match prior {
+            Some(Prior { method, spec, denoiser, scale, seed, .. }) => {
+                Box::new(spec.solver(method, denoiser, &*operator, data, (scale, deviation), seed)?)
+            }
+            None => {
+                let data = Buffer::from_vec(operator.device(), data)?;
+                Box::new(lsqr::Lsqr::new(&*operator, data, target2)?)
+            }
+        };
+        Ok(Self { operator, solver, price, more })
     }
 
-    /// Projections and back projections of a step.
-    pub fn projections(&self, number: u64) -> f64 {
+    /// Projections and back projections of a step, of `updates` voxel updates each; what else it does counts as some of them.
+    pub fn projections(&self, number: u64, updates: f64) -> f64 {
         let Price { start, step, .. } = self.price;
-        (if number == 0 { start.and(1, step) } else { step }).projections() as f64
+        (if number == 0 { start.and(1, step) } else { step }).projections() as f64 + self.more / updates
     }
 
     /// One step. Collective.
@@ -93,6 +159,11 @@ impl Regularised {
     /// The image, this rank's slices.
     pub fn image(&mut self) -> &[f32] {
         self.solver.image().host()
+    }
+
+    /// Volumes that belong to the image, in its unit: names, what they are, values.
+    pub fn more(&mut self) -> Vec<(&'static str, &'static str, Vec<f32>)> {
+        self.solver.more()
     }
 
     /// Adds what the solver reports to the results. Collective.

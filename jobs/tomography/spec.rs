@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cone::spec::{GeometryKind, GeometrySpec, check_geometry};
 use super::rings::Rings;
+use crate::inverse::diffusion::{DiffusionSpec, Method};
 
 /// `[problem]`: one source of projections, how to clean them, what to reconstruct and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -218,6 +219,9 @@ pub struct MethodSpec {
     /// (discrepancy principle; sirt, cgls, os-sart; the volume for lsqr, of a ray that nothing attenuates where there are weights).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noise: Option<f64>,
+    /// A denoiser as prior (dds, diffusion-mbir, red-diff).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diffusion: Option<DiffusionSpec>,
 }
 
 /// Reconstruction algorithms.
@@ -240,6 +244,12 @@ pub enum Algorithm {
     Osem,
     /// Conjugate gradients on the normal equations of the whole volume, as Paige and Saunders do it.
     Lsqr,
+    /// Decomposed diffusion: a denoiser of slices as prior.
+    Dds,
+    /// Predictor and corrector of a diffusion, with data steps.
+    DiffusionMbir,
+    /// A volume that denoising leaves alone.
+    RedDiff,
 }
 
 /// Weights of the measured values.
@@ -328,7 +338,17 @@ impl Algorithm {
 
     /// Whether it takes the whole volume as one problem, in memory.
     pub fn is_whole(self) -> bool {
-        matches!(self, Self::Lsqr)
+        matches!(self, Self::Lsqr) || self.prior().is_some()
+    }
+
+    /// How it uses a denoiser, if it does.
+    pub fn prior(self) -> Option<Method> {
+        match self {
+            Self::Dds => Some(Method::Dds),
+            Self::DiffusionMbir => Some(Method::DiffusionMbir),
+            Self::RedDiff => Some(Method::RedDiff),
+            _ => None,
+        }
     }
 
     /// Whether it multiplies, so that the image stays non-negative and data must be.
@@ -364,7 +384,11 @@ impl MethodSpec {
 
     /// Number of iterations.
     pub fn n_iterations(&self) -> u64 {
-        if self.algorithm.is_direct() { 1 } else { self.iterations.unwrap_or(20) }
+        match self.algorithm.prior() {
+            Some(method) => self.diffusion.clone().unwrap_or_default().steps(method),
+            None if self.algorithm.is_direct() => 1,
+            None => self.iterations.unwrap_or(20),
+        }
     }
 }
 
@@ -473,7 +497,8 @@ fn check_method(method: &MethodSpec) -> Result<(), BadValue> {
         ("filter", method.filter.is_some() && !a.is_direct()),
         ("cutoff", method.cutoff.is_some() && !a.is_direct()),
         ("pad_edges", method.pad_edges.is_some() && !a.is_direct()),
-        ("iterations", method.iterations.is_some() && a.is_direct()),
+        ("iterations", method.iterations.is_some() && (a.is_direct() || a.prior().is_some())),
+        ("diffusion", method.diffusion.is_some() && a.prior().is_none()),
         ("subsets", method.subsets.is_some() && !a.has_subsets()),
         ("relaxation", method.relaxation.is_some() && !relaxed),
         ("non_negative", method.non_negative.is_some() && !relaxed),
@@ -484,6 +509,9 @@ fn check_method(method: &MethodSpec) -> Result<(), BadValue> {
         let name = serde_json::to_value(a).unwrap_or_default();
         let bad = BadValue::foreign(format!("problem.method.{key}"), format!("algorithm {name}"));
         return Err(bad.help("remove the line, or choose an algorithm that has it (jobs/tomography/README.md)"));
+    }
+    if let Some(kind) = a.prior() {
+        method.diffusion.clone().unwrap_or_default().check(kind)?;
     }
     if let Some(cutoff) = method.cutoff {
         within("problem.method.cutoff", cutoff, 0.01, 1.0)?;

@@ -9,7 +9,7 @@ use convoke_kernels::{Buffer, Device, Padding, ParallelGeometry, RampParams};
 use super::input::Source;
 use super::methods::{self, Iteration, Share, Views};
 use super::normalise::NormaliseReport;
-use super::regularised::{Measured, ParallelRays, Regularised};
+use super::regularised::{Measured, ParallelRays, Prior, Regularised};
 use super::spec::{Algorithm, MethodSpec, Spec};
 use super::{angles, spec};
 
@@ -20,6 +20,8 @@ pub(super) struct Job<'a> {
     pub source: &'a Source,
     pub geometry: &'a ParallelGeometry,
     pub device: &'a Device,
+    /// A denoiser, for algorithms that have one.
+    pub prior: Option<&'a Prior>,
     /// Which slab of how many.
     pub slab: (usize, usize),
     /// Which angle group of how many.
@@ -40,6 +42,8 @@ pub(super) struct Window {
     angles: Range<usize>,
     /// What was repaired in these slices.
     pub repairs: NormaliseReport,
+    /// Voxel updates of a projection of the window.
+    updates: f64,
     work: Work,
 }
 
@@ -103,7 +107,8 @@ impl Window {
         } else {
             Work::Iterative(Box::new(iterative(job, share, data, angles.clone(), mask)?))
         };
-        Ok(Self { slices, whole, angles, repairs, work })
+        let updates = whole.len() as f64 * super::plan::updates_per_slice(job.geometry);
+        Ok(Self { slices, whole, angles, repairs, updates, work })
     }
 
     /// One step. Collective.
@@ -119,7 +124,7 @@ impl Window {
             Work::Regularised(work) => {
                 let report = work.step(iteration)?;
                 let active = if report.done { 0 } else { self.whole.len() as u64 };
-                Ok(Report { active, projections: work.projections(iteration), metrics: report.metrics })
+                Ok(Report { active, projections: work.projections(iteration, self.updates), metrics: report.metrics })
             }
             Work::Iterative(work) => {
                 let residuals = work.step(iteration)?;
@@ -217,7 +222,8 @@ fn regularised(
     let count = (slices.1 * n_angles * share.n_cols) as f64;
     let (operator, data) = ParallelRays::new(share, views, job.column.clone(), slices, (here, n_angles))?;
     let (attenuation, noise) = job.source.noise();
-    Regularised::new(Box::new(operator), Measured { data, count, attenuation, noise }, &job.spec.method, mask)
+    let measured = Measured { data, count, attenuation, noise, prior: job.prior.cloned() };
+    Regularised::new(Box::new(operator), measured, &job.spec.method, mask)
 }
 
 /// The rows of `data` (`[n_slices, all angles, n_cols]`) that belong to `angles`.

@@ -32,41 +32,45 @@ pub struct Data {
     pub count: f64,
     /// ‖ỹ‖².
     pub squares: f64,
+    deviation: f64,
     y: Vec<f32>,
     v: Buffer<f32>,
     q: Buffer<f32>,
 }
 
 impl Data {
-    /// Of data y with noise of a standard deviation. Collective.
+    /// Of data y with noise of a standard deviation; before [`Data::prepare`] nothing else is known. No communication.
     ///
     /// # Errors
-    /// Of the operator, of the exchange and of the device.
-    pub fn new(operator: &mut dyn Operator, y: Vec<f32>, (scale, deviation): (f64, f64)) -> Result<Self> {
+    /// Of the device.
+    pub fn new(operator: &dyn Operator, y: Vec<f32>, (scale, deviation): (f64, f64)) -> Result<Self> {
+        let (len, device) = (operator.place().len(), operator.device());
+        let (v, q) = (Buffer::zeros(device, len)?, Buffer::zeros(device, y.len())?);
+        let back = Vec::new();
+        Ok(Self { scale, deviation, norm2: 0.0, back, noise: 0.0, count: 0.0, squares: 0.0, y, v, q })
+    }
+
+    /// The norm, and what follows from it, unless they are known. Collective.
+    ///
+    /// # Errors
+    /// Of the operator and of the exchange.
+    pub fn prepare(&mut self, operator: &mut dyn Operator) -> Result<()> {
+        if self.norm2 > 0.0 {
+            return Ok(());
+        }
         let norm = norm(operator, POWER as usize)?;
-        let (len, device) = (operator.place().len(), operator.device().clone());
-        let mut data = Self {
-            scale,
-            // An operator that measures nothing stays one.
-            norm2: if norm > 0.0 { norm * norm } else { 1.0 },
-            back: Vec::new(),
-            noise: 0.0,
-            count: 0.0,
-            squares: 0.0,
-            v: Buffer::zeros(&device, len)?,
-            q: Buffer::zeros(&device, y.len())?,
-            y,
-        };
-        data.q.host_mut().copy_from_slice(&data.y);
-        operator.back(&mut data.q, &mut data.v)?;
-        let factor = 1.0 / (data.norm2 * scale);
-        data.back = data.v.host().iter().map(|v| (f64::from(*v) * factor) as f32).collect();
-        let units = data.norm2 * scale * scale;
-        data.noise = deviation * deviation / units;
-        data.squares = operator.dot(&data.y, &data.y)? / units;
-        let ones = vec![1.0; data.y.len()];
-        data.count = operator.dot(&ones, &ones)?;
-        Ok(data)
+        // An operator that measures nothing stays one.
+        self.norm2 = if norm > 0.0 { norm * norm } else { 1.0 };
+        self.q.host_mut().copy_from_slice(&self.y);
+        operator.back(&mut self.q, &mut self.v)?;
+        let factor = 1.0 / (self.norm2 * self.scale);
+        self.back = self.v.host().iter().map(|v| (f64::from(*v) * factor) as f32).collect();
+        let units = self.norm2 * self.scale * self.scale;
+        self.noise = self.deviation * self.deviation / units;
+        self.squares = operator.dot(&self.y, &self.y)? / units;
+        let ones = vec![1.0; self.y.len()];
+        self.count = operator.dot(&ones, &ones)?;
+        Ok(())
     }
 
     /// The largest value of the images is at least this, whatever they are: ‖ỹ‖ ≤ ‖x‖ ≤ √N max |x|.

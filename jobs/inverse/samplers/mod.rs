@@ -14,7 +14,7 @@ pub mod tally;
 
 use std::sync::Arc;
 
-use convoke_cluster::{Fields, Result};
+use convoke_cluster::{BadValue, Fields, Result};
 use convoke_kernels::Buffer;
 
 use super::place::Place;
@@ -22,6 +22,11 @@ use super::{Operator, Report, Solver};
 use crate::prior::Denoiser;
 use data::Data;
 use tally::Tally;
+
+/// Where a job file says what value is 1 for the denoiser.
+const SCALE: &str = "problem.method.diffusion.scale";
+/// Values that the denoiser may meet: some beyond 1, for noise.
+const MOST: f64 = 1.5;
 
 /// What all steps of a chain need.
 pub struct World<'a> {
@@ -112,6 +117,20 @@ impl Sampler {
         Ok(Self { chain, denoiser, data, place, seed, samples, tally, finished: 0, image })
     }
 
+    /// Refuses data of volumes far outside what the denoiser knows. Collective.
+    fn prepare(&mut self, operator: &mut dyn Operator) -> Result<()> {
+        self.data.prepare(operator)?;
+        let least = self.data.least_maximum(self.place.all * self.place.size());
+        if least > MOST {
+            let message = format!(
+                " is too small: some values of the volume are at least {least:.3} times as large, and the denoiser knows values between 0 and 1"
+            );
+            let help = "set it to the largest value that the volume is expected to have";
+            return Err(BadValue::wrong(SCALE, message).help(help).into());
+        }
+        Ok(())
+    }
+
     /// Steps of all samples.
     pub fn steps(&self) -> u64 {
         self.samples * self.chain.steps()
@@ -120,6 +139,7 @@ impl Sampler {
 
 impl Solver for Sampler {
     fn step(&mut self, operator: &mut dyn Operator, number: u64) -> Result<Report> {
+        self.prepare(operator)?;
         let steps = self.chain.steps();
         let (sample, i) = (number / steps, number % steps);
         let mut world = World {
@@ -136,7 +156,7 @@ impl Solver for Sampler {
         let sigma = self.chain.step(i, &mut world)?;
         let residual = world.data.residual(world.operator, self.chain.volume())?;
         let mut metrics = vec![("sigma", sigma), ("residual", residual.relative)];
-        if self.data.noise > 0.0 {
+        if world.data.noise > 0.0 {
             // 1 where the volume fits the data as well as the noise lets it.
             metrics.push(("misfit_over_noise", residual.over_noise));
         }
@@ -168,6 +188,10 @@ impl Solver for Sampler {
         for (name, values) in self.tally.iter_mut().flat_map(Tally::state) {
             self.place.keep(name, values, fields);
         }
+    }
+
+    fn restored(&mut self, operator: &mut dyn Operator) -> Result<()> {
+        self.prepare(operator)
     }
 
     fn more(&mut self) -> Vec<(&'static str, &'static str, Vec<f32>)> {

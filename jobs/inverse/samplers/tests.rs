@@ -79,7 +79,8 @@ fn run(
     (noise, samples, seed): (f64, u64, u64),
 ) -> Result<Sampler> {
     let y = vec![DATUM as f32; mask.measured_len()];
-    let data = Data::new(&mut mask, y, (1.0, noise.sqrt()))?;
+    let mut data = Data::new(&mask, y, (1.0, noise.sqrt()))?;
+    data.prepare(&mut mask)?;
     assert!((data.norm2 - 1.0).abs() < 1e-6, "{}", data.norm2);
     let mut sampler = Sampler::new(chain(mask.place.len()), denoiser, (&mask, data), samples, seed)?;
     for number in 0.. {
@@ -295,7 +296,7 @@ fn a_sampler_that_goes_on_ends_as_one_that_never_stopped() {
     for chain in chains() {
         let fresh = |mask: &mut Mask| {
             let y = vec![DATUM as f32; mask.measured_len()];
-            let data = Data::new(mask, y, (1.0, 0.1)).expect("data");
+            let data = Data::new(&*mask, y, (1.0, 0.1)).expect("data");
             Sampler::new(chain(mask.place.len()), network(), (&*mask, data), 3, 4).expect("a sampler")
         };
         for stop in [1, 6] {
@@ -336,11 +337,28 @@ fn a_sampler_that_goes_on_ends_as_one_that_never_stopped() {
                 }
             }
             drop(fields);
+            resumed.restored(&mut mask).expect("data");
             for number in stop..12 {
                 resumed.step(&mut mask, number).expect("a step");
             }
             assert!(whole.image().host() == resumed.image().host(), "stopped at {stop}");
             assert!(whole.more() == resumed.more(), "stopped at {stop}");
+        }
+    }
+}
+
+/// Data of a volume whose values are far beyond 1 are refused by the key of the scale, before a step is made.
+#[test]
+fn a_scale_that_is_too_small_is_refused() {
+    let mut mask = Mask::new(&Comm::solo(), 2, [8, 12]);
+    let y = vec![DATUM as f32; mask.measured_len()];
+    for (scale, fits) in [(1.0, true), (0.5, false)] {
+        let data = Data::new(&mask, y.clone(), (scale, 0.0)).expect("data");
+        let chain = chains().swap_remove(0)(mask.place.len());
+        let step = Sampler::new(chain, network(), (&mask, data), 1, 4).expect("a sampler").step(&mut mask, 0);
+        match step {
+            Ok(_) => assert!(fits),
+            Err(error) => assert!(!fits && error.to_string().contains("diffusion.scale"), "{error}"),
         }
     }
 }

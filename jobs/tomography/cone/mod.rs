@@ -23,7 +23,7 @@ use convoke_kernels::{Buffer, ConeFootprint, ConeGeometry, ConePart, ConeProject
 
 use super::angles;
 use super::normalise::NormaliseReport;
-use super::regularised::{Measured, Regularised};
+use super::regularised::{Measured, Prior, Regularised};
 use super::spec::{FilterKind, MethodSpec, Spec};
 use bands::Bands;
 use input::Input;
@@ -80,12 +80,19 @@ fn reach(method: &MethodSpec, geometry: &ConeGeometry) -> f64 {
 
 impl Cone {
     pub fn plan(spec: &Spec, inputs: &Inputs, resources: &Resources) -> Result<Plan> {
-        plan::plan(spec, &Input::open(spec, inputs, 0)?, resources)
+        let input = Input::open(spec, inputs, 0)?;
+        let mut plan = plan::plan(spec, &input, resources)?;
+        let [slices, size, _] = input.geometry.shape;
+        if let Some(prior) = Prior::open(&spec.method, inputs, (slices, size), (1.0, 0))? {
+            prior.bill(&mut plan, resources.threads);
+        }
+        Ok(plan)
     }
 
     pub fn new(spec: &Spec, ctx: &Ctx) -> Result<Self> {
         let input = Input::open(spec, &ctx.inputs, ctx.seed)?;
         let g = input.geometry.clone();
+        let prior = Prior::open(&spec.method, &ctx.inputs, (g.shape[0], g.shape[1]), (1.0, ctx.seed))?;
         let grid = rank_grid(ctx.comm.size(), g.shape[0]);
         let (slab, place) = grid.place(ctx.comm.rank());
         let (group, column) = (ctx.comm.split(slab, place)?, ctx.comm.split(place, slab)?);
@@ -112,7 +119,7 @@ impl Cone {
                 let operator = ConeRays::new(ranks, projector, slices.clone(), (views.clone(), g.views.len()));
                 let (attenuation, noise) = input.noise();
                 let count = (g.n_rows * g.views.len() * g.n_cols) as f64;
-                let measured = Measured { data, count, attenuation, noise };
+                let measured = Measured { data, count, attenuation, noise, prior };
                 let mask = spec.method.mask_radius.map(|radius| disc(&g, radius));
                 Work::Regularised(Box::new(Regularised::new(Box::new(operator), measured, &spec.method, mask)?))
             } else {
@@ -148,7 +155,7 @@ impl Cone {
             Work::Regularised(work) => {
                 let report = work.step(self.step)?;
                 done |= report.done;
-                (work.projections(self.step) * updates, report.metrics)
+                (work.projections(self.step, updates) * updates, report.metrics)
             }
         };
         self.step += 1;
@@ -192,6 +199,11 @@ impl Cone {
         let errors = errors(&self.spec, &self.input, self.slices.clone(), image);
         out.image("volume", g.shape, &meaning)?;
         if let Work::Regularised(work) = &mut self.work {
+            let part = (Region::rows(&g.shape, self.slices.clone()), leader);
+            for (name, what, values) in work.more() {
+                let meaning = Meaning { long_name: what.to_owned(), ..meaning.clone() };
+                out.array(name, &g.shape, part.clone(), &values, &meaning)?;
+            }
             work.finish(out)?;
         }
         let mut counts = [self.repairs.dead_pixels, self.repairs.hot_values, self.repairs.clipped_values];
