@@ -5,6 +5,7 @@
 pub mod lsqr;
 pub mod place;
 pub mod price;
+pub mod tv;
 pub mod vectors;
 pub mod weighted;
 

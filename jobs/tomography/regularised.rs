@@ -8,6 +8,7 @@ use super::methods::{Share, Views};
 use super::spec::{Algorithm, MethodSpec, WeightsKind};
 use crate::inverse::place::Place;
 use crate::inverse::price::{Pass, Price};
+use crate::inverse::tv::{TotalVariation, TvParams};
 use crate::inverse::weighted::Weighted;
 use crate::inverse::{Operator, Report, Solver, lsqr, vectors};
 
@@ -34,13 +35,18 @@ pub(super) struct Measured {
 
 /// What a reconstruction by this algorithm costs, if it is one of these.
 pub(super) fn price(method: &MethodSpec) -> Option<Price> {
-    match method.algorithm {
-        Algorithm::Lsqr => {
-            let weights = u64::from(method.weights.is_some());
-            Some(Price { measured: lsqr::PRICE.measured + weights, ..lsqr::PRICE })
-        }
-        _ => None,
-    }
+    let price = match (method.algorithm, variation(method, None)) {
+        (Algorithm::Lsqr, _) => lsqr::PRICE,
+        (_, Some(params)) => params.price(),
+        _ => return None,
+    };
+    Some(Price { measured: price.measured + u64::from(method.weights.is_some()), ..price })
+}
+
+/// What of total variation a job asks for.
+fn variation(method: &MethodSpec, mask: Option<Vec<f32>>) -> Option<TvParams> {
+    let (minimiser, spec) = (method.algorithm.minimiser()?, method.variation.as_ref()?);
+    Some(spec.params(minimiser, method.non_negative == Some(true), mask))
 }
 
 impl Regularised {
@@ -65,8 +71,12 @@ impl Regularised {
         // Σ of the squared residuals that noise alone leaves.
         let target2 = method.noise.map(|noise| if roots.is_some() { count } else { noise * noise * count });
         let data = Buffer::from_vec(operator.device(), data)?;
+        let params = variation(method, mask.clone());
         let operator = Box::new(Weighted::new(operator, roots, mask));
-        let solver = Box::new(lsqr::Lsqr::new(&*operator, data, target2)?);
+        let solver: Box<dyn Solver> = match params {
+            None => Box::new(lsqr::Lsqr::new(&*operator, data, target2)?),
+            Some(params) => Box::new(TotalVariation::new(&*operator, data, params)?),
+        };
         Ok(Self { operator, solver, price })
     }
 
