@@ -7,6 +7,7 @@ pub mod lsqr;
 pub mod place;
 pub mod price;
 pub mod samplers;
+pub mod tv;
 pub mod vectors;
 pub mod weighted;
 

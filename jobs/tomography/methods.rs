@@ -270,9 +270,7 @@ impl Iteration {
         let residual2 = match self.method.algorithm {
             Algorithm::Cgls => self.cgls(iteration)?,
             a if a.is_multiplicative() => self.multiplicative()?,
-            Algorithm::Fbp | Algorithm::Fdk | Algorithm::Lsqr => {
-                return Err(Error::workload(super::NAME, NotIterative));
-            }
+            a if a.is_direct() || a.is_whole() => return Err(Error::workload(super::NAME, NotIterative)),
             _ => self.additive()?,
         };
         if let Some(noise) = self.method.noise {

@@ -12,6 +12,7 @@ use super::spec::{Algorithm, MethodSpec, WeightsKind};
 use crate::inverse::diffusion::{DiffusionSpec, Method};
 use crate::inverse::place::Place;
 use crate::inverse::price::{Pass, Price};
+use crate::inverse::tv::{TotalVariation, TvParams};
 use crate::inverse::weighted::Weighted;
 use crate::inverse::{Operator, Report, Solver, lsqr, vectors};
 use crate::prior::edm::Edm;
@@ -85,18 +86,19 @@ pub(super) struct Measured {
 
 /// What a reconstruction by this algorithm costs, if it is one of these.
 pub(super) fn price(method: &MethodSpec) -> Option<Price> {
-    match method.algorithm {
-        Algorithm::Lsqr => {
-            let weights = u64::from(method.weights.is_some());
-            Some(Price { measured: lsqr::PRICE.measured + weights, ..lsqr::PRICE })
-        }
-        algorithm => {
-            let kind = algorithm.prior()?;
-            let price = method.diffusion.clone().unwrap_or_default().price(kind);
-            let weights = u64::from(method.weights.is_some());
-            Some(Price { measured: price.measured + weights, ..price })
-        }
-    }
+    let price = match (method.algorithm, variation(method, None), method.algorithm.prior()) {
+        (Algorithm::Lsqr, ..) => lsqr::PRICE,
+        (_, Some(params), _) => params.price(),
+        (.., Some(kind)) => method.diffusion.clone().unwrap_or_default().price(kind),
+        _ => return None,
+    };
+    Some(Price { measured: price.measured + u64::from(method.weights.is_some()), ..price })
+}
+
+/// What of total variation a job asks for.
+fn variation(method: &MethodSpec, mask: Option<Vec<f32>>) -> Option<TvParams> {
+    let (minimiser, spec) = (method.algorithm.minimiser()?, method.variation.as_ref()?);
+    Some(spec.params(minimiser, method.non_negative == Some(true), mask))
 }
 
 impl Regularised {
@@ -120,18 +122,18 @@ impl Regularised {
         }
         // Σ of the squared residuals that noise alone leaves.
         let target2 = method.noise.map(|noise| if roots.is_some() { count } else { noise * noise * count });
+        let more = prior.as_ref().map_or(0.0, Prior::updates);
         // With weights the noise has a deviation of one.
         let deviation = known.map_or(0.0, |sigma| if roots.is_some() { 1.0 } else { sigma });
+        let params = variation(method, mask.clone());
         let operator = Box::new(Weighted::new(operator, roots, mask));
-        let more = prior.as_ref().map_or(0.0, Prior::updates);
-        let solver: Box<dyn Solver> = match prior {
-            Some(Prior { method, spec, denoiser, scale, seed, .. }) => {
+        let buffer = |data: Vec<f32>| Buffer::from_vec(operator.device(), data);
+        let solver: Box<dyn Solver> = match (prior, params) {
+            (Some(Prior { method, spec, denoiser, scale, seed, .. }), _) => {
                 Box::new(spec.solver(method, denoiser, &*operator, data, (scale, deviation), seed)?)
             }
-            None => {
-                let data = Buffer::from_vec(operator.device(), data)?;
-                Box::new(lsqr::Lsqr::new(&*operator, data, target2)?)
-            }
+            (None, Some(params)) => Box::new(TotalVariation::new(&*operator, buffer(data)?, params)?),
+            (None, None) => Box::new(lsqr::Lsqr::new(&*operator, buffer(data)?, target2)?),
         };
         Ok(Self { operator, solver, price, more })
     }

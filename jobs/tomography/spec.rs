@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::cone::spec::{GeometryKind, GeometrySpec, check_geometry};
 use super::rings::Rings;
 use crate::inverse::diffusion::{DiffusionSpec, Method};
+use crate::inverse::tv::{Minimiser, VariationSpec};
 
 /// `[problem]`: one source of projections, how to clean them, what to reconstruct and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -206,15 +207,18 @@ pub struct MethodSpec {
     /// Relaxation (sirt, os-sart); absent: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relaxation: Option<f64>,
-    /// Keep the image at or above 0 (sirt, os-sart; mlem and osem always do).
+    /// Keep the image at or above 0 (sirt, os-sart, fista-tv, admm-tv, pdhg; mlem and osem always do).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub non_negative: Option<bool>,
     /// Reconstruct only inside this part of the inscribed circle's radius.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mask_radius: Option<f64>,
-    /// Weights of the measured values; absent: all the same (lsqr).
+    /// Weights of the measured values; absent: all the same (lsqr, fista-tv, admm-tv, pdhg).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<WeightsKind>,
+    /// Total variation (fista-tv, admm-tv, pdhg).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variation: Option<VariationSpec>,
     /// Standard deviation of the projections' noise: a slice stops once its residual is as small
     /// (discrepancy principle; sirt, cgls, os-sart; the volume for lsqr, of a ray that nothing attenuates where there are weights).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -250,6 +254,12 @@ pub enum Algorithm {
     DiffusionMbir,
     /// A volume that denoising leaves alone.
     RedDiff,
+    /// Total variation by proximal gradients with momentum.
+    FistaTv,
+    /// Total variation by alternating directions.
+    AdmmTv,
+    /// Total variation by primal and dual steps.
+    Pdhg,
 }
 
 /// Weights of the measured values.
@@ -338,7 +348,7 @@ impl Algorithm {
 
     /// Whether it takes the whole volume as one problem, in memory.
     pub fn is_whole(self) -> bool {
-        matches!(self, Self::Lsqr) || self.prior().is_some()
+        matches!(self, Self::Lsqr) || self.minimiser().is_some() || self.prior().is_some()
     }
 
     /// How it uses a denoiser, if it does.
@@ -347,6 +357,16 @@ impl Algorithm {
             Self::Dds => Some(Method::Dds),
             Self::DiffusionMbir => Some(Method::DiffusionMbir),
             Self::RedDiff => Some(Method::RedDiff),
+            _ => None,
+        }
+    }
+
+    /// How it minimises total variation, if it does.
+    pub fn minimiser(self) -> Option<Minimiser> {
+        match self {
+            Self::FistaTv => Some(Minimiser::Fista),
+            Self::AdmmTv => Some(Minimiser::Admm),
+            Self::Pdhg => Some(Minimiser::Pdhg),
             _ => None,
         }
     }
@@ -492,6 +512,7 @@ fn check_rings(rings: &RingsSpec) -> Result<(), BadValue> {
 fn check_method(method: &MethodSpec) -> Result<(), BadValue> {
     use Algorithm as A;
     let a = method.algorithm;
+    let minimiser = a.minimiser();
     let relaxed = matches!(a, A::Sirt | A::OsSart);
     let foreign = [
         ("filter", method.filter.is_some() && !a.is_direct()),
@@ -501,8 +522,9 @@ fn check_method(method: &MethodSpec) -> Result<(), BadValue> {
         ("diffusion", method.diffusion.is_some() && a.prior().is_none()),
         ("subsets", method.subsets.is_some() && !a.has_subsets()),
         ("relaxation", method.relaxation.is_some() && !relaxed),
-        ("non_negative", method.non_negative.is_some() && !relaxed),
-        ("noise", method.noise.is_some() && !(relaxed || a == A::Cgls || a.is_whole())),
+        ("non_negative", method.non_negative.is_some() && !(relaxed || minimiser.is_some())),
+        ("variation", method.variation.is_some() && minimiser.is_none()),
+        ("noise", method.noise.is_some() && !(relaxed || matches!(a, A::Cgls | A::Lsqr) || a.prior().is_some() || method.weights.is_some())),
         ("weights", method.weights.is_some() && !a.is_whole()),
     ];
     if let Some((key, _)) = foreign.iter().find(|(_, there)| *there) {
@@ -512,6 +534,14 @@ fn check_method(method: &MethodSpec) -> Result<(), BadValue> {
     }
     if let Some(kind) = a.prior() {
         method.diffusion.clone().unwrap_or_default().check(kind)?;
+    }
+    if let Some(minimiser) = minimiser {
+        let name = serde_json::to_value(a).unwrap_or_default();
+        let Some(variation) = &method.variation else {
+            let bad = BadValue::wrong("problem.method", format!("algorithm {name} needs [problem.method.variation]"));
+            return Err(bad.help("[problem.method.variation] has at least its weight"));
+        };
+        variation.check("problem.method.variation", minimiser, &name.to_string())?;
     }
     if let Some(cutoff) = method.cutoff {
         within("problem.method.cutoff", cutoff, 0.01, 1.0)?;
