@@ -16,8 +16,7 @@ use super::samplers::mbir::{Mbir, MbirParams};
 use super::samplers::red::{Red, RedParams};
 use super::samplers::tally::{MOST_SAMPLES, Tally};
 use super::samplers::{Chain, Sampler};
-use crate::prior::edm::{Edm, TOGETHER};
-use crate::prior::weights;
+use crate::prior::{Learnt, foreign, weights};
 
 /// Where the values lie in a job file.
 const KEY: &str = "problem.method.diffusion";
@@ -37,7 +36,8 @@ pub enum Method {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DiffusionSpec {
-    /// One that is a part of the program (`heads`), or the path of a denoiser's run, of its result, or of a file of weights.
+    /// One that is a part of the program (`heads`), or the path of a denoiser's run, of its result, or of a file of weights
+    /// (also of a score network of another program).
     #[serde(default = "defaults::denoiser")]
     pub denoiser: PathBuf,
     /// Value of the volume that is 1 for the denoiser, in the volume's unit.
@@ -183,42 +183,35 @@ impl DiffusionSpec {
     ///
     /// # Errors
     /// [`BadValue`] that names the key.
-    pub fn denoiser(&self, inputs: &Inputs, points: [usize; 2]) -> Result<Arc<Edm<f32>>> {
+    pub fn denoiser(&self, inputs: &Inputs, points: [usize; 2]) -> Result<Arc<dyn Learnt>> {
         let key = format!("{KEY}.denoiser");
         let name = self.denoiser.to_string_lossy();
         let built_in = weights::BUILT_IN.iter().any(|(other, _)| *other == name);
-        let edm = if built_in {
-            weights::built_in(&name, &key)?
+        let path = inputs.resolve(&self.denoiser);
+        let denoiser: Arc<dyn Learnt> = if built_in {
+            Arc::new(weights::built_in(&name, &key)?)
+        } else if foreign::holds_one(&path) {
+            Arc::new(foreign::read(&path, &key)?)
         } else {
-            weights::read(&inputs.resolve(&self.denoiser), &key).map_err(|error| {
+            Arc::new(weights::read(&path, &key).map_err(|error| {
                 let known: Vec<&str> = weights::BUILT_IN.iter().map(|(name, _)| *name).collect();
                 let help = format!("there are also denoisers without a file: {}", known.join(", "));
                 BadValue::wrong(&key, error).help(help)
-            })?
+            })?)
         };
-        let multiple = edm.card.network.multiple();
+        let multiple = denoiser.multiple();
         if let Some(bad) = points.iter().find(|n| !n.is_multiple_of(multiple)) {
             let message =
                 format!("it takes slices of a multiple of {multiple} points along x and y, and there are {bad}");
             return Err(BadValue::wrong(key, message).into());
         }
-        Ok(Arc::new(edm))
+        Ok(denoiser)
     }
 
     /// Operations of a step that are the denoiser's, on so many slices.
-    pub fn denoising(&self, method: Method, edm: &Edm<f32>, slices: usize, points: [usize; 2]) -> f64 {
+    pub fn denoising(&self, method: Method, denoiser: &dyn Learnt, slices: usize, points: [usize; 2]) -> f64 {
         let passes = if method == Method::DiffusionMbir && self.snr != Some(0.0) { 2.0 } else { 1.0 };
-        passes * slices as f64 * edm.network.flops(points)
-    }
-
-    /// Bytes of the denoiser's parameters, and of values inside of it while `threads` work.
-    pub fn memory(edm: &Edm<f32>, threads: usize, points: [usize; 2]) -> u64 {
-        let network = &edm.card.network;
-        let points = (points[0] * points[1]) as u64;
-        let levels = network.channels.iter().enumerate();
-        let inside: u64 =
-            levels.map(|(level, c)| (points >> (2 * level + 2)) * *c as u64 * (16 * network.blocks as u64 + 8)).sum();
-        4 * (edm.parameters.len() as u64 + (threads * TOGETHER) as u64 * inside)
+        passes * slices as f64 * denoiser.flops(points)
     }
 
     /// What a sample costs. Its first step counts as one among the others.
@@ -263,7 +256,7 @@ impl DiffusionSpec {
     pub fn solver(
         &self,
         method: Method,
-        denoiser: Arc<Edm<f32>>,
+        denoiser: Arc<dyn Learnt>,
         operator: &dyn Operator,
         y: Vec<f32>,
         (scale, deviation): (f64, f64),

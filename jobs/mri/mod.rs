@@ -14,10 +14,9 @@ use convoke_cluster::workload::{Inputs, Resources};
 use convoke_cluster::{Ctx, Fields, Plan, Progress, Region, Result, Results, Workload};
 use convoke_kernels::Buffer;
 
-use crate::inverse::diffusion::DiffusionSpec;
 use crate::inverse::price::{Pass, Price};
 use crate::inverse::{Operator, Solver};
-use crate::prior::edm::Edm;
+use crate::prior::Learnt;
 use input::Source;
 use operator::Encoding;
 use spec::Spec;
@@ -42,7 +41,7 @@ pub struct Mri {
 }
 
 /// What a job costs: the solver's price, its steps, the denoiser's operations, and the denoiser.
-fn price(spec: &Spec, source: &Source, inputs: &Inputs) -> Result<(Price, u64, f64, Option<Arc<Edm<f32>>>)> {
+fn price(spec: &Spec, source: &Source, inputs: &Inputs) -> Result<(Price, u64, f64, Option<Arc<dyn Learnt>>)> {
     let Some(method) = spec.method.prior() else {
         let none = Pass::default();
         let price = Price { volumes: 1, measured: 2, kept_volumes: 0, kept_measured: 0, start: none, step: none };
@@ -50,7 +49,7 @@ fn price(spec: &Spec, source: &Source, inputs: &Inputs) -> Result<(Price, u64, f
     };
     let diffusion = spec.method.diffusion();
     let denoiser = diffusion.denoiser(inputs, source.points)?;
-    let flops = diffusion.denoising(method, &denoiser, source.slices, source.points);
+    let flops = diffusion.denoising(method, &*denoiser, source.slices, source.points);
     Ok((diffusion.price(method), diffusion.steps(method), flops, Some(denoiser)))
 }
 
@@ -102,7 +101,7 @@ impl Workload for Mri {
             plan.holds("coil maps", mine * 2 * slice * source.coils as u64);
         }
         if let Some(denoiser) = denoiser {
-            let bytes = DiffusionSpec::memory(&denoiser, resources.threads, source.points);
+            let bytes = denoiser.memory(resources.threads, source.points);
             plan.holds("denoiser and values inside of it", bytes);
         }
         let (lines, ny) = (source.lines.len(), source.points[0]);

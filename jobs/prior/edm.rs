@@ -3,12 +3,12 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::Denoiser;
 use super::unet::{Shape, Unet};
+use super::{Denoiser, Learnt};
 use crate::learning::real::Real;
 
 /// Images that go through the network together: so many stay in the caches.
-pub const TOGETHER: usize = 8;
+const TOGETHER: usize = 8;
 
 /// What there is to know of a denoiser beside its parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -89,6 +89,25 @@ impl<T: Real> Edm<T> {
 impl Denoiser for Edm<f32> {
     fn denoise(&self, x: &[f32], points: [usize; 2], sigma: f64) -> Vec<f32> {
         self.clean(x, points, sigma)
+    }
+}
+
+impl Learnt for Edm<f32> {
+    fn multiple(&self) -> usize {
+        self.card.network.multiple()
+    }
+
+    fn flops(&self, points: [usize; 2]) -> f64 {
+        self.network.flops(points)
+    }
+
+    fn memory(&self, threads: usize, points: [usize; 2]) -> u64 {
+        let network = &self.card.network;
+        let points = (points[0] * points[1]) as u64;
+        let levels = network.channels.iter().enumerate();
+        let inside: u64 =
+            levels.map(|(level, c)| (points >> (2 * level + 2)) * *c as u64 * (16 * network.blocks as u64 + 8)).sum();
+        4 * (self.parameters.len() as u64 + (threads * TOGETHER) as u64 * inside)
     }
 }
 

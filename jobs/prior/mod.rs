@@ -13,3 +13,15 @@ pub trait Denoiser: std::fmt::Debug + Send + Sync {
     /// D of `[image, y, x]` images of `[h, w]` points each, all with noise σ.
     fn denoise(&self, x: &[f32], points: [usize; 2], sigma: f64) -> Vec<f32>;
 }
+
+/// A denoiser that was learnt: what its use costs.
+pub trait Learnt: Denoiser {
+    /// Points along an axis are a multiple of this.
+    fn multiple(&self) -> usize;
+
+    /// Multiplications and additions for one image of `[h, w]` points.
+    fn flops(&self, points: [usize; 2]) -> f64;
+
+    /// Bytes of its parameters, and of the values inside of it while so many threads work.
+    fn memory(&self, threads: usize, points: [usize; 2]) -> u64;
+}

@@ -15,7 +15,7 @@ use crate::inverse::price::{Pass, Price};
 use crate::inverse::tv::{TotalVariation, TvParams};
 use crate::inverse::weighted::Weighted;
 use crate::inverse::{Operator, Report, Solver, lsqr, vectors};
-use crate::prior::edm::Edm;
+use crate::prior::Learnt;
 
 /// An operator and the solver that uses it.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub(super) struct Regularised {
 pub(super) struct Prior {
     method: Method,
     spec: DiffusionSpec,
-    denoiser: Arc<Edm<f32>>,
+    denoiser: Arc<dyn Learnt>,
     /// Value of the image that is 1 for the denoiser, in the solver's unit.
     scale: f64,
     seed: u64,
@@ -56,12 +56,12 @@ impl Prior {
 
     /// Multiplications, each with an addition, of the denoiser in a step: they count as voxel updates.
     pub fn updates(&self) -> f64 {
-        0.5 * self.spec.denoising(self.method, &self.denoiser, self.shape.0, [self.shape.1; 2])
+        0.5 * self.spec.denoising(self.method, &*self.denoiser, self.shape.0, [self.shape.1; 2])
     }
 
     /// Adds the denoiser to the bill.
     pub fn bill(&self, plan: &mut Plan, threads: usize) {
-        let bytes = DiffusionSpec::memory(&self.denoiser, threads, [self.shape.1; 2]);
+        let bytes = self.denoiser.memory(threads, [self.shape.1; 2]);
         plan.holds("denoiser and values inside of it", bytes);
         plan.work += plan.steps as f64 * self.updates();
         plan.result_bytes *= if self.spec.samples > 1 { 4 } else { 1 };

@@ -17,7 +17,7 @@ use convoke_data::formats::safetensors::SafetensorsReader;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::Denoiser;
+use super::{Denoiser, Learnt};
 use field::{Conv, Field, Norm};
 use program::Program;
 
@@ -145,15 +145,6 @@ pub struct Foreign {
 }
 
 impl Foreign {
-    /// Points along an axis of the images that it has seen, and what they must be a multiple of.
-    pub fn points(&self) -> [usize; 2] {
-        let points = match &self.card {
-            Card::Ncsnpp(card) => card.points,
-            Card::GuidedDiffusion(card) => card.points,
-        };
-        [points, self.program.multiple()]
-    }
-
     /// D of one image.
     fn one(&self, x: &[f32], [h, w]: [usize; 2], sigma: f64) -> Vec<f32> {
         let run =
@@ -180,6 +171,21 @@ impl Foreign {
 impl Denoiser for Foreign {
     fn denoise(&self, x: &[f32], points: [usize; 2], sigma: f64) -> Vec<f32> {
         x.par_chunks(points[0] * points[1]).flat_map_iter(|x| self.one(x, points, sigma)).collect()
+    }
+}
+
+impl Learnt for Foreign {
+    fn multiple(&self) -> usize {
+        self.program.multiple()
+    }
+
+    fn flops(&self, points: [usize; 2]) -> f64 {
+        self.program.cost(points).flops
+    }
+
+    fn memory(&self, threads: usize, points: [usize; 2]) -> u64 {
+        let cost = self.program.cost(points);
+        4 * (cost.parameters + threads as u64 * cost.values)
     }
 }
 

@@ -79,6 +79,55 @@ impl Program {
         1 << self.layers.iter().filter(halves).count()
     }
 
+    /// What one image of `[h, w]` points takes.
+    pub fn cost(&self, [h, w]: [usize; 2]) -> Cost {
+        let mut cost = Cost::default();
+        let (mut points, mut channels, mut kept, mut most) = ((h * w) as u64, 1, 0, 0);
+        self.embedding.iter().for_each(|conv| cost.convolve(conv, 1));
+        for layer in &self.layers {
+            points = match layer {
+                Layer::Half(_) => points / 4,
+                Layer::Double(_) => points * 4,
+                Layer::Block(block) => match block.resample {
+                    Some((Way::Half, _)) => points / 4,
+                    Some((Way::Double, _)) => points * 4,
+                    None => points,
+                },
+                _ => points,
+            };
+            let convolutions: Vec<&Conv> = match layer {
+                Layer::Convolve(conv) | Layer::Half(conv) | Layer::Double(conv) | Layer::Pyramid(conv) => vec![conv],
+                Layer::Block(block) => {
+                    block.norms.iter().for_each(|norm| cost.normalise(norm));
+                    cost.convolve(&block.noise, 1);
+                    block.skip.iter().chain(&block.convolutions).collect()
+                }
+                Layer::Attention(attention) => {
+                    cost.normalise(&attention.norm);
+                    cost.flops += 4.0 * attention.out.from as f64 * (points as f64).powi(2);
+                    vec![&attention.qkv, &attention.out]
+                }
+                Layer::Last(norm, conv) => {
+                    cost.normalise(norm);
+                    vec![conv]
+                }
+                Layer::Keep => {
+                    kept += channels * points;
+                    Vec::new()
+                }
+                Layer::Join => Vec::new(),
+            };
+            for conv in convolutions {
+                cost.convolve(conv, points);
+                channels = conv.to() as u64;
+                most = most.max(channels.max(conv.from as u64) * points);
+            }
+        }
+        // Fields that are kept; in a block what came, what goes, and three between them.
+        cost.values = kept + 5 * most;
+        cost
+    }
+
     /// sin and cos of 2π w ln σ, in single precision and in the order of the original: the network was trained with its rounding.
     pub fn fourier(&self, sigma: f64) -> Vec<f32> {
         let log = (sigma as f32).ln();
@@ -126,6 +175,27 @@ impl Program {
             };
         }
         x
+    }
+}
+
+/// What a network takes.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(super) struct Cost {
+    pub parameters: u64,
+    /// Multiplications and additions.
+    pub flops: f64,
+    /// Numbers inside of it, at most.
+    pub values: u64,
+}
+
+impl Cost {
+    fn convolve(&mut self, conv: &Conv, points: u64) {
+        self.parameters += (conv.weight.len() + conv.bias.len()) as u64;
+        self.flops += 2.0 * conv.weight.len() as f64 * points as f64;
+    }
+
+    fn normalise(&mut self, norm: &Norm) {
+        self.parameters += 2 * norm.gamma.len() as u64;
     }
 }
 

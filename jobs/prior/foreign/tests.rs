@@ -65,7 +65,11 @@ fn networks_give_what_the_published_code_gives() {
         assert!(holds_one(&path));
         let network = read(&path, "denoiser").expect("a network");
         std::fs::remove_file(&path).expect("a file");
-        assert_eq!(network.points(), [16, 2], "{name}");
+        assert_eq!(network.multiple(), 2, "{name}");
+        let parameters: usize = fixture.tensors.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+        let known = network.memory(0, [16, 16]) as usize / 4;
+        // The levels of noise of NCSN++ and its frequencies are no parameters of layers.
+        assert_eq!(known + if name == "ncsnpp" { 10 + 8 } else { 0 }, parameters, "{name}");
         let x: Vec<f32> = formula(-1.0, 256).map(|u| (0.5 + 0.5 * u) as f32).collect();
         // Two images at once: each on its own.
         let both = [x.clone(), x.iter().map(|v| 1.0 - v).collect()].concat();
