@@ -129,7 +129,8 @@ fn total_variation_is_better_than_least_squares_from_few_views() {
         ("cone", &|method: &str| cone(32, 16, 20, method)),
     ] {
         let psnr = |name: &str, method: &str| figure(&on(scratch.path(), name, &text(method), 1), "psnr_db");
-        let least = [6, 10, 16].map(|n| psnr(&format!("{beams}{n}"), &format!("algorithm = \"lsqr\"\niterations = {n}")));
+        let least =
+            [6, 10, 16].map(|n| psnr(&format!("{beams}{n}"), &format!("algorithm = \"lsqr\"\niterations = {n}")));
         let least = least.into_iter().fold(f64::MIN, f64::max);
         for (algorithm, n) in [("fista-tv", 60), ("admm-tv", 30), ("pdhg", 200)] {
             let method = format!("algorithm = \"{algorithm}\"\niterations = {n}\n{variation}");

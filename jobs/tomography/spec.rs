@@ -524,7 +524,11 @@ fn check_method(method: &MethodSpec) -> Result<(), BadValue> {
         ("relaxation", method.relaxation.is_some() && !relaxed),
         ("non_negative", method.non_negative.is_some() && !(relaxed || minimiser.is_some())),
         ("variation", method.variation.is_some() && minimiser.is_none()),
-        ("noise", method.noise.is_some() && !(relaxed || matches!(a, A::Cgls | A::Lsqr) || a.prior().is_some() || method.weights.is_some())),
+        (
+            "noise",
+            method.noise.is_some()
+                && !(relaxed || matches!(a, A::Cgls | A::Lsqr) || a.prior().is_some() || method.weights.is_some()),
+        ),
         ("weights", method.weights.is_some() && !a.is_whole()),
     ];
     if let Some((key, _)) = foreign.iter().find(|(_, there)| *there) {
