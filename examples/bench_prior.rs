@@ -4,13 +4,14 @@
 //! Keys: `views` (8), `arc` (180), `objects` (20), `kind` (heads, foam, shepp-logan), `data` (exact, matched: line integrals, or what the
 //! projector makes of the voxels), `noise` (0: deviation of the data's noise, as a part of their largest value), `assumed` (as it is: the deviation
 //! that methods are told, in voxels), `methods` (dds,admm-tv),
-//! `samples` (1), and any key of [problem.method.diffusion], such as `lambda`. Objects are 16 slices of 64 x 64 voxels, the middle ones of
+//! `tv_weight`, `tv_penalty`, `tv_steps` (1e-4, 3e-4, 400), `samples` (1), and any key of [problem.method.diffusion], such as `lambda`. Objects are 16 slices of 64 x 64 voxels, the middle ones of
 //! heads that no training saw; figures are PSNR in dB over the volume, the largest value 1.
 
 use std::time::Instant;
 
 use convoke::inverse::diffusion::{DiffusionSpec, Method};
 use convoke::inverse::place::Place;
+use convoke::inverse::tv::{Minimiser, TotalVariation, VariationSpec};
 use convoke::inverse::{Operator, Solver};
 use convoke_cluster::workload::Inputs;
 use convoke_cluster::{Comm, Fields, Result};
@@ -90,6 +91,8 @@ struct Case {
     noise: f64,
     assumed: Option<f64>,
     methods: Vec<String>,
+    /// Of total variation: weight, penalty, steps.
+    variation: (f64, f64, u64),
     diffusion: DiffusionSpec,
 }
 
@@ -125,6 +128,7 @@ fn arguments() -> Case {
         noise: 0.0,
         assumed: None,
         methods: vec!["dds".to_owned()],
+        variation: (1e-4, 3e-4, 400),
         diffusion: DiffusionSpec::default(),
     };
     let mut rest = String::new();
@@ -137,6 +141,9 @@ fn arguments() -> Case {
             "kind" => case.kind = value.to_owned(),
             "data" => case.matched = value == "matched",
             "noise" => case.noise = value.parse().expect(key),
+            "tv_weight" => case.variation.0 = value.parse().expect(key),
+            "tv_penalty" => case.variation.1 = value.parse().expect(key),
+            "tv_steps" => case.variation.2 = value.parse().expect(key),
             "assumed" => case.assumed = Some(value.parse().expect(key)),
             "methods" => case.methods = value.split(',').map(str::to_owned).collect(),
             _ => rest += &format!("{key} = {value}\n"),
@@ -225,6 +232,17 @@ fn reconstruct(
     deviation: f64,
     seed: u64,
 ) -> Result<(Vec<f32>, Posterior)> {
+    if method == "admm-tv" {
+        let (weight, penalty, steps) = case.variation;
+        let spec =
+            VariationSpec { weight, kind: None, along: None, penalty: Some(penalty), inner: Some(5), tolerance: None };
+        let data = Buffer::from_vec(&beams.device, y)?;
+        let mut solver = TotalVariation::new(beams, data, spec.params(Minimiser::Admm, true, None))?;
+        for number in 0..steps {
+            solver.step(beams, number)?;
+        }
+        return Ok((solver.image().host().to_vec(), None));
+    }
     let kind = match method {
         "diffusion-mbir" => Method::DiffusionMbir,
         "red-diff" => Method::RedDiff,

@@ -15,6 +15,7 @@ use convoke_cluster::{Ctx, Fields, Plan, Progress, Region, Result, Results, Work
 use convoke_kernels::Buffer;
 
 use crate::inverse::price::{Pass, Price};
+use crate::inverse::tv::TotalVariation;
 use crate::inverse::{Operator, Solver};
 use crate::prior::Learnt;
 use input::Source;
@@ -42,6 +43,9 @@ pub struct Mri {
 
 /// What a job costs: the solver's price, its steps, the denoiser's operations, and the denoiser.
 fn price(spec: &Spec, source: &Source, inputs: &Inputs) -> Result<(Price, u64, f64, Option<Arc<dyn Learnt>>)> {
+    if let Some(params) = spec.method.variation() {
+        return Ok((params.price(), spec.method.iterations(), 0.0, None));
+    }
     let Some(method) = spec.method.prior() else {
         let none = Pass::default();
         let price = Price { volumes: 1, measured: 2, kept_volumes: 0, kept_measured: 0, start: none, step: none };
@@ -61,7 +65,8 @@ fn transform(source: &Source) -> f64 {
 
 impl Workload for Mri {
     const NAME: &'static str = NAME;
-    const SUMMARY: &'static str = "magnetic resonance imaging from few lines of k-space, with a denoiser as prior";
+    const SUMMARY: &'static str =
+        "magnetic resonance imaging from few lines of k-space: total variation, diffusion priors";
     const JOBS: &'static [(&'static str, &'static str)] = &[
         ("heads-cartesian", include_str!("heads-cartesian.toml")),
         ("heads-coils-tiny", include_str!("heads-coils-tiny.toml")),
@@ -120,14 +125,17 @@ impl Workload for Mri {
         let mut operator = Encoding::new((&ctx.comm, &ctx.device), (here, source.slices), source.points, lines, maps);
         let mut image = Buffer::zeros(&ctx.device, operator.place().len())?;
         operator.back(&mut Buffer::from_vec(&ctx.device, data.clone())?, &mut image)?;
-        let solver = match spec.method.prior().zip(denoiser) {
-            None => None,
-            Some((method, denoiser)) => {
+        let solver: Option<Box<dyn Solver>> = match (spec.method.prior().zip(denoiser), spec.method.variation()) {
+            (Some((method, denoiser)), _) => {
                 let diffusion = spec.method.diffusion();
                 let known = (diffusion.scale, source.noise);
-                let solver = diffusion.solver(method, denoiser, &operator, data, known, ctx.seed)?;
-                Some(Box::new(solver) as Box<dyn Solver>)
+                Some(Box::new(diffusion.solver(method, denoiser, &operator, data, known, ctx.seed)?))
             }
+            (None, Some(params)) => {
+                let data = Buffer::from_vec(&ctx.device, data)?;
+                Some(Box::new(TotalVariation::new(&operator, data, params)?))
+            }
+            (None, None) => None,
         };
         let work = flops + price.step.projections().max(1) as f64 * transform(&source);
         let zero_filled = image.into_vec();

@@ -6,6 +6,7 @@ use convoke_cluster::BadValue;
 use serde::{Deserialize, Serialize};
 
 use crate::inverse::diffusion::{DiffusionSpec, Method};
+use crate::inverse::tv::{Minimiser, TvParams, VariationSpec};
 
 /// `[problem]`: one source of k-space, which lines of it are measured, and how images are made of them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -105,6 +106,12 @@ pub struct MethodSpec {
     /// Standard deviation of the noise of real and imaginary parts of k-space; absent: that of a phantom, 0 for a scan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noise: Option<f64>,
+    /// Iterations (admm-tv); absent: 200.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iterations: Option<u64>,
+    /// Total variation (admm-tv).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variation: Option<VariationSpec>,
     /// A denoiser as prior (dds, diffusion-mbir, red-diff).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diffusion: Option<DiffusionSpec>,
@@ -116,6 +123,8 @@ pub struct MethodSpec {
 pub enum Algorithm {
     /// Lines that are not measured are zero.
     ZeroFilled,
+    /// Total variation by alternating directions.
+    AdmmTv,
     /// Decomposed diffusion.
     Dds,
     /// Predictor and corrector with data steps.
@@ -153,11 +162,22 @@ impl MethodSpec {
     /// The method with a denoiser that it is, if it is one.
     pub fn prior(&self) -> Option<Method> {
         match self.algorithm {
-            Algorithm::ZeroFilled => None,
+            Algorithm::ZeroFilled | Algorithm::AdmmTv => None,
             Algorithm::Dds => Some(Method::Dds),
             Algorithm::DiffusionMbir => Some(Method::DiffusionMbir),
             Algorithm::RedDiff => Some(Method::RedDiff),
         }
+    }
+
+    /// Iterations of `admm-tv`.
+    pub fn iterations(&self) -> u64 {
+        self.iterations.unwrap_or(200)
+    }
+
+    /// Total variation, where the algorithm has it.
+    pub fn variation(&self) -> Option<TvParams> {
+        let spec = self.variation.as_ref().filter(|_| self.algorithm == Algorithm::AdmmTv)?;
+        Some(spec.params(Minimiser::Admm, false, None))
     }
 
     /// What is known of the denoiser.
@@ -206,13 +226,27 @@ impl Spec {
             within("sampling.centre_fraction", sampling.centre_fraction, 0.0, 1.0)?;
         }
         within("method.noise", self.method.noise.unwrap_or(0.0), 0.0, 1e12)?;
-        match (self.method.prior(), &self.method.diffusion) {
-            (None, Some(_)) => {
-                let bad = BadValue::foreign("problem.method.diffusion", "algorithm \"zero-filled\"");
-                Err(bad.help("remove the section, or choose dds, diffusion-mbir or red-diff"))
-            }
-            (Some(method), _) => self.method.diffusion().check(method),
-            (None, None) => Ok(()),
+        let method = &self.method;
+        let name = serde_json::to_value(method.algorithm).unwrap_or_default().to_string();
+        let variation = method.algorithm == Algorithm::AdmmTv;
+        let foreign = [
+            ("iterations", method.iterations.is_some() && !variation),
+            ("variation", method.variation.is_some() && !variation),
+            ("diffusion", method.diffusion.is_some() && method.prior().is_none()),
+        ];
+        if let Some((key, _)) = foreign.iter().find(|(_, there)| *there) {
+            let bad = BadValue::foreign(format!("problem.method.{key}"), format!("algorithm {name}"));
+            return Err(bad.help("remove it, or choose an algorithm that has it (jobs/mri/README.md)"));
         }
+        within("method.iterations", method.iterations() as f64, 1.0, 1e7)?;
+        if variation {
+            let Some(spec) = &method.variation else {
+                let bad =
+                    BadValue::wrong("problem.method", format!(": algorithm {name} needs [problem.method.variation]"));
+                return Err(bad.help("[problem.method.variation] has at least its weight"));
+            };
+            spec.check("problem.method.variation", Minimiser::Admm, &name)?;
+        }
+        method.prior().map_or(Ok(()), |prior| method.diffusion().check(prior))
     }
 }
