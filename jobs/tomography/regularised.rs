@@ -8,7 +8,7 @@ use super::methods::{Share, Views};
 use super::spec::{Algorithm, MethodSpec, WeightsKind};
 use crate::inverse::place::Place;
 use crate::inverse::price::{Pass, Price};
-use crate::inverse::tv::{TotalVariation, TvParams};
+use crate::inverse::tv::{Noise, TotalVariation, TvParams};
 use crate::inverse::weighted::Weighted;
 use crate::inverse::{Operator, Report, Solver, lsqr, vectors};
 
@@ -35,7 +35,7 @@ pub(super) struct Measured {
 
 /// What a reconstruction by this algorithm costs, if it is one of these.
 pub(super) fn price(method: &MethodSpec) -> Option<Price> {
-    let price = match (method.algorithm, variation(method, None)) {
+    let price = match (method.algorithm, variation(method)) {
         (Algorithm::Lsqr, _) => lsqr::PRICE,
         (_, Some(params)) => params.price(),
         _ => return None,
@@ -44,9 +44,10 @@ pub(super) fn price(method: &MethodSpec) -> Option<Price> {
 }
 
 /// What of total variation a job asks for.
-fn variation(method: &MethodSpec, mask: Option<Vec<f32>>) -> Option<TvParams> {
+fn variation(method: &MethodSpec) -> Option<TvParams> {
     let (minimiser, spec) = (method.algorithm.minimiser()?, method.variation.as_ref()?);
-    Some(spec.params(minimiser, method.non_negative == Some(true), mask))
+    let params = spec.params(minimiser, method.n_iterations());
+    Some(TvParams { non_negative: method.non_negative == Some(true), ..params })
 }
 
 impl Regularised {
@@ -71,7 +72,11 @@ impl Regularised {
         // Σ of the squared residuals that noise alone leaves.
         let target2 = method.noise.map(|noise| if roots.is_some() { count } else { noise * noise * count });
         let data = Buffer::from_vec(operator.device(), data)?;
-        let params = variation(method, mask.clone());
+        // Rays that nothing is known of have the noise of their photons, where that is known.
+        let photons = noise.map(|sigma| Noise::Photons { sigma, attenuation });
+        let known =
+            if roots.is_some() { known.map(|_| Noise::Norm2(count)) } else { target2.map(Noise::Norm2).or(photons) };
+        let params = variation(method).map(|params| TvParams { mask: mask.clone(), noise: known, ..params });
         let operator = Box::new(Weighted::new(operator, roots, mask));
         let solver: Box<dyn Solver> = match params {
             None => Box::new(lsqr::Lsqr::new(&*operator, data, target2)?),
