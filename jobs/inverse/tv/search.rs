@@ -1,7 +1,9 @@
 //! The weight of the variation, chosen by the data.
 //!
-//! Discrepancy: the residual of the image is as large as the noise (Morozov 1966). L-curve: the corner of log TV over log residual, where its
-//! curvature is largest (Hansen, SIAM Review 34 (1992) 561). Each weight starts from the image of the one before.
+//! Discrepancy: the residual of the image is as large as the noise (Morozov 1966). L-curve (Hansen, SIAM Review 34 (1992) 561): the corner of TV
+//! over ‖A x − y‖². This curve is convex, and its corner is what lies furthest below the chord between its ends (Castellanos et al., Appl. Numer. Math.
+//! 43 (2002) 359 take triangles); in logarithms, as it is drawn for quadratic penalties, that of total variation is almost straight.
+//! Each weight starts from the image of the one before.
 
 use super::spec::Choice;
 
@@ -48,24 +50,14 @@ impl Search {
         (n + 1 == CANDIDATES).then(|| self.corner()).flatten()
     }
 
-    /// The weight at the point of largest curvature.
+    /// The weight at the point furthest below the chord between the curve's ends.
     fn corner(&self) -> Option<f64> {
-        let points: Vec<[f64; 2]> = self
-            .residuals2
-            .iter()
-            .zip(&self.variations)
-            .map(|(r, v)| [0.5 * r.max(1e-300).ln(), v.max(1e-300).ln()])
-            .collect();
-        // The circle through three neighbours (Menger): 4 · area / (product of the sides), positive where the curve turns left.
-        let curvature = |i: usize| {
-            let [a, b, c] = [points[i - 1], points[i], points[i + 1]];
-            let side = |p: [f64; 2], q: [f64; 2]| (p[0] - q[0]).hypot(p[1] - q[1]).max(1e-12);
-            let cross = (b[0] - a[0]) * (c[1] - b[1]) - (b[1] - a[1]) * (c[0] - b[0]);
-            // From large to small weights the residual falls and the variation rises: a corner turns right.
-            -2.0 * cross / (side(a, b) * side(b, c) * side(c, a))
-        };
-        let inner = 1..points.len().saturating_sub(1);
-        let best = inner.max_by(|i, j| curvature(*i).total_cmp(&curvature(*j)))?;
+        let ends =
+            |of: &[f64]| (of.iter().copied().fold(f64::MAX, f64::min), of.iter().copied().fold(f64::MIN, f64::max));
+        let (x, y) = (ends(&self.residuals2), ends(&self.variations));
+        let part = |value: f64, (low, high): (f64, f64)| (value - low) / (high - low).max(f64::MIN_POSITIVE);
+        let sum = |i: &usize| part(self.residuals2[*i], x) + part(self.variations[*i], y);
+        let best = (0..self.weights.len()).min_by(|i, j| sum(i).total_cmp(&sum(j)))?;
         Some(self.weights[best])
     }
 
@@ -123,16 +115,12 @@ mod tests {
         }
     }
 
-    /// A curve whose branches cross at a weight: the corner is the candidate next to it, tried again as the last one.
+    /// A hyperbola: the point in the middle of its ends, tried again as the last one.
     #[test]
-    fn the_corner_of_two_branches_is_found() {
-        let corner = 3e-3;
-        let weights = run(Choice::LCurve, 1.0, 0.0, |w| {
-            let r: f64 = w / corner;
-            [1.0 + r.powi(2), 1.0 + r.powi(-2)]
-        });
+    fn the_corner_of_a_hyperbola_is_its_middle() {
+        let middle = FIRST_OF_CURVE / RATIO.powi((CANDIDATES as i32 - 2) / 2);
+        let weights = run(Choice::LCurve, 1.0, 0.0, |w| [w / middle, middle / w]);
         assert_eq!(weights.len() as u64, CANDIDATES);
-        let last = weights[weights.len() - 1];
-        assert!((last / corner).ln().abs() < RATIO.ln(), "{weights:?}");
+        assert!((weights[weights.len() - 1] / middle - 1.0).abs() < 1e-9, "{weights:?}");
     }
 }

@@ -44,7 +44,7 @@ pub enum Weight {
 pub enum Choice {
     /// The residual is as large as the noise.
     Discrepancy,
-    /// The corner of log variation over log residual.
+    /// The corner of the variation over the squared residual.
     LCurve,
 }
 
