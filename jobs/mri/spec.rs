@@ -177,7 +177,7 @@ impl MethodSpec {
     /// Total variation, where the algorithm has it.
     pub fn variation(&self) -> Option<TvParams> {
         let spec = self.variation.as_ref().filter(|_| self.algorithm == Algorithm::AdmmTv)?;
-        Some(spec.params(Minimiser::Admm, false, None))
+        Some(spec.params(Minimiser::Admm, self.iterations()))
     }
 
     /// What is known of the denoiser.
@@ -246,6 +246,12 @@ impl Spec {
                 return Err(bad.help("[problem.method.variation] has at least its weight"));
             };
             spec.check("problem.method.variation", Minimiser::Admm, &name)?;
+            if spec.choice().is_some() {
+                return Err(BadValue::wrong(
+                    "problem.method.variation.weight",
+                    ": expected a number; it is not searched for here",
+                ));
+            }
         }
         method.prior().map_or(Ok(()), |prior| method.diffusion().check(prior))
     }

@@ -69,6 +69,12 @@ impl Source {
         let unit = spec.angle_unit.unwrap_or(in_file);
         let angles_rad = angles::to_radians(&scan.theta, unit, spec.angle_unit.is_some())
             .map_err(|source| ScanError::at(scan.path(), source))?;
+        let every = spec.every.unwrap_or(1);
+        if angles_rad.len().div_ceil(every) < 2 && every > 1 {
+            let expected = format!("less than the {} projections of {}", angles_rad.len(), scan.path().display());
+            return Err(BadValue::new("problem.scan.every", every, expected).into());
+        }
+        let angles_rad: Vec<f64> = angles_rad.into_iter().step_by(every).collect();
         let rows = match spec.rows.as_deref() {
             Some([first, end]) if *end <= scan.n_rows => *first..*end,
             Some(rows) => {
@@ -144,7 +150,9 @@ impl Source {
     pub fn overhead_per_row(&self, angles: usize) -> u64 {
         let row = (angles * self.n_cols * 4) as u64;
         match &self.kind {
-            Kind::Scan { scan, .. } => row + ((scan.n_white + scan.n_dark) * self.n_cols * 4) as u64,
+            Kind::Scan { scan, spec, .. } => {
+                row * 2 * spec.every.unwrap_or(1) as u64 - row + ((scan.n_white + scan.n_dark) * self.n_cols * 4) as u64
+            }
             Kind::Phantom { .. } => 0,
         }
     }
@@ -179,7 +187,7 @@ impl Source {
         }
         let (mut data, report) = match &self.kind {
             Kind::Scan { scan, spec, first_row } => {
-                self.measured(scan, spec, first_row + rows.start..first_row + rows.end, 0..scan.n_angles)?
+                self.measured(scan, spec, first_row + rows.start..first_row + rows.end, 0..self.angles_rad.len())?
             }
             Kind::Phantom { object, rays, photons, attenuation, seed } => {
                 let mut data = object.line_integrals(rays, rows.clone());
@@ -207,6 +215,9 @@ impl Source {
         rows: Range<usize>,
         angles: Range<usize>,
     ) -> Result<(Vec<f32>, NormaliseReport)> {
+        // With those between, where not all are used: one contiguous read.
+        let every = spec.every.unwrap_or(1);
+        let angles = angles.start * every..((angles.end - 1) * every + 1).min(scan.n_angles);
         let raw = scan.read_part(rows.clone(), angles.clone())?;
         let band = RawBand {
             projections: &raw.projections,
@@ -222,7 +233,13 @@ impl Source {
             hot_threshold: Some(spec.hot_threshold as f32),
             ..NormaliseParams::default()
         };
-        normalise::normalise(&band, &params).map_err(|source| ScanError::at(scan.path(), source))
+        let (data, report) =
+            normalise::normalise(&band, &params).map_err(|source| ScanError::at(scan.path(), source))?;
+        if every == 1 {
+            return Ok((data, report));
+        }
+        let of_row = |row: &[f32]| row.chunks(scan.n_cols).step_by(every).flatten().copied().collect::<Vec<f32>>();
+        Ok((data.chunks(angles.len() * scan.n_cols).flat_map(of_row).collect(), report))
     }
 }
 
