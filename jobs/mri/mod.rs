@@ -41,8 +41,11 @@ pub struct Mri {
     done: u64,
 }
 
-/// What a job costs: the solver's price, its steps, the denoiser's operations, and the denoiser.
-fn price(spec: &Spec, source: &Source, inputs: &Inputs) -> Result<(Price, u64, f64, Option<Arc<dyn Learnt>>)> {
+/// The solver's price, its steps, the denoiser's operations in a step, and the denoiser.
+type Costs = (Price, u64, f64, Option<Arc<dyn Learnt>>);
+
+/// What a job costs.
+fn price(spec: &Spec, source: &Source, inputs: &Inputs) -> Result<Costs> {
     if let Some(params) = spec.method.variation() {
         return Ok((params.price(), spec.method.iterations(), 0.0, None));
     }

@@ -208,10 +208,9 @@ mod tests {
             let point = values.clone();
             transform.apply(&mut values, false);
             let off = |i: usize, n: usize| i as f64 - (n / 2) as f64;
-            for i in 0..ny * nx {
+            for (i, found) in values.iter().enumerate() {
                 let phase = off(i / nx, ny) * off(y, ny) / ny as f64 + off(i % nx, nx) * off(x, nx) / nx as f64;
                 let due = num_complex::Complex64::cis(-std::f64::consts::TAU * phase) / ((ny * nx) as f64).sqrt();
-                let found = values[i];
                 let far = (f64::from(found.re) - due.re).hypot(f64::from(found.im) - due.im);
                 assert!(far < 1e-6, "{ny}x{nx} {i}: {found} {due}");
             }

@@ -247,7 +247,10 @@ fn network() -> Arc<dyn Denoiser> {
     Arc::new(Edm::new(card, parameters))
 }
 
-fn chains() -> Vec<Box<dyn Fn(usize) -> Box<dyn Chain> + Sync>> {
+/// Begins a chain on so many voxels.
+type Begin = Box<dyn Fn(usize) -> Box<dyn Chain> + Sync>;
+
+fn chains() -> Vec<Begin> {
     let levels = Levels { steps: 4, sigma: [0.01, 20.0], spacing: Spacing::Karras };
     vec![
         Box::new(move |len| {
