@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use convoke::inverse::diffusion::{DiffusionSpec, Method};
 use convoke::inverse::place::Place;
-use convoke::inverse::tv::{Minimiser, TotalVariation, VariationSpec};
+use convoke::inverse::tv::{Minimiser, TotalVariation, TvParams, VariationSpec, Weight};
 use convoke::inverse::{Operator, Solver};
 use convoke_cluster::workload::Inputs;
 use convoke_cluster::{Comm, Fields, Result};
@@ -234,10 +234,17 @@ fn reconstruct(
 ) -> Result<(Vec<f32>, Posterior)> {
     if method == "admm-tv" {
         let (weight, penalty, steps) = case.variation;
-        let spec =
-            VariationSpec { weight, kind: None, along: None, penalty: Some(penalty), inner: Some(5), tolerance: None };
+        let spec = VariationSpec {
+            weight: Weight::Given(weight),
+            kind: None,
+            along: None,
+            penalty: Some(penalty),
+            inner: Some(5),
+            tolerance: None,
+        };
         let data = Buffer::from_vec(&beams.device, y)?;
-        let mut solver = TotalVariation::new(beams, data, spec.params(Minimiser::Admm, true, None))?;
+        let mut solver =
+            TotalVariation::new(beams, data, TvParams { non_negative: true, ..spec.params(Minimiser::Admm, steps) })?;
         for number in 0..steps {
             solver.step(beams, number)?;
         }

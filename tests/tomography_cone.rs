@@ -211,6 +211,18 @@ fn the_peak_of_memory_is_within_the_plan() {
         ("fdk", Scan::of(96, 90)),
         ("cgls", with("algorithm = \"cgls\"\niterations = 2")),
         ("os-sart", with("algorithm = \"os-sart\"\niterations = 1\nsubsets = 5")),
+        ("lsqr", with("algorithm = \"lsqr\"\niterations = 1")),
+        (
+            "fista",
+            with("algorithm = \"fista-tv\"\niterations = 1\n[problem.method.variation]\nweight = 1e-3\ninner = 1"),
+        ),
+        (
+            "admm",
+            with(
+                "algorithm = \"admm-tv\"\niterations = 1\nnon_negative = true\n[problem.method.variation]\nweight = 1e-3\ninner = 1",
+            ),
+        ),
+        ("pdhg", with("algorithm = \"pdhg\"\niterations = 1\n[problem.method.variation]\nweight = 1e-3")),
     ] {
         let spec = job(scratch.path(), &format!("{name}.toml"), &scan.text());
         let plan = json(&["check", &spec, "--json"]);

@@ -6,7 +6,7 @@ use convoke_cluster::BadValue;
 use serde::{Deserialize, Serialize};
 
 use crate::inverse::diffusion::{DiffusionSpec, Method};
-use crate::inverse::tv::{Minimiser, TvParams, VariationSpec};
+use crate::inverse::tv::{Choice, Minimiser, TvParams, VariationSpec};
 
 /// `[problem]`: one source of k-space, which lines of it are measured, and how images are made of them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -177,7 +177,7 @@ impl MethodSpec {
     /// Total variation, where the algorithm has it.
     pub fn variation(&self) -> Option<TvParams> {
         let spec = self.variation.as_ref().filter(|_| self.algorithm == Algorithm::AdmmTv)?;
-        Some(spec.params(Minimiser::Admm, false, None))
+        Some(spec.params(Minimiser::Admm, self.iterations()))
     }
 
     /// What is known of the denoiser.
@@ -246,6 +246,15 @@ impl Spec {
                 return Err(bad.help("[problem.method.variation] has at least its weight"));
             };
             spec.check("problem.method.variation", Minimiser::Admm, &name)?;
+            let noise = method.noise.or(self.phantom.as_ref().map(|phantom| phantom.noise)).unwrap_or(0.0);
+            if spec.choice() == Some(Choice::Discrepancy) && noise == 0.0 {
+                let bad = BadValue::new(
+                    "problem.method.variation.weight",
+                    "\"discrepancy\"",
+                    "problem.method.noise beside it",
+                );
+                return Err(bad.help("or give a number"));
+            }
         }
         method.prior().map_or(Ok(()), |prior| method.diffusion().check(prior))
     }

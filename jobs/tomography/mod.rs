@@ -49,11 +49,12 @@ impl ScanError {
 
 impl Workload for Tomography {
     const NAME: &'static str = NAME;
-    const SUMMARY: &'static str = "parallel-beam and cone-beam tomography: FBP, FDK, SIRT, CGLS, OS-SART, MLEM, OSEM, LSQR, \
+    const SUMMARY: &'static str = "parallel-beam and cone-beam tomography: FBP, FDK, SIRT, CGLS, OS-SART, MLEM, OSEM, LSQR, total variation, \
          diffusion priors";
     const JOBS: &'static [(&'static str, &'static str)] = &[
         ("shepp-logan", include_str!("shepp-logan.toml")),
         ("foam-noise", include_str!("foam-noise.toml")),
+        ("foam-tv", include_str!("foam-tv.toml")),
         ("tooth", include_str!("tooth.toml")),
         ("shepp-logan-cone", include_str!("shepp-logan-cone.toml")),
         ("helical", include_str!("helical.toml")),

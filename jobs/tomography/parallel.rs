@@ -98,7 +98,7 @@ impl Parallel {
         let window = self.window.as_mut().expect("a window is open");
         let report = window.step(&ctx.comm, self.iteration)?;
         self.iteration += 1;
-        let total = self.spec.method.n_iterations();
+        let total = self.spec.method.n_steps();
         let window_done = self.iteration >= total || report.active == 0;
         let fraction_of_window = if window_done { 1.0 } else { self.iteration as f64 / total as f64 };
         let fraction = (self.next as f64 + slices * fraction_of_window) / self.source.n_rows as f64;

@@ -73,7 +73,7 @@ pub(super) fn plan(spec: &Spec, source: &Source, resources: &Resources) -> Resul
     let mine = window.div_ceil(grid.slabs) as u64;
     let (sinograms, images) = per_slice(spec, source, grid.groups);
     let n = spec.volume.size.unwrap_or(source.n_cols) as u64;
-    let iterations = spec.method.n_iterations();
+    let iterations = spec.method.n_steps();
     let mut plan = Plan {
         steps: windows * iterations,
         work_unit: "voxel updates",
@@ -129,7 +129,7 @@ pub(super) fn sum_bytes(bytes: u64, ranks: u64) -> u64 {
 fn bytes_per_window(spec: &Spec, grid: RankGrid, slices: u64, image: u64, ranks: u64) -> u64 {
     let g = grid.groups as u64;
     let subsets = spec.method.n_subsets() as u64;
-    let iterations = spec.method.n_iterations();
+    let iterations = spec.method.n_steps();
     if let Some(price) = regularised::price(&spec.method) {
         let slabs = grid.slabs as u64;
         // Of each slice's part: over the group and over the slabs.

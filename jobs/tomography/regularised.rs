@@ -12,7 +12,7 @@ use super::spec::{Algorithm, MethodSpec, WeightsKind};
 use crate::inverse::diffusion::{DiffusionSpec, Method};
 use crate::inverse::place::Place;
 use crate::inverse::price::{Pass, Price};
-use crate::inverse::tv::{TotalVariation, TvParams};
+use crate::inverse::tv::{Noise, TotalVariation, TvParams};
 use crate::inverse::weighted::Weighted;
 use crate::inverse::{Operator, Report, Solver, lsqr, vectors};
 use crate::prior::edm::Edm;
@@ -86,7 +86,7 @@ pub(super) struct Measured {
 
 /// What a reconstruction by this algorithm costs, if it is one of these.
 pub(super) fn price(method: &MethodSpec) -> Option<Price> {
-    let price = match (method.algorithm, variation(method, None), method.algorithm.prior()) {
+    let price = match (method.algorithm, variation(method), method.algorithm.prior()) {
         (Algorithm::Lsqr, ..) => lsqr::PRICE,
         (_, Some(params), _) => params.price(),
         (.., Some(kind)) => method.diffusion.clone().unwrap_or_default().price(kind),
@@ -96,9 +96,10 @@ pub(super) fn price(method: &MethodSpec) -> Option<Price> {
 }
 
 /// What of total variation a job asks for.
-fn variation(method: &MethodSpec, mask: Option<Vec<f32>>) -> Option<TvParams> {
+fn variation(method: &MethodSpec) -> Option<TvParams> {
     let (minimiser, spec) = (method.algorithm.minimiser()?, method.variation.as_ref()?);
-    Some(spec.params(minimiser, method.non_negative == Some(true), mask))
+    let params = spec.params(minimiser, method.n_iterations());
+    Some(TvParams { non_negative: method.non_negative == Some(true), ..params })
 }
 
 impl Regularised {
@@ -125,7 +126,11 @@ impl Regularised {
         let more = prior.as_ref().map_or(0.0, Prior::updates);
         // With weights the noise has a deviation of one.
         let deviation = known.map_or(0.0, |sigma| if roots.is_some() { 1.0 } else { sigma });
-        let params = variation(method, mask.clone());
+        // Rays that nothing is known of have the noise of their photons, where that is known.
+        let photons = noise.map(|sigma| Noise::Photons { sigma, attenuation });
+        let known =
+            if roots.is_some() { known.map(|_| Noise::Norm2(count)) } else { target2.map(Noise::Norm2).or(photons) };
+        let params = variation(method).map(|params| TvParams { mask: mask.clone(), noise: known, ..params });
         let operator = Box::new(Weighted::new(operator, roots, mask));
         let buffer = |data: Vec<f32>| Buffer::from_vec(operator.device(), data);
         let solver: Box<dyn Solver> = match (prior, params) {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::cone::spec::{GeometryKind, GeometrySpec, check_geometry};
 use super::rings::Rings;
 use crate::inverse::diffusion::{DiffusionSpec, Method};
-use crate::inverse::tv::{Minimiser, VariationSpec};
+use crate::inverse::tv::{Choice, Minimiser, VariationSpec};
 
 /// `[problem]`: one source of projections, how to clean them, what to reconstruct and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -410,6 +410,11 @@ impl MethodSpec {
             None => self.iterations.unwrap_or(20),
         }
     }
+
+    /// Steps of the job: with each weight that is tried as many iterations.
+    pub fn n_steps(&self) -> u64 {
+        self.n_iterations().saturating_mul(self.variation.as_ref().map_or(1, VariationSpec::candidates))
+    }
 }
 
 impl Spec {
@@ -447,7 +452,7 @@ impl Spec {
         if let Some(voxel) = self.volume.voxel_pixels {
             within("problem.volume.voxel_pixels", voxel, 0.05, 20.0)?;
         }
-        check_method(&self.method)
+        check_method(&self.method, self.phantom.as_ref())
     }
 }
 
@@ -509,10 +514,11 @@ fn check_rings(rings: &RingsSpec) -> Result<(), BadValue> {
     }
 }
 
-fn check_method(method: &MethodSpec) -> Result<(), BadValue> {
+fn check_method(method: &MethodSpec, phantom: Option<&PhantomSpec>) -> Result<(), BadValue> {
     use Algorithm as A;
     let a = method.algorithm;
     let minimiser = a.minimiser();
+    let discrepancy = method.variation.as_ref().and_then(VariationSpec::choice) == Some(Choice::Discrepancy);
     let relaxed = matches!(a, A::Sirt | A::OsSart);
     let foreign = [
         ("filter", method.filter.is_some() && !a.is_direct()),
@@ -527,7 +533,11 @@ fn check_method(method: &MethodSpec) -> Result<(), BadValue> {
         (
             "noise",
             method.noise.is_some()
-                && !(relaxed || matches!(a, A::Cgls | A::Lsqr) || a.prior().is_some() || method.weights.is_some()),
+                && !(relaxed
+                    || matches!(a, A::Cgls | A::Lsqr)
+                    || a.prior().is_some()
+                    || method.weights.is_some()
+                    || discrepancy),
         ),
         ("weights", method.weights.is_some() && !a.is_whole()),
     ];
@@ -546,6 +556,11 @@ fn check_method(method: &MethodSpec) -> Result<(), BadValue> {
             return Err(bad.help("[problem.method.variation] has at least its weight"));
         };
         variation.check("problem.method.variation", minimiser, &name.to_string())?;
+        let photons = phantom.is_some_and(|p| p.photons.is_some());
+        if variation.choice() == Some(Choice::Discrepancy) && method.noise.is_none() && !photons {
+            let bad = BadValue::wrong("problem.method.variation.weight", "\"discrepancy\" needs to know the noise");
+            return Err(bad.help("give problem.method.noise, the standard deviation of the projections"));
+        }
     }
     if let Some(cutoff) = method.cutoff {
         within("problem.method.cutoff", cutoff, 0.01, 1.0)?;

@@ -52,8 +52,8 @@ impl Algorithm for Admm {
         let Problem { params, grid, y, q, x, scale, .. } = problem;
         let points = operator.place().points;
         let nx = points[1];
-        let (scale, rho) = (*scale as f32, params.penalty as f32);
-        let radius = (params.weight / params.penalty) as f32;
+        let (scale, rho) = (*scale as f32, params.rho() as f32);
+        let radius = (params.weight / params.rho()) as f32;
         // w = P(∇x + w), room = w_old − 2 w
         grid.gradient2(x.host(), (w, room), |w, room, g| {
             room.copy_from_slice(w);

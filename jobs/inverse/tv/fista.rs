@@ -131,6 +131,10 @@ impl Algorithm for Fista {
         Ok(Done { residual2, step2, image2 })
     }
 
+    fn restart(&mut self) {
+        self.t = 1.0;
+    }
+
     fn fields<'a>(&'a mut self, operator: &dyn Operator, fields: &mut Fields<'a>) {
         let place = operator.place();
         place.keep("previous", self.old.host_mut(), fields);

@@ -8,6 +8,7 @@ mod admm;
 mod fista;
 pub mod grid;
 mod pdhg;
+mod search;
 pub mod spec;
 #[cfg(test)]
 mod tests;
@@ -21,7 +22,8 @@ use super::place::Place;
 use super::price::{Pass, Price};
 use super::{Operator, Report, Solver, norm, norm2, vectors};
 use grid::Grid;
-pub use spec::{Along, Kind, VariationSpec};
+use search::{CANDIDATES, Search};
+pub use spec::{Along, Choice, Kind, VariationSpec, Weight};
 
 /// Power iterations for ‖A‖.
 const POWER: usize = 20;
@@ -42,16 +44,22 @@ pub enum Minimiser {
 pub struct TvParams {
     /// Algorithm.
     pub minimiser: Minimiser,
-    /// λ.
+    /// λ, where it is not searched for.
     pub weight: f64,
+    /// How it is.
+    pub choice: Option<Choice>,
+    /// How much noise the measurements have; the discrepancy needs it.
+    pub noise: Option<Noise>,
+    /// Steps with each weight of a search.
+    pub steps: u64,
     /// How a voxel's differences are measured.
     pub kind: Kind,
     /// Which count.
     pub along: Along,
     /// Iterations of the denoising (fista) or of conjugate gradients (admm) in a step.
     pub inner: u64,
-    /// ρ, the penalty of the splitting (admm).
-    pub penalty: f64,
+    /// ρ, the penalty of the splitting (admm); absent: 10 λ.
+    pub penalty: Option<f64>,
     /// Keep the image at or above 0.
     pub non_negative: bool,
     /// 1 or 0, one slice: the image is 0 outside.
@@ -60,14 +68,36 @@ pub struct TvParams {
     pub tolerance: f64,
 }
 
+/// How much noise measurements have.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Noise {
+    /// Expected squared norm.
+    Norm2(f64),
+    /// Photons: the standard deviation of a measurement of y is σ exp(a y/2).
+    Photons {
+        /// σ.
+        sigma: f64,
+        /// a.
+        attenuation: f64,
+    },
+}
+
 impl TvParams {
     /// What it costs.
     pub fn price(&self) -> Price {
-        match self.minimiser {
+        let price = match self.minimiser {
             Minimiser::Fista => fista::price(self),
             Minimiser::Admm => admm::price(self),
             Minimiser::Pdhg => pdhg::price(self),
-        }
+        };
+        // Each weight is looked at, and the noise is summed up.
+        let look = Pass { forward: 1, dots: 1, measured_dots: 2, halos: 1, ..Pass::default() };
+        Price { start: price.start.and(if self.choice.is_some() { CANDIDATES } else { 0 }, look), ..price }
+    }
+
+    fn rho(&self) -> f64 {
+        // Without variation it does not matter: the splitting is of nothing.
+        self.penalty.unwrap_or(if self.weight > 0.0 { 10.0 * self.weight } else { 1e-3 })
     }
 
     /// Puts a row into the set of allowed images.
@@ -130,6 +160,9 @@ trait Algorithm: Debug {
         Ok(())
     }
 
+    /// Before another weight.
+    fn restart(&mut self) {}
+
     /// An allowed image.
     fn image<'a>(&'a mut self, problem: &'a mut Problem) -> &'a mut Buffer<f32> {
         &mut problem.x
@@ -141,6 +174,11 @@ trait Algorithm: Debug {
 pub struct TotalVariation {
     problem: Problem,
     algorithm: Box<dyn Algorithm>,
+    search: Search,
+    /// Steps with the weight of now.
+    steps: u64,
+    /// Squared norm of the noise, where it counts.
+    target2: f64,
 }
 
 impl TotalVariation {
@@ -158,7 +196,46 @@ impl TotalVariation {
         };
         let q = Buffer::zeros(operator.device(), y.len())?;
         let x = Buffer::zeros(operator.device(), place.len())?;
-        Ok(Self { problem: Problem { params, grid, y, q, x, scale: 0.0, y2: 0.0 }, algorithm })
+        let problem = Problem { params, grid, y, q, x, scale: 0.0, y2: 0.0 };
+        Ok(Self { problem, algorithm, search: Search::default(), steps: 0, target2: 0.0 })
+    }
+
+    /// ‖A‖, ‖y‖, and where a search begins.
+    fn start(&mut self, operator: &mut dyn Operator) -> Result<()> {
+        let Problem { params, y, q, scale, y2, .. } = &mut self.problem;
+        let norm = norm(operator, POWER)?;
+        *scale = if norm > 0.0 { norm.powi(-2) } else { 1.0 };
+        *y2 = norm2(y, |y| operator.dot(y, y))?;
+        let Some(choice) = params.choice else { return Ok(()) };
+        let place = operator.place();
+        let unit = (*y2 * *scale / (place.all * place.size()) as f64).sqrt();
+        params.weight = Search::first(choice, unit);
+        self.target2 = match params.noise {
+            None => 0.0,
+            Some(Noise::Norm2(norm2)) => norm2,
+            Some(Noise::Photons { sigma, attenuation }) => {
+                let (sigma, half) = (sigma as f32, 0.5 * attenuation as f32);
+                vectors::zip(q.host_mut(), y.host(), |q, y| *q = sigma * (half * y).exp());
+                norm2(q, |q| operator.dot(q, q))?
+            }
+        };
+        Ok(())
+    }
+
+    /// The image of a weight is there: notes what it is like and goes on to the next one. Returns whether there is none.
+    fn look(&mut self, choice: Choice, operator: &mut dyn Operator) -> Result<bool> {
+        let [fidelity, variation, weight] = self.objective(operator)?;
+        let search = &mut self.search;
+        search.weights.push(weight);
+        search.residuals2.push(2.0 * fidelity / self.problem.scale);
+        search.variations.push(variation);
+        self.steps = 0;
+        let next = search.next(choice, self.target2);
+        if let Some(weight) = next {
+            self.problem.params.weight = weight;
+            self.algorithm.restart();
+        }
+        Ok(next.is_none())
     }
 
     /// ½‖A x − y‖²/‖A‖², TV(x) and λ of the image as it is. Collective.
@@ -175,17 +252,22 @@ impl TotalVariation {
 
 impl Solver for TotalVariation {
     fn step(&mut self, operator: &mut dyn Operator, _number: u64) -> Result<Report> {
-        let problem = &mut self.problem;
-        if problem.scale == 0.0 {
-            let norm = norm(operator, POWER)?;
-            problem.scale = if norm > 0.0 { norm.powi(-2) } else { 1.0 };
-            problem.y2 = norm2(&mut problem.y, |y| operator.dot(y, y))?;
+        if self.problem.scale == 0.0 {
+            self.start(operator)?;
         }
+        let problem = &mut self.problem;
         let Done { residual2, step2, image2 } = self.algorithm.step(problem, operator)?;
         let change = if image2 > 0.0 { (step2 / image2).sqrt() } else { 0.0 };
         let residual = if problem.y2 > 0.0 { (residual2 / problem.y2).sqrt() } else { 0.0 };
-        let done = change <= problem.params.tolerance;
-        Ok(Report { done, metrics: vec![("residual", residual), ("change", change)] })
+        let mut done = change <= problem.params.tolerance;
+        let mut metrics = vec![("residual", residual), ("change", change)];
+        if let Some(choice) = problem.params.choice {
+            metrics.push(("weight", problem.params.weight));
+            self.steps += 1;
+            done |= self.steps >= problem.params.steps;
+            done = done && self.look(choice, operator)?;
+        }
+        Ok(Report { done, metrics })
     }
 
     fn image(&mut self) -> &mut Buffer<f32> {
@@ -193,10 +275,18 @@ impl Solver for TotalVariation {
     }
 
     fn fields<'a>(&'a mut self, operator: &dyn Operator, fields: &mut Fields<'a>) {
-        let Problem { x, scale, y2, .. } = &mut self.problem;
+        let Problem { params, x, scale, y2, .. } = &mut self.problem;
         operator.place().keep("image", x.host_mut(), fields);
         fields.real("scale", scale);
         fields.real("data2", y2);
+        if params.choice.is_some() {
+            fields.real("weight", &mut params.weight);
+            fields.real("noise2", &mut self.target2);
+            fields.counter("steps_of_weight", &mut self.steps);
+            fields.history("weights", &mut self.search.weights);
+            fields.history("residuals2", &mut self.search.residuals2);
+            fields.history("variations", &mut self.search.variations);
+        }
         self.algorithm.fields(operator, fields);
     }
 
@@ -206,6 +296,15 @@ impl Solver for TotalVariation {
 
     fn finish(&mut self, operator: &mut dyn Operator, out: &mut Results) -> Result<()> {
         let [fidelity, variation, weight] = self.objective(operator)?;
+        if self.problem.params.choice.is_some() {
+            let relative: Vec<f64> = self.search.residuals2.iter().map(|r| (r / self.problem.y2).sqrt()).collect();
+            out.series("search_weight", &self.search.weights, "1", "weights of the variation that were tried")?;
+            out.series("search_residual", &relative, "1", "relative residuals of their images")?;
+            out.series("search_variation", &self.search.variations, "1", "total variations of their images")?;
+            if self.target2 > 0.0 {
+                out.figure("noise_level", (self.target2 / self.problem.y2).sqrt())?;
+            }
+        }
         out.figure("total_variation", variation)?;
         out.figure("variation_weight", weight)?;
         out.figure("objective", fidelity + weight * variation)

@@ -9,15 +9,15 @@ use super::{Minimiser, TvParams};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VariationSpec {
-    /// λ, for an operator of norm 1.
-    pub weight: f64,
+    /// λ, for an operator of norm 1; or how it is chosen.
+    pub weight: Weight,
     /// How the differences of a voxel are measured; absent: `isotropic`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<Kind>,
     /// Axes along which they are taken; absent: `xyz`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub along: Option<Along>,
-    /// Penalty ρ of the splitting, for an operator of norm 1 (admm-tv).
+    /// Penalty ρ of the splitting, for an operator of norm 1 (admm-tv); absent: 10 λ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub penalty: Option<f64>,
     /// Iterations of the denoising (fista-tv) or of conjugate gradients (admm-tv) in a step.
@@ -26,6 +26,60 @@ pub struct VariationSpec {
     /// Ends once a step changes the image by no more than this part of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tolerance: Option<f64>,
+}
+
+/// λ, or how the data choose it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Weight {
+    /// As given.
+    Given(f64),
+    /// Searched for.
+    Chosen(Choice),
+}
+
+/// How the data choose λ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Choice {
+    /// The residual is as large as the noise.
+    Discrepancy,
+    /// The corner of the variation over the squared residual.
+    LCurve,
+}
+
+impl<'de> Deserialize<'de> for Weight {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Weight;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a number, \"discrepancy\" or \"l-curve\"")
+            }
+
+            fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Weight, E> {
+                Ok(Weight::Given(value))
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Weight, E> {
+                Ok(Weight::Given(value as f64))
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Weight, E> {
+                Ok(Weight::Given(value as f64))
+            }
+
+            fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Weight, E> {
+                match value {
+                    "discrepancy" => Ok(Weight::Chosen(Choice::Discrepancy)),
+                    "l-curve" => Ok(Weight::Chosen(Choice::LCurve)),
+                    other => Err(E::invalid_value(serde::de::Unexpected::Str(other), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
 }
 
 /// How the differences of a voxel are measured.
@@ -72,7 +126,7 @@ impl VariationSpec {
             return Err(BadValue::foreign(format!("{key}.{what}"), format!("algorithm {name}")));
         }
         for (what, value, low, high) in [
-            ("weight", Some(self.weight), 0.0, 1e6),
+            ("weight", self.given(), 0.0, 1e6),
             ("penalty", self.penalty, 1e-12, 1e6),
             ("inner", self.inner.map(|n| n as f64), 1.0, 1000.0),
             ("tolerance", self.tolerance, 0.0, 1.0),
@@ -84,8 +138,28 @@ impl VariationSpec {
         Ok(())
     }
 
-    /// As parameters of a minimiser.
-    pub fn params(&self, minimiser: Minimiser, non_negative: bool, mask: Option<Vec<f32>>) -> TvParams {
+    fn given(&self) -> Option<f64> {
+        match self.weight {
+            Weight::Given(weight) => Some(weight),
+            Weight::Chosen(_) => None,
+        }
+    }
+
+    /// How the weight is chosen, if it is.
+    pub fn choice(&self) -> Option<Choice> {
+        match self.weight {
+            Weight::Given(_) => None,
+            Weight::Chosen(choice) => Some(choice),
+        }
+    }
+
+    /// Weights that are tried, at most.
+    pub fn candidates(&self) -> u64 {
+        if self.choice().is_some() { super::search::CANDIDATES } else { 1 }
+    }
+
+    /// As parameters of a minimiser that makes `steps` steps with each weight.
+    pub fn params(&self, minimiser: Minimiser, steps: u64) -> TvParams {
         let inner = match minimiser {
             Minimiser::Fista => 10,
             Minimiser::Admm => 3,
@@ -93,13 +167,16 @@ impl VariationSpec {
         };
         TvParams {
             minimiser,
-            weight: self.weight,
+            weight: self.given().unwrap_or(0.0),
+            choice: self.choice(),
+            noise: None,
+            steps,
             kind: self.kind.unwrap_or(Kind::Isotropic),
             along: self.along.unwrap_or(Along::Xyz),
             inner: self.inner.unwrap_or(inner),
-            penalty: self.penalty.unwrap_or(3e-3),
-            non_negative,
-            mask,
+            penalty: self.penalty,
+            non_negative: false,
+            mask: None,
             tolerance: self.tolerance.unwrap_or(0.0),
         }
     }

@@ -93,8 +93,9 @@ fn place(comm: Comm, all: usize, points: [usize; 2]) -> Place {
 }
 
 fn params(minimiser: Minimiser, weight: f64) -> TvParams {
+    let weight = Weight::Given(weight);
     let spec = VariationSpec { weight, kind: None, along: None, penalty: None, inner: None, tolerance: None };
-    spec.params(minimiser, false, None)
+    spec.params(minimiser, 1)
 }
 
 fn solve(operator: &mut Matrix, y: Vec<f32>, params: TvParams, steps: u64) -> (Vec<f32>, f64) {
@@ -118,7 +119,7 @@ fn a_step_shrinks_by_what_its_sides_are_long() {
         for along in [Along::Z, Along::Xyz] {
             let mut operator = Matrix::identity(place(Comm::solo(), a + b, [2, 3]));
             let y: Vec<f32> = (0..(a + b) * 6).map(|i| if i < a * 6 { 0.2 } else { 1.2 }).collect();
-            let params = TvParams { along, penalty: 0.3, ..params(minimiser, lambda) };
+            let params = TvParams { along, penalty: Some(0.3), ..params(minimiser, lambda) };
             let (x, _) = solve(&mut operator, y, params, 300);
             for (i, x) in x.iter().enumerate() {
                 let due = if i < a * 6 { 0.2 + lambda / a as f64 } else { 1.2 - lambda / b as f64 };
@@ -137,7 +138,7 @@ fn a_cube_falls_by_its_surface_over_its_volume() {
     let y: Vec<f32> = (0..n * n * n).map(|i| f32::from(u8::from(inside(i)))).collect();
     for minimiser in ALL {
         let mut operator = Matrix::identity(place(Comm::solo(), n, [n, n]));
-        let params = TvParams { kind: Kind::Anisotropic, penalty: 0.3, ..params(minimiser, lambda) };
+        let params = TvParams { kind: Kind::Anisotropic, penalty: Some(0.3), ..params(minimiser, lambda) };
         let (x, objective) = solve(&mut operator, y.clone(), params, 200);
         let (volume, surface, rest) = ((c * c * c) as f64, (6 * c * c) as f64, (n * n * n - c * c * c) as f64);
         for (i, x) in x.iter().enumerate() {

@@ -28,7 +28,7 @@ pub(super) fn steps(spec: &Spec, g: &ConeGeometry) -> u64 {
     if spec.method.algorithm.is_direct() {
         ((updates(g) / DIRECT_STEP).ceil() as u64).clamp(1, g.views.len() as u64)
     } else {
-        spec.method.n_iterations()
+        spec.method.n_steps()
     }
 }
 
@@ -45,7 +45,7 @@ pub(super) fn plan(spec: &Spec, input: &Input, resources: &Resources) -> Result<
         n_cols = fdk.geometry.n_cols;
         plan.notes.extend(coverage_note(fdk.coverage));
     }
-    let iterations = spec.method.n_iterations();
+    let iterations = spec.method.n_steps();
     let views = g.views.len().div_ceil(grid.groups) as u64;
     let slices = block(g.shape[0], 0, grid.slabs).len() as u64;
     let rows = (0..grid.slabs).map(|slab| bands.of(slab).len()).max().unwrap_or(0) as u64;
