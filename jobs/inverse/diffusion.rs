@@ -227,7 +227,7 @@ impl DiffusionSpec {
         let look = Pass { forward: 1, measured_dots: 1, ..Pass::default() };
         let gradients =
             |n: u64| Pass { forward: n + 1, back: n + 1, dots: 2 * n + 1, halos: 2 * n + 4, ..Pass::default() };
-        let start = Pass { back: 1, measured_dots: 2, ..Pass::norm(POWER) };
+        let start = Pass::norm(POWER).and(1, Pass { back: 1, measured_dots: 2, ..Pass::default() });
         let (first, step, kept) = match method {
             Method::Dds => (Pass::default(), gradients(self.iterations.unwrap_or(5) as u64), 3),
             Method::DiffusionMbir => {
