@@ -150,7 +150,7 @@ impl DiffusionSpec {
             return Err(BadValue::foreign(format!("{KEY}.{key}"), format!("algorithm \"{}\"", method.name())));
         }
         within("scale", self.scale, 1e-12, 1e12)?;
-        within("steps", self.levels(method).steps, 1, 100_000)?;
+        within("steps", self.levels(method).steps, 1, 10_000)?;
         let [low, high] = self.levels(method).sigma;
         within("sigma", low, 1e-4, 1e4)?;
         within("sigma", high, low, 1e4)?;
@@ -158,7 +158,7 @@ impl DiffusionSpec {
         within("snr", self.snr.unwrap_or(0.0), 0.0, 10.0)?;
         within("rate", self.rate.unwrap_or(0.1), 1e-6, 10.0)?;
         within("weight", self.weight.unwrap_or(1.0), 0.0, 1e3)?;
-        within("iterations", self.iterations.unwrap_or(1), 1, 10_000)?;
+        within("iterations", self.iterations.unwrap_or(1), 1, 100)?;
         within("lambda", self.lambda.unwrap_or(0.0), 0.0, 1e3)?;
         within("rho", self.rho.unwrap_or(0.0), 0.0, 1e3)?;
         within("samples", self.samples, 1, MOST_SAMPLES)

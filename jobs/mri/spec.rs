@@ -238,7 +238,7 @@ impl Spec {
             let bad = BadValue::foreign(format!("problem.method.{key}"), format!("algorithm {name}"));
             return Err(bad.help("remove it, or choose an algorithm that has it (jobs/mri/README.md)"));
         }
-        within("method.iterations", method.iterations() as f64, 1.0, 1e7)?;
+        within("method.iterations", method.iterations() as f64, 1.0, 1e5)?;
         if variation {
             let Some(spec) = &method.variation else {
                 let bad =
