@@ -114,11 +114,7 @@ impl Extents<'_> {
             plan.holds("factors of waves", 8 * (n / along / 2 + 1).div_ceil(ranks) * 4 * along * along);
         }
         let output: u64 = (0..axes.len()).map(|a| points_along(spec, self.statement, a) as u64).product();
-        plan.holds(
-            "results",
-            (8 * output.div_ceil(ranks))
-                .saturating_mul((4 * outputs).saturating_add(2u64.saturating_mul(samples as u64))),
-        );
+        plan.holds("results", 8 * output.div_ceil(ranks) * (4 * outputs + 2 * samples as u64));
         let solves = plan.steps + sweeps * PROBES as u64 + draws + spec.unknowns.len() as u64;
         let mut way = 0;
         let mut shape: Vec<u64> = self.functions.clone();
