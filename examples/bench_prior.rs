@@ -11,8 +11,7 @@ use std::time::Instant;
 
 use convoke::inverse::diffusion::{DiffusionSpec, Method};
 use convoke::inverse::place::Place;
-use convoke::inverse::tv::spec::Weight;
-use convoke::inverse::tv::{Minimiser, TotalVariation, TvParams, VariationSpec};
+use convoke::inverse::tv::{Minimiser, TotalVariation, TvParams, VariationSpec, Weight};
 use convoke::inverse::{Operator, Solver};
 use convoke_cluster::workload::Inputs;
 use convoke_cluster::{Comm, Fields, Result};
@@ -244,8 +243,8 @@ fn reconstruct(
             tolerance: None,
         };
         let data = Buffer::from_vec(&beams.device, y)?;
-        let params = TvParams { non_negative: true, ..spec.params(Minimiser::Admm, steps) };
-        let mut solver = TotalVariation::new(beams, data, params)?;
+        let mut solver =
+            TotalVariation::new(beams, data, TvParams { non_negative: true, ..spec.params(Minimiser::Admm, steps) })?;
         for number in 0..steps {
             solver.step(beams, number)?;
         }

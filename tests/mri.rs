@@ -4,9 +4,10 @@ mod common;
 
 use std::path::Path;
 
-use common::{below, figure, job, run, scratch, told, write_arrays};
+use common::{below, figure, job, relative_difference, run, run_on_threads, scratch, told, write_arrays};
 use convoke::mri::operator::Centred;
 use convoke::registry::REGISTRY;
+use convoke_cluster::JobText;
 use convoke_data::store::Reader;
 use num_complex::Complex32;
 
@@ -82,6 +83,32 @@ fn files_are_what_they_say() {
         let spec = job(scratch.path(), "bad.toml", &scan.replace(from, to));
         let (code, _, err) = told(&run(&["run", &spec, "--dir", &below(scratch.path(), "bad"), "-q"]));
         assert!(code != 0 && err.contains(words), "{to}: {code} {err}");
+    }
+}
+
+/// The same bits on any number of ranks, and no more bytes sent than planned; total variation to rounding.
+#[test]
+fn images_do_not_depend_on_the_ranks() {
+    let scratch = scratch();
+    let prior = shipped("heads-coils-tiny");
+    let section = prior.find("[problem.method.diffusion]").expect("a section");
+    let variation = prior[..section].replace("\"dds\"", "\"admm-tv\"\niterations = 10")
+        + "[problem.method.variation]\nweight = 1e-3\n";
+    for (name, text) in [("prior", prior.clone()), ("variation", variation)] {
+        let volumes = [1, 2, 3, 5].map(|ranks| {
+            let dir = scratch.path().join(format!("{name}{ranks}"));
+            let job = JobText { path: scratch.path().join("job.toml"), text: text.clone() };
+            for outcome in run_on_threads("mri", job, ranks, &dir) {
+                let outcome = outcome.expect("it runs");
+                let (sent, planned) = (outcome.traffic.bytes, outcome.plan.bytes_sent_per_rank);
+                assert!(sent <= planned, "{name}: {sent} bytes sent by one of {ranks}, {planned} planned");
+            }
+            volume(&dir, "volume")
+        });
+        for other in &volumes {
+            let far = relative_difference(&volumes[0], other);
+            assert!(if name == "prior" { *other == volumes[0] } else { far < 2e-5 }, "{name}: {far:e}");
+        }
     }
 }
 

@@ -4,8 +4,9 @@ mod common;
 
 use std::path::Path;
 
-use common::{below, figure, job, run, scratch, told, volume};
+use common::{below, figure, job, relative_difference, run, run_on_threads, scratch, told, volume};
 use convoke::registry::REGISTRY;
+use convoke_cluster::JobText;
 use convoke_data::store::Reader;
 
 fn tiny() -> String {
@@ -78,6 +79,31 @@ fn all_priors_know_both_kinds_of_beams() {
             let dir = ran(scratch.path(), &name, &text);
             assert!(volume(&dir).iter().all(|v| v.is_finite()));
             assert!(figure(&dir, "psnr_db") > 5.0, "{name}: {}", figure(&dir, "psnr_db"));
+        }
+    }
+}
+
+/// The same bits on any number of ranks that have slices of their own, and no more bytes sent than planned.
+#[test]
+fn volumes_do_not_depend_on_the_ranks() {
+    let scratch = scratch();
+    let cone = "[problem.geometry]\nkind = \"circular\"\nsource_to_axis_mm = 64.0\nsource_to_detector_mm = 96.0\npixel_mm = 1.5\n\
+                [problem.method]\n";
+    for (name, text) in [("parallel", tiny()), ("cone", tiny().replace("[problem.method]\n", cone))] {
+        let volumes = [1, 2, 3, 5].map(|ranks| {
+            let dir = scratch.path().join(format!("{name}{ranks}"));
+            let job = JobText { path: scratch.path().join("job.toml"), text: text.clone() };
+            for outcome in run_on_threads("tomography", job, ranks, &dir) {
+                let outcome = outcome.expect("it runs");
+                let (sent, planned) = (outcome.traffic.bytes, outcome.plan.bytes_sent_per_rank);
+                assert!(sent <= planned, "{name}: {sent} bytes sent by one of {ranks}, {planned} planned");
+            }
+            volume(&dir)
+        });
+        for (k, other) in volumes.iter().enumerate() {
+            let same =
+                if name == "parallel" { *other == volumes[0] } else { relative_difference(&volumes[0], other) < 2e-5 };
+            assert!(same, "{name} {k}: {:e}", relative_difference(&volumes[0], other));
         }
     }
 }

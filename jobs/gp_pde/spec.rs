@@ -400,6 +400,13 @@ impl Spec {
         if let Some(deviation) = self.posterior.as_ref().and_then(|p| p.equation_deviation) {
             positive("problem.posterior.equation_deviation".to_owned(), deviation)?;
         }
+        if let Some(posterior) = &self.posterior {
+            for (key, value) in [("draws", posterior.draws), ("samples", posterior.samples)] {
+                if value > 1_000_000 {
+                    return Err(BadValue::new(format!("problem.posterior.{key}"), value, "up to 1000000"));
+                }
+            }
+        }
         if let Some(draws) = self.posterior.as_ref().map(|p| p.draws).filter(|draws| *draws < 2) {
             return Err(BadValue::new("problem.posterior.draws", draws, "at least 2"));
         }

@@ -150,7 +150,7 @@ impl DiffusionSpec {
             return Err(BadValue::foreign(format!("{KEY}.{key}"), format!("algorithm \"{}\"", method.name())));
         }
         within("scale", self.scale, 1e-12, 1e12)?;
-        within("steps", self.levels(method).steps, 1, 100_000)?;
+        within("steps", self.levels(method).steps, 1, 10_000)?;
         let [low, high] = self.levels(method).sigma;
         within("sigma", low, 1e-4, 1e4)?;
         within("sigma", high, low, 1e4)?;
@@ -158,7 +158,7 @@ impl DiffusionSpec {
         within("snr", self.snr.unwrap_or(0.0), 0.0, 10.0)?;
         within("rate", self.rate.unwrap_or(0.1), 1e-6, 10.0)?;
         within("weight", self.weight.unwrap_or(1.0), 0.0, 1e3)?;
-        within("iterations", self.iterations.unwrap_or(1), 1, 10_000)?;
+        within("iterations", self.iterations.unwrap_or(1), 1, 100)?;
         within("lambda", self.lambda.unwrap_or(0.0), 0.0, 1e3)?;
         within("rho", self.rho.unwrap_or(0.0), 0.0, 1e3)?;
         within("samples", self.samples, 1, MOST_SAMPLES)
@@ -220,7 +220,7 @@ impl DiffusionSpec {
         let look = Pass { forward: 1, measured_dots: 1, ..Pass::default() };
         let gradients =
             |n: u64| Pass { forward: n + 1, back: n + 1, dots: 2 * n + 1, halos: 2 * n + 4, ..Pass::default() };
-        let start = Pass { back: 1, measured_dots: 2, ..Pass::norm(POWER) };
+        let start = Pass::norm(POWER).and(1, Pass { back: 1, measured_dots: 2, ..Pass::default() });
         let (first, step, kept) = match method {
             Method::Dds => (Pass::default(), gradients(self.iterations.unwrap_or(5) as u64), 3),
             Method::DiffusionMbir => {

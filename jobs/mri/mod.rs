@@ -15,7 +15,7 @@ use convoke_cluster::{Ctx, Fields, Plan, Progress, Region, Result, Results, Work
 use convoke_kernels::Buffer;
 
 use crate::inverse::price::{Pass, Price};
-use crate::inverse::tv::TotalVariation;
+use crate::inverse::tv::{Noise, TotalVariation, TvParams, VariationSpec};
 use crate::inverse::{Operator, Solver};
 use crate::prior::Learnt;
 use input::Source;
@@ -47,7 +47,8 @@ type Costs = (Price, u64, f64, Option<Arc<dyn Learnt>>);
 /// What a job costs.
 fn price(spec: &Spec, source: &Source, inputs: &Inputs) -> Result<Costs> {
     if let Some(params) = spec.method.variation() {
-        return Ok((params.price(), spec.method.iterations(), 0.0, None));
+        let candidates = spec.method.variation.as_ref().map_or(1, VariationSpec::candidates);
+        return Ok((params.price(), spec.method.iterations().saturating_mul(candidates), 0.0, None));
     }
     let Some(method) = spec.method.prior() else {
         let none = Pass::default();
@@ -135,7 +136,9 @@ impl Workload for Mri {
                 Some(Box::new(diffusion.solver(method, denoiser, &operator, data, known, ctx.seed)?))
             }
             (None, Some(params)) => {
-                let data = Buffer::from_vec(&ctx.device, data)?;
+                let count = (source.slices * source.slice_len()) as f64;
+                let noise = Some(Noise::Norm2(source.noise * source.noise * count)).filter(|_| source.noise > 0.0);
+                let (data, params) = (Buffer::from_vec(&ctx.device, data)?, TvParams { noise, ..params });
                 Some(Box::new(TotalVariation::new(&operator, data, params)?))
             }
             (None, None) => None,

@@ -6,7 +6,7 @@ use convoke_cluster::BadValue;
 use serde::{Deserialize, Serialize};
 
 use crate::inverse::diffusion::{DiffusionSpec, Method};
-use crate::inverse::tv::{Minimiser, TvParams, VariationSpec};
+use crate::inverse::tv::{Choice, Minimiser, TvParams, VariationSpec};
 
 /// `[problem]`: one source of k-space, which lines of it are measured, and how images are made of them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -238,7 +238,7 @@ impl Spec {
             let bad = BadValue::foreign(format!("problem.method.{key}"), format!("algorithm {name}"));
             return Err(bad.help("remove it, or choose an algorithm that has it (jobs/mri/README.md)"));
         }
-        within("method.iterations", method.iterations() as f64, 1.0, 1e7)?;
+        within("method.iterations", method.iterations() as f64, 1.0, 1e5)?;
         if variation {
             let Some(spec) = &method.variation else {
                 let bad =
@@ -246,11 +246,14 @@ impl Spec {
                 return Err(bad.help("[problem.method.variation] has at least its weight"));
             };
             spec.check("problem.method.variation", Minimiser::Admm, &name)?;
-            if spec.choice().is_some() {
-                return Err(BadValue::wrong(
+            let noise = method.noise.or(self.phantom.as_ref().map(|phantom| phantom.noise)).unwrap_or(0.0);
+            if spec.choice() == Some(Choice::Discrepancy) && noise == 0.0 {
+                let bad = BadValue::new(
                     "problem.method.variation.weight",
-                    ": expected a number; it is not searched for here",
-                ));
+                    "\"discrepancy\"",
+                    "problem.method.noise beside it",
+                );
+                return Err(bad.help("or give a number"));
             }
         }
         method.prior().map_or(Ok(()), |prior| method.diffusion().check(prior))

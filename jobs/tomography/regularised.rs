@@ -54,9 +54,9 @@ impl Prior {
         Ok(Some(Self { method: kind, scale: spec.scale * unit, spec, denoiser, seed, shape }))
     }
 
-    /// Multiplications, each with an addition, of the denoiser in a step: they count as voxel updates.
+    /// Multiplications and additions of the denoiser in a step: they count as voxel updates.
     pub fn updates(&self) -> f64 {
-        0.5 * self.spec.denoising(self.method, &*self.denoiser, self.shape.0, [self.shape.1; 2])
+        self.spec.denoising(self.method, &*self.denoiser, self.shape.0, [self.shape.1; 2])
     }
 
     /// Adds the denoiser to the bill.
@@ -65,7 +65,7 @@ impl Prior {
         plan.holds("denoiser and values inside of it", bytes);
         plan.work += plan.steps as f64 * self.updates();
         plan.result_bytes *= if self.spec.samples > 1 { 4 } else { 1 };
-        plan.notes.push("multiplications of the denoiser, each with an addition, count as voxel updates".to_owned());
+        plan.notes.push("multiplications and additions of the denoiser count as voxel updates".to_owned());
     }
 }
 

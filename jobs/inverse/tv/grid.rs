@@ -73,7 +73,7 @@ impl Rows {
         }
         let (along_y, along_x) = here[nx..].split_at(nx);
         t.iter_mut().zip(along_y.iter().zip(along_x)).for_each(|(t, (y, x))| *t -= y + x);
-        if row % ny > 0 {
+        if !row.is_multiple_of(ny) {
             let y_before = &p[(row - 1) * len + nx..][..nx];
             t.iter_mut().zip(y_before).for_each(|(t, y)| *t += y);
         }

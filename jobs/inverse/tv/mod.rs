@@ -23,7 +23,7 @@ use super::price::{Pass, Price};
 use super::{Operator, Report, Solver, norm, norm2, vectors};
 use grid::Grid;
 use search::{CANDIDATES, Search};
-pub use spec::{Along, Choice, Kind, VariationSpec};
+pub use spec::{Along, Choice, Kind, VariationSpec, Weight};
 
 /// Power iterations for ‖A‖.
 const POWER: usize = 20;

@@ -93,7 +93,7 @@ fn place(comm: Comm, all: usize, points: [usize; 2]) -> Place {
 }
 
 fn params(minimiser: Minimiser, weight: f64) -> TvParams {
-    let weight = spec::Weight::Given(weight);
+    let weight = Weight::Given(weight);
     let spec = VariationSpec { weight, kind: None, along: None, penalty: None, inner: None, tolerance: None };
     spec.params(minimiser, 1)
 }
