@@ -73,7 +73,7 @@ impl Rows {
         }
         let (along_y, along_x) = here[nx..].split_at(nx);
         t.iter_mut().zip(along_y.iter().zip(along_x)).for_each(|(t, (y, x))| *t -= y + x);
-        if row % ny > 0 {
+        if !row.is_multiple_of(ny) {
             let y_before = &p[(row - 1) * len + nx..][..nx];
             t.iter_mut().zip(y_before).for_each(|(t, y)| *t += y);
         }
@@ -192,7 +192,7 @@ impl Grid {
                 let next = start + ny * nx;
                 from(if next < v.len() { &v[next..] } else { behind.get(next - v.len()..).unwrap_or_default() });
                 if axes == 3 {
-                    if row % ny > 0 {
+                    if !row.is_multiple_of(ny) {
                         from(&v[start - nx..start]);
                     }
                     if row % ny + 1 < ny {
