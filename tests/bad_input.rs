@@ -178,7 +178,7 @@ const JOBS: &[(&str, &str, &str)] = &[
     (
         "\"fbp\"",
         "\"fpb\"",
-        "job.toml:13:13: unknown variant `fpb`, expected one of `fbp`, `fdk`, `sirt`, `cgls`, `os-sart`, `mlem`, `osem`\n  help: did you mean `fbp`?",
+        "job.toml:13:13: unknown variant `fpb`, expected one of `fbp`, `fdk`, `sirt`, `cgls`, `os-sart`, `mlem`, `osem`, `lsqr`, `fista-tv`, `admm-tv`, `pdhg`\n  help: did you mean `fbp`?",
     ),
     (
         "\"fbp\"",
