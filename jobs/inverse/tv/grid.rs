@@ -192,7 +192,7 @@ impl Grid {
                 let next = start + ny * nx;
                 from(if next < v.len() { &v[next..] } else { behind.get(next - v.len()..).unwrap_or_default() });
                 if axes == 3 {
-                    if row % ny > 0 {
+                    if !row.is_multiple_of(ny) {
                         from(&v[start - nx..start]);
                     }
                     if row % ny + 1 < ny {

@@ -9,7 +9,7 @@ use super::spec::Choice;
 
 /// Weights that are tried, at most.
 pub const CANDIDATES: u64 = 10;
-/// Ratio of neighbouring weights of the L-curve, and of those that look for a bracket of the discrepancy.
+/// Ratio of neighbouring weights of the L-curve, and of the first two that look for a bracket of the discrepancy.
 const RATIO: f64 = 2.5;
 const STRIDE: f64 = 4.0;
 /// First weights, as parts of the root mean square of an image that explains the data.
@@ -71,9 +71,11 @@ impl Search {
         let all = 0..self.weights.len();
         let below = all.clone().filter(|i| off(*i) < 0.0).max_by(|i, j| self.weights[*i].total_cmp(&self.weights[*j]));
         let above = all.filter(|i| off(*i) >= 0.0).min_by(|i, j| self.weights[*i].total_cmp(&self.weights[*j]));
+        // Longer and longer strides: four decades off are four of them.
+        let stride = STRIDE.powi(self.weights.len() as i32);
         match (below, above) {
-            (Some(i), None) => Some(self.weights[i] * STRIDE),
-            (None, Some(j)) => Some(self.weights[j] / STRIDE),
+            (Some(i), None) => Some(self.weights[i] * stride),
+            (None, Some(j)) => Some(self.weights[j] / stride),
             (Some(i), Some(j)) => {
                 let (a, b) = (self.weights[i].ln(), self.weights[j].ln());
                 // Not too near to either end: one of them would stay for ever.
