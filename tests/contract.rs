@@ -21,7 +21,7 @@ const ROUNDING: f64 = 2e-5;
 const ROUNDING_F64: f64 = 1e-10;
 
 /// Operations of a job that takes minutes.
-const MOST_WORK: f64 = 1e13;
+const MOST_WORK: f64 = 1e12;
 
 /// A job file of a workload, in a directory where its inputs may lie.
 struct Case {

@@ -276,3 +276,48 @@ pub(super) fn count_photons(
         *p = ((photons / count).ln() / attenuation) as f32;
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use convoke_data::store::Writer;
+
+    const SHAPE: [usize; 3] = [12, 2, 16];
+
+    fn source(dir: &std::path::Path, more: &str) -> Source {
+        let text = format!("[scan]\nfile = \"scan.h5\"\nwhites_before = 1\n{more}\n[method]\nalgorithm = \"fbp\"\n");
+        let spec: Spec = toml::from_str(&text).expect("a problem");
+        Source::open(&spec, &Inputs { base: dir.to_owned() }, 0).expect("a scan")
+    }
+
+    /// Parts of a scan whose beam decays, so that white frames count by where a projection lies between them, and every fifth projection
+    /// alone: the same bits as all of them.
+    #[test]
+    fn some_projections_are_those_of_all() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let [angles, rows, cols] = SHAPE;
+        let counts = |n: usize, high: f32| -> Vec<f32> {
+            (0..n * rows * cols).map(|i| high - 37.0 * (i * 7 % 13) as f32).collect()
+        };
+        let mut file = Writer::create(dir.path().join("scan.h5")).expect("a file");
+        let white = [counts(1, 2000.0), counts(1, 1500.0)].concat();
+        let theta: Vec<f64> = (0..angles).map(|i| 15.0 * i as f64).collect();
+        file.whole("/exchange/data", &SHAPE, &counts(angles, 900.0)).expect("written");
+        file.whole("/exchange/data_white", &[2, rows, cols], &white).expect("written");
+        file.whole("/exchange/data_dark", &[1, rows, cols], &vec![100f32; rows * cols]).expect("written");
+        file.whole("/exchange/theta", &[angles], &theta).expect("written");
+        file.commit_replace().expect("committed");
+        let whole = source(dir.path(), "");
+        let (all, _) = whole.projections(0..rows).expect("projections");
+        let picked = |which: &[usize]| -> Vec<f32> {
+            let line = |row: usize, angle: &usize| &all[(row * angles + angle) * cols..][..cols];
+            (0..rows).flat_map(|row| which.iter().flat_map(move |angle| line(row, angle))).copied().collect()
+        };
+        assert!(all.iter().any(|v| *v != all[0]));
+        assert_eq!(whole.some_measured(0..rows, 3..7).expect("projections"), picked(&[3, 4, 5, 6]));
+        let fifth = source(dir.path(), "every = 5");
+        assert_eq!(fifth.projections(0..rows).expect("projections").0, picked(&[0, 5, 10]));
+        assert_eq!(fifth.some_measured(0..rows, 1..3).expect("projections"), picked(&[5, 10]));
+        assert_eq!(fifth.angles_rad, [0, 5, 10].map(|i| whole.angles_rad[i]));
+    }
+}

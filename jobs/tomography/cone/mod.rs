@@ -377,3 +377,6 @@ fn coverage_note(coverage: Coverage) -> Option<String> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
