@@ -1,9 +1,11 @@
-//! Geometries of cone-beam scans as other programs write them: ASTRA's `cone_vec` vectors as text or `.npy`, and RTK's XML.
+//! Geometries of cone-beam scans: ASTRA's `cone_vec` vectors as text or `.npy`, RTK's XML, and the same vectors by name in TOML.
 //!
 //! Coordinates are (x, y, z) with the rotation axis along z, in the file's unit of length. RTK turns about its y:
 //! its (X, Y, Z) is our (x, z, −y).
 
 use std::path::Path;
+
+use serde::Deserialize;
 
 use super::npy;
 use crate::{DataError, Result};
@@ -41,7 +43,32 @@ impl View {
     }
 }
 
-/// Reads a geometry: `.xml` as RTK's, `.npy` of `[n, 12]` and any other file as ASTRA's vectors, twelve numbers on a line
+/// A file of views by name: `[[view]]` with `source`, `detector`, `u` and `v`, each `[x, y, z]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    #[serde(default)]
+    view: Vec<NamedView>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NamedView {
+    source: [f64; 3],
+    detector: [f64; 3],
+    u: [f64; 3],
+    v: [f64; 3],
+}
+
+fn named(path: &Path, text: &str) -> Result<Vec<View>> {
+    let Named { view } =
+        toml::from_str(text).map_err(|error| malformed(path, error.to_string().trim_end().to_owned()))?;
+    let views =
+        view.into_iter().map(|NamedView { source, detector, u, v }| View { source, detector, along_u: u, along_v: v });
+    Ok(views.collect())
+}
+
+/// Reads a geometry: `.xml` as RTK's, `.toml` as `[[view]]`s of `source`, `detector`, `u`, `v`, `.npy` of `[n, 12]` and any other file as ASTRA's vectors, twelve numbers on a line
 /// with spaces or commas between, `#` before remarks, and a line of names first if there is one.
 ///
 /// # Errors
@@ -73,7 +100,11 @@ pub fn read(path: impl AsRef<Path>) -> Result<Views> {
     }
     let bytes = std::fs::read(path).map_err(|e| DataError::from_io(path, "read the geometry", e))?;
     let text = String::from_utf8(bytes).map_err(|_| malformed(path, "it is no text".to_owned()))?;
-    let views = if extension == "xml" { rtk(path, &text)? } else { vectors(path, &text)? };
+    let views = match extension.as_str() {
+        "xml" => rtk(path, &text)?,
+        "toml" => named(path, &text)?,
+        _ => vectors(path, &text)?,
+    };
     some(path, Views { views, directions: extension == "xml" })
 }
 
@@ -241,6 +272,9 @@ mod tests {
         array.write(&[numbers, numbers].concat()).unwrap();
         array.commit().unwrap();
         assert_eq!(read(&path).unwrap(), found);
+        let view = "[[view]]\nsource = [-3.5, -2.5, -1.5]\ndetector = [-0.5, 0.5, 1.5]\nu = [2.5, 3.5, 4.5]\nv = [5.5, 6.5, 7.5]\n";
+        let (_folder, path) = file("v.toml", &view.repeat(2));
+        assert_eq!(read(&path).unwrap(), found);
     }
 
     #[test]
@@ -249,6 +283,9 @@ mod tests {
             ("v.txt", "1 2 3\n", "line 1: 3 numbers, expected 12"),
             ("v.txt", "1 2 3 4 5 6 7 8 9 10 11 12\n1 2 3 4 5 6 7 8 9 10 11 x\n", "line 2: \"x\" is not a number"),
             ("v.txt", "# nothing\n", "it has no view"),
+            ("g.toml", "[[view]]\nsource = [1, 2]\n", "invalid length 2, expected an array of length 3"),
+            ("g.toml", "[[view]]\nsource = [1.0, 2.0, 3.0]\n", "missing field `detector`"),
+            ("g.toml", "[[views]]\n", "unknown field `views`, expected `view`"),
             ("g.xml", "<a/>", "no <RTKThreeDCircularGeometry>"),
             ("g.xml", "<RTKThreeDCircularGeometry><Projection>", "it ends within projection 0"),
             (

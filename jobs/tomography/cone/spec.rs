@@ -40,7 +40,7 @@ pub struct GeometrySpec {
     /// Rise of source and detector on one turn (helical).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rise_per_turn_mm: Option<f64>,
-    /// A file of ASTRA's vectors (text, .npy) or of RTK's geometry (.xml) (vectors).
+    /// A file of vectors (text, .npy, .toml) or of RTK's geometry (.xml) (vectors).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
     /// The vectors themselves, twelve numbers for each view: source, middle of the detector, u, v (vectors).
