@@ -67,7 +67,7 @@ pub struct DiffusionSpec {
     /// Conjugate gradients of a data step; absent: 5 (dds), 1 (diffusion-mbir); of the first volume: 20 (red-diff).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iterations: Option<usize>,
-    /// Weight of the total variation along z, for an operator of norm 1; absent: by the rule in [`DiffusionSpec::lambda`].
+    /// Weight of the total variation along z, for an operator of norm 1; absent: 1e-4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lambda: Option<f64>,
     /// Penalty of its splitting (dds, diffusion-mbir); 0 leaves slices alone; absent: 0.01.

@@ -20,7 +20,7 @@ pub struct Tally {
 
 const LEAST: [&str; 8] = ["least_0", "least_1", "least_2", "least_3", "least_4", "least_5", "least_6", "least_7"];
 const MOST: [&str; 8] = ["most_0", "most_1", "most_2", "most_3", "most_4", "most_5", "most_6", "most_7"];
-/// Samples for which [`LEAST`] has names.
+/// Samples for which `LEAST` has names.
 pub const MOST_SAMPLES: u64 = 120;
 
 impl Tally {

@@ -1,7 +1,7 @@
 //! Score networks of other programs: what published code trained, as a denoiser.
 //!
 //! `convert.py` beside this file makes a .safetensors of a checkpoint; its entry [`ATTRIBUTE`] says which layout it has. The names of the tensors
-//! and their shapes say the rest: a layout's own module turns them into one [`Program`].
+//! and their shapes say the rest: a layout's own module turns them into one list of layers (`program.rs`).
 
 mod field;
 mod guided;
