@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use convoke_cluster::workload::Inputs;
-use convoke_cluster::{BadValue, Result};
+use convoke_cluster::{BadValue, Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::Operator;
@@ -196,7 +196,10 @@ impl DiffusionSpec {
             Arc::new(weights::read(&path, &key).map_err(|error| {
                 let known: Vec<&str> = weights::BUILT_IN.iter().map(|(name, _)| *name).collect();
                 let help = format!("there are also denoisers without a file: {}", known.join(", "));
-                BadValue::wrong(&key, error).help(help)
+                match error {
+                    Error::BadValue(bad) => bad.help(help).into(),
+                    other => other,
+                }
             })?)
         };
         let multiple = denoiser.multiple();

@@ -124,7 +124,7 @@ impl Source {
             }
         };
         if lines.is_empty() {
-            return Err(BadValue::wrong("problem.scan.mask", ": no line is measured").into());
+            return Err(BadValue::wrong("problem.scan.mask", "no line is measured").into());
         }
         let (has_maps, kind) = (scan.maps.is_some(), Kind::Scan { path, spec: scan.clone() });
         Ok(Self { slices, coils, points: [ny, nx], lines, has_maps, noise: known.unwrap_or(0.0), kind, seed })

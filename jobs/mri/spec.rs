@@ -242,7 +242,7 @@ impl Spec {
         if variation {
             let Some(spec) = &method.variation else {
                 let bad =
-                    BadValue::wrong("problem.method", format!(": algorithm {name} needs [problem.method.variation]"));
+                    BadValue::wrong("problem.method", format!("algorithm {name} needs [problem.method.variation]"));
                 return Err(bad.help("[problem.method.variation] has at least its weight"));
             };
             spec.check("problem.method.variation", Minimiser::Admm, &name)?;

@@ -69,12 +69,16 @@ impl Source {
         let unit = spec.angle_unit.unwrap_or(in_file);
         let angles_rad = angles::to_radians(&scan.theta, unit, spec.angle_unit.is_some())
             .map_err(|source| ScanError::at(scan.path(), source))?;
-        let every = spec.every.unwrap_or(1);
-        if angles_rad.len().div_ceil(every) < 2 && every > 1 {
-            let expected = format!("less than the {} projections of {}", angles_rad.len(), scan.path().display());
-            return Err(BadValue::new("problem.scan.every", every, expected).into());
-        }
+        let (every, all) = (spec.every.unwrap_or(1), angles_rad.len());
         let angles_rad: Vec<f64> = angles_rad.into_iter().step_by(every).collect();
+        if angles_rad.len() < 2 {
+            let file = scan.path().display();
+            return Err(if all < 2 {
+                BadValue::wrong("problem.scan.file", format!("{file} has one projection, and two are due")).into()
+            } else {
+                BadValue::new("problem.scan.every", every, format!("less than the {all} projections of {file}")).into()
+            });
+        }
         let rows = match spec.rows.as_deref() {
             Some([first, end]) if *end <= scan.n_rows => *first..*end,
             Some(rows) => {

@@ -485,7 +485,7 @@ fn check_scan(scan: &ScanSpec) -> Result<(), BadValue> {
 fn check_phantom(phantom: &PhantomSpec, most_degrees: f64) -> Result<(), BadValue> {
     within("problem.phantom.size", phantom.size as f64, 2.0, 65_536.0)?;
     within("problem.phantom.rows", phantom.rows.unwrap_or(phantom.size) as f64, 1.0, 65_536.0)?;
-    within("problem.phantom.angles", phantom.angles as f64, 1.0, 1_000_000.0)?;
+    within("problem.phantom.angles", phantom.angles as f64, 2.0, 1_000_000.0)?;
     within("problem.phantom.arc_degrees", phantom.arc_degrees, 1.0, most_degrees)?;
     let half = phantom.size as f64 / 2.0;
     within("problem.phantom.axis_shift_pixels", phantom.axis_shift_pixels, -half, half)?;

@@ -123,7 +123,7 @@ impl Sampler {
         let least = self.data.least_maximum(self.place.all * self.place.size());
         if least > MOST {
             let message = format!(
-                " is too small: some values of the volume are at least {least:.3} times as large, and the denoiser knows values between 0 and 1"
+                "too small: some values of the volume are at least {least:.3} times as large, and the denoiser knows values between 0 and 1"
             );
             let help = "set it to the largest value that the volume is expected to have";
             return Err(BadValue::wrong(SCALE, message).help(help).into());
