@@ -4,7 +4,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::{assert_same_bits, figure, job, json, relative_difference, run_on_threads, scratch, volume};
+use common::{assert_same_bits, figure, job, json, relative_difference, run, run_on_threads, scratch, told, volume};
 use convoke_cluster::comm::run_threads;
 use convoke_cluster::driver::{From, Options, Source};
 use convoke_cluster::progress::Verbosity;
@@ -51,6 +51,28 @@ impl Scan {
         json(&["run", &spec, "--dir", &run_dir.display().to_string(), "--quiet", "--json"]);
         run_dir
     }
+}
+
+/// A volume that does not fit into the memory of the job goes through in windows, to the same bits, on other ranks after a stop.
+#[test]
+fn a_volume_larger_than_memory_goes_through_in_windows_to_the_same_bits() {
+    let scratch = scratch();
+    // 256 slices of 128²: two images of 16.8 MB and the projector's 25 MB do not fit beside the program.
+    let scan = Scan { detector: [288, 128], slices: 256, ..Scan::of(128, 24) };
+    let whole = scan.run(scratch.path(), "whole");
+    let limited = scan.text().replace("[problem.phantom]", "[run]\nmemory_per_rank = \"128MiB\"\n[problem.phantom]");
+    let spec = job(scratch.path(), "limited.toml", &limited);
+    let dir = scratch.path().join("limited").display().to_string();
+    let summary = json(&["run", &spec, "--dir", &dir, "--quiet", "--json"]);
+    assert_eq!(summary["steps"].as_u64(), Some(4), "{summary}");
+    assert_same_bits(&volume(&whole), &volume(dir.as_ref()), "windows");
+    let peak = summary["peak_memory"].as_u64().expect("a figure");
+    assert!(peak < 128 << 20, "{peak} bytes at the peak");
+    let dir = scratch.path().join("stopped").display().to_string();
+    assert_eq!(told(&run(&["run", &spec, "--dir", &dir, "-q", "--stop-after", "1"])).0, 75);
+    let ranks = if common::has_mpirun() { "2" } else { "1" };
+    assert_eq!(told(&run(&["resume", &dir, "-q", "-n", ranks])).0, 0);
+    assert_same_bits(&volume(&whole), &volume(dir.as_ref()), "windows, stopped and resumed");
 }
 
 /// The design names 32.7 dB for 256³ voxels and 360 views (measured with this program: see the workload's page); half the

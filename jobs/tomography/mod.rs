@@ -96,7 +96,7 @@ impl Workload for Tomography {
     fn reshape(&mut self, ctx: &Ctx) -> Result<()> {
         match &mut self.0 {
             Kind::Parallel(job) => job.reshape(ctx),
-            Kind::Cone(_) => Ok(()),
+            Kind::Cone(job) => job.reshape(ctx),
         }
     }
 

@@ -5,6 +5,12 @@ use std::ops::Range;
 use convoke_cluster::{Comm, Result, block};
 use convoke_kernels::ConeGeometry;
 
+/// Global slices of slab `slab` of `slabs` of a window of them.
+pub(super) fn slab_of(window: &Range<usize>, slab: usize, slabs: usize) -> Range<usize> {
+    let part = block(window.len(), slab, slabs);
+    window.start + part.start..window.start + part.end
+}
+
 /// The band of rows of every slab. Both ends rise from slab to slab.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Bands(Vec<Range<usize>>);
@@ -12,8 +18,13 @@ pub(super) struct Bands(Vec<Range<usize>>);
 impl Bands {
     /// For `slabs` slabs of the volume and hats of half-width `reach` pixels.
     pub fn new(geometry: &ConeGeometry, slabs: usize, reach: f64) -> Self {
+        Self::of_window(geometry, 0..geometry.shape[0], slabs, reach)
+    }
+
+    /// The same for slabs of a window of slices.
+    pub fn of_window(geometry: &ConeGeometry, window: Range<usize>, slabs: usize, reach: f64) -> Self {
         let band = |slab: usize| -> Range<usize> {
-            let slices = block(geometry.shape[0], slab, slabs);
+            let slices = slab_of(&window, slab, slabs);
             let rows = (0..geometry.views.len()).map(|view| geometry.rows_of(view, slices.clone(), reach));
             let both = |a: Range<usize>, b: Range<usize>| match (a.is_empty(), b.is_empty()) {
                 (true, _) => b,

@@ -4,6 +4,7 @@
 //! more ranks than slabs of sixteen slices, the ranks of a slab share its views and add up what they back-project.
 
 mod bands;
+mod direct;
 mod input;
 mod iterate;
 mod operator;
@@ -18,14 +19,15 @@ use convoke_cluster::results::{Axis, Meaning};
 use convoke_cluster::shard::RankGrid;
 use convoke_cluster::workload::{Inputs, Resources};
 use convoke_cluster::{Comm, Ctx, Fields, Plan, Progress, Region, Result, Results, block};
-use convoke_kernels::cone::weights::{Coverage, FdkWeights};
-use convoke_kernels::{Buffer, ConeFootprint, ConeGeometry, ConePart, ConeProjector, Padding, RampFilter, RampParams};
+use convoke_kernels::cone::weights::Coverage;
+use convoke_kernels::{ConeFootprint, ConeGeometry, ConePart, ConeProjector};
 
 use super::angles;
 use super::normalise::NormaliseReport;
 use super::regularised::{Measured, Prior, Regularised};
-use super::spec::{FilterKind, MethodSpec, Spec};
+use super::spec::{MethodSpec, Spec};
 use bands::Bands;
+use direct::{Direct, reads_by_step};
 use input::Input;
 use iterate::Iteration;
 use operator::{ConeRays, Ranks};
@@ -35,13 +37,23 @@ use operator::{ConeRays, Ranks};
 pub(super) struct Cone {
     spec: Spec,
     input: Input,
-    group: Comm,
-    /// Slices and views that are here.
-    slices: Range<usize>,
-    views: Range<usize>,
+    place: Place,
+    /// Iterations done.
     step: u64,
     work: Work,
     repairs: NormaliseReport,
+}
+
+/// What of the volume and of the views is here.
+#[derive(Debug)]
+struct Place {
+    grid: RankGrid,
+    slab: usize,
+    /// The ranks of this slab.
+    group: Comm,
+    /// Global slices of this slab of the volume.
+    slices: Range<usize>,
+    views: Range<usize>,
 }
 
 #[derive(Debug)]
@@ -49,16 +61,6 @@ enum Work {
     Direct(Box<Direct>),
     Iterative(Box<Iteration>),
     Regularised(Box<Regularised>),
-}
-
-/// Views that wait, and the image so far.
-#[derive(Debug)]
-struct Direct {
-    fdk: FdkWeights,
-    rows: Range<usize>,
-    /// `[rows, views, n_cols]`; empty where they are read step by step.
-    data: Vec<f32>,
-    image: Vec<f32>,
 }
 
 /// The ranks' places: as many slabs as there are blocks of sixteen slices, the vectors' length.
@@ -98,54 +100,48 @@ impl Cone {
         let (group, column) = (ctx.comm.split(slab, place)?, ctx.comm.split(place, slab)?);
         let slices = block(g.shape[0], slab, grid.slabs);
         let views = block(g.views.len(), place, grid.groups);
+        let place = Place { grid, slab, group, slices: slices.clone(), views: views.clone() };
+        if spec.method.algorithm.is_direct() {
+            let (direct, repairs) = Direct::new(spec, ctx, &input, &place)?;
+            return Ok(Self {
+                spec: spec.clone(),
+                input,
+                place,
+                step: 0,
+                work: Work::Direct(Box::new(direct)),
+                repairs,
+            });
+        }
         let bands = Bands::new(&g, grid.slabs, reach(&spec.method, &g));
         let rows = bands.of(slab);
         let mine: Vec<usize> = views.clone().collect();
         // All data are read and checked before anything is computed or written.
-        let read = if reads_by_step(spec, &input) {
-            input.check(rows.clone()).map(|repairs| (Vec::new(), repairs))
+        let (data, repairs) = ctx.comm.agree(input.projections(rows.clone(), &mine))?;
+        let ranks =
+            Ranks { all: ctx.comm.clone(), group: place.group.clone(), column, bands, device: ctx.device.clone() };
+        let part = ConePart { slices: slices.clone(), rows, views: mine };
+        let work = if spec.method.algorithm.is_whole() {
+            let projector = ConeProjector::new(&ctx.device, g.clone(), part, footprint(&spec.method))?;
+            let operator = ConeRays::new(ranks, projector, slices.clone(), (views.clone(), g.views.len()));
+            let (attenuation, noise) = input.noise();
+            let count = (g.n_rows * g.views.len() * g.n_cols) as f64;
+            let measured = Measured { data, count, attenuation, noise, prior };
+            let mask = spec.method.mask_radius.map(|radius| disc(&g, radius));
+            Work::Regularised(Box::new(Regularised::new(Box::new(operator), measured, &spec.method, mask)?))
         } else {
-            input.projections(rows.clone(), &mine)
+            Work::Iterative(Box::new(iterative(spec, ranks, &g, &part, data)?))
         };
-        let (data, repairs) = ctx.comm.agree(read)?;
-        let work = if spec.method.algorithm.is_direct() {
-            Work::Direct(Box::new(Direct::new(&g, rows, data, slices.len())?))
-        } else {
-            let ranks =
-                Ranks { all: ctx.comm.clone(), group: group.clone(), column, bands, device: ctx.device.clone() };
-            let part = ConePart { slices: slices.clone(), rows, views: mine };
-            if spec.method.algorithm.is_whole() {
-                let projector = ConeProjector::new(&ctx.device, g.clone(), part, footprint(&spec.method))?;
-                let operator = ConeRays::new(ranks, projector, slices.clone(), (views.clone(), g.views.len()));
-                let (attenuation, noise) = input.noise();
-                let count = (g.n_rows * g.views.len() * g.n_cols) as f64;
-                let measured = Measured { data, count, attenuation, noise, prior };
-                let mask = spec.method.mask_radius.map(|radius| disc(&g, radius));
-                Work::Regularised(Box::new(Regularised::new(Box::new(operator), measured, &spec.method, mask)?))
-            } else {
-                Work::Iterative(Box::new(iterative(spec, ranks, &g, &part, data)?))
-            }
-        };
-        Ok(Self { spec: spec.clone(), input, group, slices, views, step: 0, work, repairs })
+        Ok(Self { spec: spec.clone(), input, place, step: 0, work, repairs })
     }
 
     pub fn step(&mut self, ctx: &Ctx) -> Result<Progress> {
         let g = self.input.geometry.clone();
         let updates = plan::updates(&g);
-        let total = plan::steps(&self.spec, &g);
+        let total = self.spec.method.n_steps();
         let mut done = self.step + 1 >= total;
         let (work, metrics) = match &mut self.work {
             Work::Direct(direct) => {
-                let part = block(self.views.len(), self.step as usize, total as usize);
-                let read = direct.views(&self.spec, &self.input, (&self.views, part.clone()));
-                let data = ctx.comm.agree(read)?;
-                let views = self.views.start + part.start..self.views.start + part.end;
-                let place = (&self.group, self.slices.clone());
-                direct.add((&self.spec, ctx), place, (views, data), self.step == 0)?;
-                if done {
-                    mask(&self.spec, &g, &mut direct.image);
-                }
-                (updates / total as f64, Vec::new())
+                return direct.step(&self.spec, ctx, &self.input, &self.place);
             }
             Work::Iterative(iteration) => {
                 let residual = iteration.step(self.step)?;
@@ -163,18 +159,24 @@ impl Cone {
     }
 
     pub fn fields<'a>(&'a mut self, fields: &mut Fields<'a>) {
-        fields.counter("step", &mut self.step);
-        let g = &self.input.geometry;
-        let shape = g.shape;
+        let (g, place) = (&self.input.geometry, &self.place);
         match &mut self.work {
-            Work::Direct(direct) => {
-                let region = Region::rows(&shape, self.slices.clone());
-                fields.array("image", &shape, region, direct.image.as_mut_slice()).owned = self.group.is_root();
-            }
+            Work::Direct(direct) => direct.fields(fields, g, place.group.is_root()),
             Work::Iterative(iteration) => {
-                iteration.fields(fields, shape, self.slices.clone(), (self.views.clone(), g.views.len()));
+                fields.counter("step", &mut self.step);
+                iteration.fields(fields, g.shape, place.slices.clone(), (place.views.clone(), g.views.len()));
             }
-            Work::Regularised(work) => work.fields(fields),
+            Work::Regularised(work) => {
+                fields.counter("step", &mut self.step);
+                work.fields(fields);
+            }
+        }
+    }
+
+    pub fn reshape(&mut self, ctx: &Ctx) -> Result<()> {
+        match &mut self.work {
+            Work::Direct(direct) => direct.reshape(ctx, &self.input, &self.place),
+            Work::Iterative(_) | Work::Regularised(_) => Ok(()),
         }
     }
 
@@ -188,18 +190,25 @@ impl Cone {
 
     pub fn finish(&mut self, ctx: &Ctx, out: &mut Results) -> Result<()> {
         let g = self.input.geometry.clone();
-        let leader = self.group.is_root();
-        let image: &[f32] = match &mut self.work {
-            Work::Direct(direct) => &direct.image,
-            Work::Iterative(iteration) => iteration.image.host(),
-            Work::Regularised(work) => work.image(),
+        let leader = self.place.group.is_root();
+        let here = self.place.slices.clone();
+        // Of windows that were written when they were done nothing is here.
+        let image: Option<&[f32]> = match &mut self.work {
+            Work::Direct(direct) => direct.volume(),
+            Work::Iterative(iteration) => Some(iteration.image.host()),
+            Work::Regularised(work) => Some(work.image()),
         };
         let meaning = meaning(&g);
-        out.array("volume", &g.shape, (Region::rows(&g.shape, self.slices.clone()), leader), image, &meaning)?;
-        let errors = errors(&self.spec, &self.input, self.slices.clone(), image);
+        match image {
+            Some(image) => {
+                out.array("volume", &g.shape, (Region::rows(&g.shape, here.clone()), leader), image, &meaning)?;
+            }
+            None => out.from_pieces("volume", &g.shape, &ctx.pieces, &meaning)?,
+        }
+        let errors = image.and_then(|image| errors(&self.spec, &self.input, here.clone(), image));
         out.image("volume", g.shape, &meaning)?;
         if let Work::Regularised(work) = &mut self.work {
-            let part = (Region::rows(&g.shape, self.slices.clone()), leader);
+            let part = (Region::rows(&g.shape, here), leader);
             for (name, what, values) in work.more() {
                 let meaning = Meaning { long_name: what.to_owned(), ..meaning.clone() };
                 out.array(name, &g.shape, part.clone(), &values, &meaning)?;
@@ -222,71 +231,6 @@ impl Cone {
             let (error2, truth2, count) = (total(0)?, total(1)?, total(2)?);
             out.figure("psnr_db", 10.0 * (count / error2).log10())?;
             out.figure("relative_error", (error2 / truth2).sqrt())?;
-        }
-        Ok(())
-    }
-}
-
-/// Whether FDK reads the views of each step when it comes to them, and not all of them before.
-fn reads_by_step(spec: &Spec, input: &Input) -> bool {
-    spec.method.algorithm.is_direct() && !input.needs_all_views() && plan::steps(spec, &input.geometry) > 1
-}
-
-impl Direct {
-    /// `data` where they are not read step by step.
-    fn new(g: &ConeGeometry, rows: Range<usize>, data: Vec<f32>, slices: usize) -> Result<Self> {
-        let fdk = FdkWeights::new(g).map_err(setup::bad_geometry)?;
-        Ok(Self { fdk, rows, data, image: vec![0.0; slices * g.slice_len()] })
-    }
-
-    /// Some of the views that are here: `part` of them.
-    fn views(&mut self, spec: &Spec, input: &Input, (here, part): (&Range<usize>, Range<usize>)) -> Result<Vec<f32>> {
-        if reads_by_step(spec, input) {
-            return input.some(self.rows.clone(), here.start + part.start..here.start + part.end);
-        }
-        if part.len() == here.len() {
-            return Ok(std::mem::take(&mut self.data));
-        }
-        let n_cols = input.geometry.n_cols;
-        let of_row = |row: &[f32]| row[part.start * n_cols..part.end * n_cols].to_vec();
-        Ok(self.data.chunks((here.len() * n_cols).max(1)).flat_map(of_row).collect())
-    }
-
-    /// Weighs, filters and back-projects views, and adds them to the image. Collective over the group.
-    fn add(
-        &mut self,
-        (spec, ctx): (&Spec, &Ctx),
-        (group, slices): (&Comm, Range<usize>),
-        (views, data): (Range<usize>, Vec<f32>),
-        is_first: bool,
-    ) -> Result<()> {
-        let mut sum = Buffer::zeros(&ctx.device, self.image.len())?;
-        if !self.image.is_empty() && !data.is_empty() {
-            let views: Vec<usize> = views.collect();
-            let mut filtered = Buffer::from_vec(&ctx.device, self.fdk.weigh(&self.rows, &views, &data))?;
-            drop(data);
-            let method = &spec.method;
-            let params = RampParams {
-                n_cols: self.fdk.geometry.n_cols,
-                col_pitch: self.fdk.pitch_at_axis,
-                window: method.filter.unwrap_or(FilterKind::RamLak).into(),
-                cutoff: method.cutoff.unwrap_or(1.0),
-                padding: if method.pad_edges == Some(true) { Padding::Edge } else { Padding::Zero },
-            };
-            RampFilter::new(&ctx.device, params)?.apply(views.len(), &mut filtered)?;
-            let weights: Vec<f32> = views.iter().map(|v| self.fdk.views[*v]).collect();
-            let part = ConePart { slices, rows: self.rows.clone(), views };
-            let geometry = Arc::new(self.fdk.geometry.clone());
-            let projector = ConeProjector::new(&ctx.device, geometry, part, ConeFootprint::Linear)?;
-            projector.back_filtered(&weights, &mut filtered, &mut sum)?;
-        }
-        if group.size() > 1 {
-            group.all_sum(sum.host_mut())?;
-        }
-        if is_first {
-            self.image = sum.into_vec();
-        } else {
-            self.image.iter_mut().zip(sum.host()).for_each(|(a, b)| *a += b);
         }
         Ok(())
     }
@@ -322,13 +266,6 @@ fn disc(g: &ConeGeometry, radius: f64) -> Vec<f32> {
     let limit = radius * ny.min(nx) as f64 / 2.0;
     let centred = |i: usize, n: usize| i as f64 - (n as f64 - 1.0) / 2.0;
     (0..ny * nx).map(|i| f32::from(u8::from(centred(i / nx, ny).hypot(centred(i % nx, nx)) <= limit))).collect()
-}
-
-fn mask(spec: &Spec, g: &ConeGeometry, image: &mut [f32]) {
-    if let Some(radius) = spec.method.mask_radius {
-        let disc = disc(g, radius);
-        image.chunks_mut(g.slice_len()).for_each(|slice| slice.iter_mut().zip(&disc).for_each(|(v, m)| *v *= m));
-    }
 }
 
 fn meaning(g: &ConeGeometry) -> Meaning {

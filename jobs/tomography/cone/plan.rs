@@ -25,22 +25,56 @@ pub(super) fn updates(g: &ConeGeometry) -> f64 {
     (g.shape[0] * g.slice_len()) as f64 * g.views.len() as f64
 }
 
-/// Steps of the job, whatever the ranks.
-pub(super) fn steps(spec: &Spec, g: &ConeGeometry) -> u64 {
-    if spec.method.algorithm.is_direct() {
-        ((updates(g) / DIRECT_STEP).ceil() as u64).clamp(1, DIRECT_STEPS.min(g.views.len() as u64))
-    } else {
-        spec.method.n_steps()
+/// Steps of a window of FDK, each with some of the views: the same for any ranks and windows, as images are rounded after each.
+pub(super) fn parts(spec: &Spec, g: &ConeGeometry) -> u64 {
+    if !spec.method.algorithm.is_direct() {
+        return 1;
     }
+    ((updates(g) / DIRECT_STEP).ceil() as u64).clamp(1, DIRECT_STEPS.min(g.views.len() as u64))
 }
 
 pub(super) fn plan(spec: &Spec, input: &Input, resources: &Resources) -> Result<Plan> {
+    Ok(windowed(spec, input, resources)?.1)
+}
+
+/// Slices of one window: all that fit into the memory of the ranks.
+pub(super) fn window_len(spec: &Spec, input: &Input, resources: &Resources) -> Result<usize> {
+    Ok(windowed(spec, input, resources)?.0)
+}
+
+/// The volume is halved until a window of it fits into memory. Only FDK has windows.
+fn windowed(spec: &Spec, input: &Input, resources: &Resources) -> Result<(usize, Plan)> {
+    let slices = input.geometry.shape[0];
+    let slabs = rank_grid(resources.ranks, slices).slabs;
+    let mut windows = 1;
+    loop {
+        let len = slices.div_ceil(windows);
+        let plan = priced(spec, input, resources, len)?;
+        // At least one slice for each slab: a plan that does not fit says so with its figures.
+        let least = len <= slabs || !spec.method.algorithm.is_direct();
+        if least || plan.memory_per_rank() <= resources.memory_per_rank {
+            return Ok((len, plan));
+        }
+        windows *= 2;
+    }
+}
+
+/// The plan for windows of so many slices.
+fn priced(spec: &Spec, input: &Input, resources: &Resources, window: usize) -> Result<Plan> {
     let g = &input.geometry;
     let direct = spec.method.algorithm.is_direct();
     let grid = rank_grid(resources.ranks, g.shape[0]);
-    let bands = Bands::new(g, grid.slabs, reach(&spec.method, g));
-    let mut plan =
-        Plan { steps: steps(spec, g), work_unit: "voxel updates", notes: input.notes.clone(), ..Plan::default() };
+    let starts = (0..g.shape[0]).step_by(window);
+    let windows = starts.len() as u64;
+    let bands: Vec<Bands> = starts
+        .map(|start| {
+            let end = g.shape[0].min(start + window);
+            Bands::of_window(g, start..end, grid.slabs, reach(&spec.method, g))
+        })
+        .collect();
+    let parts = parts(spec, g);
+    let steps = if direct { parts * windows } else { spec.method.n_steps() };
+    let mut plan = Plan { steps, work_unit: "voxel updates", notes: input.notes.clone(), ..Plan::default() };
     let mut n_cols = g.n_cols;
     if direct {
         let fdk = FdkWeights::new(g).map_err(setup::bad_geometry)?;
@@ -49,8 +83,9 @@ pub(super) fn plan(spec: &Spec, input: &Input, resources: &Resources) -> Result<
     }
     let iterations = spec.method.n_steps();
     let views = g.views.len().div_ceil(grid.groups) as u64;
-    let slices = block(g.shape[0], 0, grid.slabs).len() as u64;
-    let rows = (0..grid.slabs).map(|slab| bands.of(slab).len()).max().unwrap_or(0) as u64;
+    let slices = block(window, 0, grid.slabs).len() as u64;
+    let all_slabs = || bands.iter().flat_map(|bands| (0..grid.slabs).map(move |slab| (bands, slab)));
+    let rows = all_slabs().map(|(bands, slab)| bands.of(slab).len()).max().unwrap_or(0) as u64;
     let (image, data) = (4 * slices * g.slice_len() as u64, 4 * rows * views * g.n_cols as u64);
     let subsets = spec.method.n_subsets() as u64;
     plan.holds("program and libraries", PROGRAM);
@@ -60,14 +95,14 @@ pub(super) fn plan(spec: &Spec, input: &Input, resources: &Resources) -> Result<
         _ if let Some(price) = price => (price.measured * data, price.volumes),
         // Views of a step as they came, weighed, and as the kernel takes them; all of them where they are not read step by step.
         Algorithm::Fdk => {
-            let at_once = views.div_ceil(plan.steps);
+            let at_once = views.div_ceil(parts);
             let step = 4 * rows * at_once * (g.n_cols + 2 * n_cols) as u64;
             if reads_by_step(spec, input) {
                 overhead = input.overhead_of_steps(rows, at_once as usize);
                 plan.notes.push(format!("each rank reads {at_once} views at a time"));
                 (step, 2)
             } else {
-                (if plan.steps == 1 { step } else { data + step }, 2)
+                (if parts == 1 { step } else { data + step }, 2)
             }
         }
         Algorithm::Cgls => (3 * data, 4),
@@ -87,17 +122,19 @@ pub(super) fn plan(spec: &Spec, input: &Input, resources: &Resources) -> Result<
     };
     plan.work = passes as f64 * updates(g);
     let volume = 4 * (g.shape[0] * g.slice_len()) as u64;
-    plan.result_bytes = volume + (1 << 20);
+    // Finished windows lie on disk until the result holds them.
+    plan.result_bytes = windows.min(2) * volume + (1 << 20);
     let sinogram = 4 * (g.n_rows * g.views.len() * g.n_cols) as u64;
     plan.checkpoint_bytes = match spec.method.algorithm {
         _ if let Some(price) = price => price.kept_volumes * volume + price.kept_measured * sinogram + (1 << 20),
         Algorithm::Cgls => 2 * volume + sinogram + (1 << 20),
+        Algorithm::Fdk => 4 * (window * g.slice_len()) as u64 + (1 << 20),
         _ => volume + (1 << 20),
     };
     let ranks = resources.ranks as u64;
     let groups = grid.groups as u64;
     let reduction = sum_bytes(image, groups);
-    let overlap = (0..grid.slabs).map(|slab| bands.sent(slab)).max().unwrap_or(0) as u64;
+    let overlap = all_slabs().map(|(bands, slab)| bands.sent(slab)).max().unwrap_or(0) as u64;
     let exchange = 4 * overlap * views * g.n_cols as u64;
     plan.bytes_sent_per_rank = match spec.method.algorithm {
         _ if let Some(price) = price => {
@@ -112,6 +149,9 @@ pub(super) fn plan(spec: &Spec, input: &Input, resources: &Resources) -> Result<
         _ => (iterations + 1) * (subsets * reduction + exchange) + iterations * 8 * ranks + 16 * ranks,
     } + 24 * g.shape[0] as u64 * ranks
         + 256 * ranks;
+    if windows > 1 {
+        plan.notes.push(format!("{windows} windows of {window} slices, each written to disk when it is done"));
+    }
     if grid.groups > 1 {
         plan.notes.push(format!("{} ranks share the views of each slab and add up their images", grid.groups));
     }

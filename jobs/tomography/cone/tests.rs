@@ -22,9 +22,8 @@ voxel_mm = 1.0
 algorithm = \"fdk\"
 ";
 
-/// FDK that reads some views, filters them and adds them up, step by step, gives what it gives of all views at once, to the rounding of sums.
-#[test]
-fn steps_of_fdk_add_up_to_all_views() {
+/// One rank's job of ellipsoids, whose windows go to `dir`.
+fn setting(dir: &std::path::Path) -> (Spec, Ctx, Input, Place) {
     let spec: Spec = toml::from_str(JOB).expect("a problem");
     let comm = Comm::solo();
     let ctx = Ctx {
@@ -33,29 +32,73 @@ fn steps_of_fdk_add_up_to_all_views() {
         seed: 3,
         inputs: Inputs { base: ".".into() },
         resources: Resources { ranks: 1, threads: 1, memory_per_rank: u64::MAX },
-        pieces: Pieces::below(std::path::Path::new(".")),
+        pieces: Pieces::below(dir),
         scratch: "work".into(),
         notes: Notes::default(),
         clock: Clock::start(),
     };
     let input = Input::open(&spec, &ctx.inputs, ctx.seed).expect("a phantom");
     let g = input.geometry.clone();
-    let (rows, slices, views) = (0..g.n_rows, 0..g.shape[0], g.views.len());
-    let image = |steps: usize| -> Vec<f32> {
-        let mut direct = Direct::new(&g, rows.clone(), Vec::new(), slices.len()).expect("a circle");
-        for step in 0..steps {
-            let part = block(views, step, steps);
-            let data = input.some(rows.clone(), part.clone()).expect("projections");
-            assert_eq!(data.len(), rows.len() * part.len() * g.n_cols);
-            direct.add((&spec, &ctx), (&comm, slices.clone()), (part, data), step == 0).expect("an image");
+    let place =
+        Place { grid: rank_grid(1, g.shape[0]), slab: 0, group: comm, slices: 0..g.shape[0], views: 0..g.views.len() };
+    (spec, ctx, input, place)
+}
+
+/// FDK that reads some views, filters them and adds them up, step by step, gives what it gives of all views at once, to the rounding of sums.
+#[test]
+fn steps_of_fdk_add_up_to_all_views() {
+    let (spec, ctx, input, place) = setting(std::path::Path::new("."));
+    let image = |steps: u64, by_step: bool| -> Vec<f32> {
+        let (mut direct, _) = Direct::new(&spec, &ctx, &input, &place).expect("a circle");
+        (direct.parts, direct.by_step) = (steps, by_step);
+        for step in 1..=steps {
+            let progress = direct.step(&spec, &ctx, &input, &place).expect("an image");
+            assert_eq!(progress.done, step == steps);
         }
-        direct.image
+        direct.volume().expect("one window").to_vec()
     };
-    let whole = image(1);
+    let whole = image(1, false);
     let most = whole.iter().fold(0f32, |m, v| m.max(v.abs()));
     assert!(most > 0.5, "{most}");
     for steps in [2, 5, 31] {
-        let off = image(steps).iter().zip(&whole).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
+        let read = image(steps, true);
+        assert_eq!(read, image(steps, false), "views read step by step, or cut from all");
+        let off = read.iter().zip(&whole).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
         assert!(off < 2e-6 * most, "{steps} steps: {off} of {most}");
     }
+}
+
+/// Windows of ten slices, the second one left in the middle and taken up by another process, are the volume to the bit.
+#[test]
+fn windows_are_the_volume_and_go_on_where_they_stopped() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let (spec, ctx, input, place) = setting(scratch.path());
+    let g = input.geometry.clone();
+    let start = || {
+        let (mut direct, _) = Direct::new(&spec, &ctx, &input, &place).expect("a circle");
+        // As if nothing had been opened yet.
+        (direct.parts, direct.by_step, direct.len) = (5, true, 0);
+        direct
+    };
+    let mut whole = start();
+    while !whole.step(&spec, &ctx, &input, &place).expect("a step").done {}
+    let mut first = start();
+    first.limit = 10;
+    for _ in 0..7 {
+        assert!(!first.step(&spec, &ctx, &input, &place).expect("a step").done);
+    }
+    // As the frame does it: counters, what they imply, arrays.
+    let mut second = start();
+    second.limit = 16;
+    (second.next, second.len, second.part) = (first.next, first.len, first.part);
+    second.reshape(&ctx, &input, &place).expect("the window");
+    second.image.copy_from_slice(&first.image);
+    while !second.step(&spec, &ctx, &input, &place).expect("a step").done {}
+    assert!(second.volume().is_none(), "nothing stays");
+    let mut read = Vec::new();
+    for (piece, take) in ctx.pieces.cover("volume", g.shape[0]).expect("all slices") {
+        let values: Vec<f32> = piece.read(take).expect("slices");
+        read.extend(values);
+    }
+    assert!(read == whole.volume().expect("one window"));
 }
