@@ -185,6 +185,43 @@ const CASES: &[Case] = &[
         "whites_before = 4",
         "job.toml:6:17: problem.scan.whites_before = 4: expected at least 1 and less than the 3 white frames of scan.h5",
     ),
+    (
+        |_| (),
+        "[problem.scan.phase]\nenergy_kev = 20.0\ndistance_mm = 100.0\ndelta_over_beta = 500.0",
+        "job.toml:6:1: problem.scan.phase: needs problem.scan.pixel_size_mm",
+    ),
+    (
+        |_| (),
+        "pixel_size_mm = 0.001\n[problem.scan.phase]\ndistance_mm = 100.0\ndelta_over_beta = 500.0",
+        "job.toml:7:1: problem.scan.phase: needs one of energy_kev and wavelength_nm",
+    ),
+    (
+        |_| (),
+        "pixel_size_mm = 0.001\n[problem.scan.phase]\nenergy_kev = 20.0\ndelta_over_beta = 500.0",
+        "job.toml:7:1: problem.scan.phase: needs distance_mm",
+    ),
+    (
+        |_| (),
+        "pixel_size_mm = 0.001\n[problem.scan.phase]\nenergy_kev = -20.0\ndistance_mm = 100.0\ndelta_over_beta = 500.0",
+        "job.toml:8:14: problem.scan.phase.energy_kev = -20: expected 0.001 to 10000",
+    ),
+    (
+        |_| (),
+        "pixel_size_mm = 0.001\n[problem.scan.phase]\nenergy_kev = 20.0\ndistance_mm = 1e6\ndelta_over_beta = 500.0",
+        "job.toml:7:1: problem.scan.phase: blurs over 1571 pixels, more than the detector's 16 columns\n  help: check the units: keV, nm, mm",
+    ),
+    // A row beside those in use that has no beam, and that phase retrieval needs.
+    (
+        |s| {
+            s.white.as_mut().expect("white frames").1.iter_mut().enumerate().for_each(|(i, v)| {
+                if i / COLS % ROWS == 1 {
+                    *v = 0.0
+                }
+            })
+        },
+        "rows = [0, 1]\npixel_size_mm = 0.001\n[problem.scan.phase]\nenergy_kev = 20.0\ndistance_mm = 1.0\ndelta_over_beta = 500.0",
+        "scan.h5: detector row 1: the white field is not above the dark field; phase retrieval needs it, 27 rows beside `rows`",
+    ),
     (|_| (), "angle_unit = \"turns\"", "job.toml:6:14: unknown variant `turns`, expected `degrees` or `radians`"),
 ];
 

@@ -15,13 +15,19 @@ use rayon::prelude::*;
 
 use super::ScanError;
 use super::angles;
-use super::normalise::{self, NormaliseParams, NormaliseReport, RawBand, WhiteBlocks};
+use super::cleaning::RingsSpec;
+use super::normalise::{self, NormaliseError, NormaliseParams, NormaliseReport, RawBand, WhiteBlocks};
+use super::phase::Paganin;
 use super::rings::{self, Rings};
-use super::spec::{AngleUnit, PhantomKind, PhantomSpec, RingsSpec, ScanSpec, Spec};
+use super::spec::{AngleUnit, PhantomKind, PhantomSpec, ScanSpec, Spec};
 
 /// Random streams of this workload.
 const STREAM_OBJECT: u64 = 1;
 const STREAM_PHOTONS: u64 = 2;
+/// Rows that are checked at once.
+pub(super) const BAND: usize = 8;
+/// Transmissions that are made at once for phase retrieval.
+const AT_ONCE: usize = 1 << 24;
 
 /// Projections, band by band.
 #[derive(Debug)]
@@ -42,7 +48,7 @@ pub struct Source {
 
 #[derive(Debug)]
 enum Kind {
-    Scan { scan: Box<Scan>, spec: ScanSpec, first_row: usize },
+    Scan { scan: Box<Scan>, spec: ScanSpec, first_row: usize, phase: Option<Paganin> },
     Phantom { object: Phantom, rays: ParallelRays, photons: Option<f64>, attenuation: f64, seed: u64 },
 }
 
@@ -54,13 +60,13 @@ impl Source {
     pub fn open(spec: &Spec, inputs: &Inputs, seed: u64) -> Result<Self> {
         let rings = spec.rings.as_ref().map(RingsSpec::method);
         match (&spec.scan, &spec.phantom) {
-            (Some(scan), _) => Self::open_scan(scan, rings, inputs),
+            (Some(scan), _) => Self::open_scan(scan, spec, rings, inputs),
             (None, Some(phantom)) => Ok(Self::generate(phantom, rings, seed)),
             (None, None) => unreachable!("Spec::check asks for one source"),
         }
     }
 
-    fn open_scan(spec: &ScanSpec, rings: Option<Rings>, inputs: &Inputs) -> Result<Self> {
+    fn open_scan(spec: &ScanSpec, job: &Spec, rings: Option<Rings>, inputs: &Inputs) -> Result<Self> {
         let scan = Scan::open(inputs.resolve(&spec.file))?;
         let in_file = match scan.theta_unit {
             FileUnit::Degrees => AngleUnit::Degrees,
@@ -94,6 +100,13 @@ impl Source {
                 format!("at least 1 and less than the {} white frames of {}", scan.n_white, scan.path().display());
             return Err(BadValue::new("problem.scan.whites_before", before, expected).into());
         }
+        let phase = match &spec.phase {
+            Some(phase) => {
+                let blur = phase.blur(spec, job.geometry.as_ref(), scan.n_cols)?;
+                Some(Paganin::new(blur, scan.n_rows, scan.n_cols))
+            }
+            None => None,
+        };
         Ok(Self {
             rings,
             angles_rad,
@@ -101,7 +114,7 @@ impl Source {
             n_cols: scan.n_cols,
             pixel: spec.pixel_size_mm.map_or((1.0, "pixel"), |mm| (mm, "mm")),
             notes: scan.notes.clone(),
-            kind: Kind::Scan { scan: Box::new(scan), spec: spec.clone(), first_row: rows.start },
+            kind: Kind::Scan { scan: Box::new(scan), spec: spec.clone(), first_row: rows.start, phase },
         })
     }
 
@@ -161,6 +174,46 @@ impl Source {
         }
     }
 
+    /// Bytes that [`Source::projections`] holds however few rows it is asked for: projections that are filtered, one for each thread.
+    pub fn overhead(&self, threads: usize) -> u64 {
+        match &self.kind {
+            Kind::Scan { scan, spec, phase: Some(phase), .. } => {
+                let line = (phase.most_rows() * scan.n_cols) as u64;
+                let frames = phase_angles(phase, scan, self.angles_rad.len()) as u64;
+                let raw = frames * spec.every.unwrap_or(1) as u64 + (scan.n_white + scan.n_dark) as u64;
+                4 * line * (2 * raw + frames) + threads as u64 * (phase.image_bytes() + 16 * line)
+            }
+            _ => 0,
+        }
+    }
+
+    /// Reads rows for their errors alone, a few at a time, with those that their cleaning needs beside them, and counts what was repaired.
+    ///
+    /// # Errors
+    /// As [`Source::projections`].
+    pub fn check(&self, rows: Range<usize>) -> Result<NormaliseReport> {
+        let mut sum = NormaliseReport::default();
+        let Kind::Scan { scan, spec, first_row, phase } = &self.kind else { return Ok(sum) };
+        if rows.is_empty() {
+            return Ok(sum);
+        }
+        let mine = first_row + rows.start..first_row + rows.end;
+        let all = match phase {
+            Some(phase) => {
+                let halos = phase.tiles(&mine).map(|tile| tile.halo);
+                halos.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or_default()
+            }
+            None => mine.clone(),
+        };
+        for first in all.clone().step_by(BAND) {
+            let band = first..all.end.min(first + BAND);
+            let (_, reports) = self.transmissions(scan, spec, band.clone(), 0..self.angles_rad.len())?;
+            let counted = band.zip(&reports).filter(|(row, _)| mine.contains(row));
+            counted.for_each(|(_, report)| sum.add(report));
+        }
+        Ok(sum)
+    }
+
     /// Whether the cleaning of a projection looks at others: rings are what all angles share.
     pub fn needs_all_angles(&self) -> bool {
         self.rings.is_some()
@@ -172,9 +225,7 @@ impl Source {
     /// As [`Source::projections`].
     pub fn some_measured(&self, rows: Range<usize>, angles: Range<usize>) -> Result<Vec<f32>> {
         match &self.kind {
-            Kind::Scan { scan, spec, first_row } => {
-                Ok(self.measured(scan, spec, first_row + rows.start..first_row + rows.end, angles)?.0)
-            }
+            Kind::Scan { first_row, .. } => Ok(self.measured(first_row + rows.start..first_row + rows.end, angles)?.0),
             Kind::Phantom { .. } => Ok(Vec::new()),
         }
     }
@@ -190,8 +241,8 @@ impl Source {
             return Ok(Default::default());
         }
         let (mut data, report) = match &self.kind {
-            Kind::Scan { scan, spec, first_row } => {
-                self.measured(scan, spec, first_row + rows.start..first_row + rows.end, 0..self.angles_rad.len())?
+            Kind::Scan { first_row, .. } => {
+                self.measured(first_row + rows.start..first_row + rows.end, 0..self.angles_rad.len())?
             }
             Kind::Phantom { object, rays, photons, attenuation, seed } => {
                 let mut data = object.line_integrals(rays, rows.clone());
@@ -212,13 +263,73 @@ impl Source {
         Ok((data, report))
     }
 
-    fn measured(
+    /// Line integrals of some projections, rows counted on the detector: `[rows, angles, n_cols]`.
+    fn measured(&self, rows: Range<usize>, angles: Range<usize>) -> Result<(Vec<f32>, NormaliseReport)> {
+        let Kind::Scan { scan, spec, phase, .. } = &self.kind else { return Ok(Default::default()) };
+        let (mut data, report) = match phase {
+            None => {
+                let (data, reports) = self.transmissions(scan, spec, rows, angles)?;
+                let mut report = NormaliseReport::default();
+                reports.iter().for_each(|row| report.add(row));
+                (data, report)
+            }
+            Some(phase) => self.retrieved(scan, spec, phase, rows, angles)?,
+        };
+        data.par_iter_mut().for_each(|t| *t = -t.ln());
+        Ok((data, report))
+    }
+
+    /// exp(−μ t) by phase retrieval, tile by tile and some projections at a time.
+    fn retrieved(
+        &self,
+        scan: &Scan,
+        spec: &ScanSpec,
+        phase: &Paganin,
+        rows: Range<usize>,
+        angles: Range<usize>,
+    ) -> Result<(Vec<f32>, NormaliseReport)> {
+        let n_cols = scan.n_cols;
+        let least = spec.min_transmission as f32;
+        let mut out = vec![0.0; rows.len() * angles.len() * n_cols];
+        let mut sum = NormaliseReport::default();
+        for tile in phase.tiles(&rows) {
+            let (start, halo) = (tile.rows.start, tile.halo.clone());
+            let mine = start.max(rows.start)..tile.rows.end.min(rows.end);
+            let step = phase_angles(phase, scan, angles.len());
+            for first in angles.clone().step_by(step) {
+                let some = first..angles.end.min(first + step);
+                let (data, reports) = self.transmissions(scan, spec, halo.clone(), some.clone())?;
+                for (_, report) in halo.clone().zip(&reports).filter(|(row, _)| mine.contains(row)) {
+                    // A dead pixel is so in all projections.
+                    let dead_pixels = if first == angles.start { report.dead_pixels } else { 0 };
+                    sum.add(&NormaliseReport { dead_pixels, ..*report });
+                }
+                let images = some.clone().into_par_iter().map(|angle| {
+                    let line = |row: usize| &data[(row * some.len() + angle - some.start) * n_cols..][..n_cols];
+                    let image: Vec<f64> = (0..halo.len()).flat_map(line).map(|t| f64::from(*t)).collect();
+                    let found = &tile.retrieve(&image)[(mine.start - start) * n_cols..(mine.end - start) * n_cols];
+                    found.iter().map(|t| (*t as f32).max(least)).collect::<Vec<f32>>()
+                });
+                let images: Vec<Vec<f32>> = images.collect();
+                for (angle, image) in some.zip(&images) {
+                    for (row, line) in mine.clone().zip(image.chunks(n_cols)) {
+                        let place = (row - rows.start) * angles.len() + angle - angles.start;
+                        out[place * n_cols..][..n_cols].copy_from_slice(line);
+                    }
+                }
+            }
+        }
+        Ok((out, sum))
+    }
+
+    /// Transmissions of some projections, rows counted on the detector, and what was repaired in each row.
+    fn transmissions(
         &self,
         scan: &Scan,
         spec: &ScanSpec,
         rows: Range<usize>,
         angles: Range<usize>,
-    ) -> Result<(Vec<f32>, NormaliseReport)> {
+    ) -> Result<(Vec<f32>, Vec<NormaliseReport>)> {
         // With those between, where not all are used: one contiguous read.
         let every = spec.every.unwrap_or(1);
         let angles = angles.start * every..((angles.end - 1) * every + 1).min(scan.n_angles);
@@ -237,14 +348,31 @@ impl Source {
             hot_threshold: Some(spec.hot_threshold as f32),
             ..NormaliseParams::default()
         };
-        let (data, report) =
-            normalise::normalise(&band, &params).map_err(|source| ScanError::at(scan.path(), source))?;
+        let (data, reports) = normalise::transmissions(&band, &params)
+            .map_err(|source| ScanError::at(scan.path(), self.beside(source)))?;
         if every == 1 {
-            return Ok((data, report));
+            return Ok((data, reports));
         }
         let of_row = |row: &[f32]| row.chunks(scan.n_cols).step_by(every).flatten().copied().collect::<Vec<f32>>();
-        Ok((data.chunks(angles.len() * scan.n_cols).flat_map(of_row).collect(), report))
+        Ok((data.chunks(angles.len() * scan.n_cols).flat_map(of_row).collect(), reports))
     }
+
+    /// A row that nobody asked for, but phase retrieval needs, is told so.
+    fn beside(&self, error: NormaliseError) -> NormaliseError {
+        match (&self.kind, error) {
+            (Kind::Scan { first_row, phase: Some(phase), .. }, NormaliseError::NoBeam { row })
+                if !(*first_row..first_row + self.n_rows).contains(&row) =>
+            {
+                NormaliseError::NoBeamBeside { row, reach: phase.reach()[0] }
+            }
+            (_, error) => error,
+        }
+    }
+}
+
+/// Projections whose phase is retrieved at once.
+fn phase_angles(phase: &Paganin, scan: &Scan, all: usize) -> usize {
+    (AT_ONCE / (phase.most_rows() * scan.n_cols).max(1)).clamp(1, all.max(1))
 }
 
 /// The generated object.
@@ -323,5 +451,56 @@ mod tests {
         assert_eq!(fifth.projections(0..rows).expect("projections").0, picked(&[0, 5, 10]));
         assert_eq!(fifth.some_measured(0..rows, 1..3).expect("projections"), picked(&[5, 10]));
         assert_eq!(fifth.angles_rad, [0, 5, 10].map(|i| whole.angles_rad[i]));
+    }
+
+    /// A scan whose transmissions are those of a bump in exp(−μ t) after propagation, without noise: retrieved to the rounding of counts in f32,
+    /// with the same bits however rows and projections are asked for; the row beside those in use is needed as well.
+    #[test]
+    fn phase_is_retrieved_with_the_same_bits_for_any_rows() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let [angles, rows, cols] = [4, 140, 40];
+        // ℓ = 1.5 pixels of 1 µm: ℓ² = 1e-7 mm · z · 100 / 4π.
+        let (ell, s) = (1.5f64, 2.5f64);
+        let distance = ell * ell * 1e-6 * 4.0 * std::f64::consts::PI / (1e-7 * 100.0);
+        let bump = |i: usize| {
+            let (angle, row, col) = (i / cols / rows, i / cols % rows, i % cols);
+            let r2 = (row as f64 - 68.0 - angle as f64).powi(2) + (col as f64 - 19.3).powi(2);
+            (r2, 0.4 * (-r2 / (2.0 * s * s)).exp())
+        };
+        let counts = |i: usize| {
+            let (r2, g) = bump(i);
+            let t = 1.0 - g + ell * ell * (r2 / s.powi(4) - 2.0 / (s * s)) * g;
+            (100.0 + 60_000.0 * t) as f32
+        };
+        let data: Vec<f32> = (0..angles * rows * cols).map(counts).collect();
+        let mut file = Writer::create(dir.path().join("scan.h5")).expect("a file");
+        file.whole("/exchange/data", &[angles, rows, cols], &data).expect("written");
+        file.whole("/exchange/data_white", &[2, rows, cols], &vec![60_100f32; 2 * rows * cols]).expect("written");
+        file.whole("/exchange/data_dark", &[1, rows, cols], &vec![100f32; rows * cols]).expect("written");
+        file.whole("/exchange/theta", &[angles], &[0.0, 45.0, 90.0, 135.0]).expect("written");
+        file.commit_replace().expect("committed");
+        let phase = format!(
+            "pixel_size_mm = 0.001\n[scan.phase]\nwavelength_nm = 0.1\ndistance_mm = {distance}\ndelta_over_beta = 100.0\n"
+        );
+        let whole = source(dir.path(), &phase);
+        let (all, report) = whole.projections(0..rows).expect("projections");
+        assert_eq!(report, NormaliseReport::default());
+        for (i, p) in all.iter().enumerate() {
+            let (row, angle, col) = (i / cols / angles, i / cols % angles, i % cols);
+            let exact = -(1.0 - bump((angle * rows + row) * cols + col).1).ln();
+            assert!((f64::from(*p) - exact).abs() < 1e-6, "{row} {angle} {col}: {p} {exact}");
+        }
+        let line = angles * cols;
+        for part in [0..1, 3..90, 69..72, 139..140] {
+            let (some, _) = whole.projections(part.clone()).expect("projections");
+            assert!(some == all[part.start * line..part.end * line], "rows {part:?}");
+        }
+        let used = source(dir.path(), &format!("rows = [60, 75]\n{phase}"));
+        assert!(used.projections(0..15).expect("projections").0 == all[60 * line..75 * line]);
+        let of = |row: usize, angle: usize| &all[(row * angles + angle) * cols..][..cols];
+        assert_eq!(whole.some_measured(70..71, 1..3).expect("projections"), [of(70, 1), of(70, 2)].concat());
+        let second = source(dir.path(), &format!("every = 2\n{phase}"));
+        assert_eq!(second.projections(70..71).expect("projections").0, [of(70, 0), of(70, 2)].concat());
+        whole.check(3..5).expect("a good scan");
     }
 }

@@ -2,11 +2,13 @@
 
 pub mod angles;
 pub mod centre;
+pub mod cleaning;
 mod cone;
 mod input;
 pub mod methods;
 pub mod normalise;
 mod parallel;
+pub mod phase;
 mod plan;
 mod regularised;
 pub mod rings;

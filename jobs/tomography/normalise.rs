@@ -1,4 +1,4 @@
-//! From raw counts to line integrals: p = −ln T, T = (I − D) / (F − D).
+//! From raw counts to transmissions T = (I − D) / (F − D), and to line integrals p = −ln T.
 //!
 //! I raw counts, D mean of the frames without beam, F beam without sample. Every detector row
 //! depends on itself only, so any band of rows gives the same numbers.
@@ -66,6 +66,15 @@ pub struct NormaliseReport {
     pub clipped_values: u64,
 }
 
+impl NormaliseReport {
+    /// Adds another's counts.
+    pub fn add(&mut self, other: &Self) {
+        self.dead_pixels += other.dead_pixels;
+        self.hot_values += other.hot_values;
+        self.clipped_values += other.clipped_values;
+    }
+}
+
 /// Why a band cannot be normalised.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NormaliseError {
@@ -79,6 +88,16 @@ pub enum NormaliseError {
     NoBeam {
         /// Detector row.
         row: usize,
+    },
+    /// A row without beam beside those in use.
+    #[error(
+        "detector row {row}: the white field is not above the dark field; phase retrieval needs it, {reach} rows beside `rows`"
+    )]
+    NoBeamBeside {
+        /// Detector row.
+        row: usize,
+        /// Rows that it needs.
+        reach: usize,
     },
     /// NaN or infinity in the raw data.
     #[error("{frames}: a count is NaN or infinite at frame {frame}, row {row}, column {column}")]
@@ -110,6 +129,24 @@ pub enum NormaliseError {
 /// # Panics
 /// A length does not fit `shape`, or `min_transmission` is not positive.
 pub fn normalise(raw: &RawBand<'_>, params: &NormaliseParams) -> Result<(Vec<f32>, NormaliseReport), NormaliseError> {
+    let (mut values, rows) = transmissions(raw, params)?;
+    values.par_iter_mut().for_each(|t| *t = -t.ln());
+    let mut report = NormaliseReport::default();
+    rows.iter().for_each(|row| report.add(row));
+    Ok((values, report))
+}
+
+/// Transmissions of a band in sinogram order, `[n_rows, n_angles, n_cols]`, at least `min_transmission`, and what was repaired in each row.
+///
+/// # Errors
+/// See [`NormaliseError`].
+///
+/// # Panics
+/// As [`normalise`].
+pub fn transmissions(
+    raw: &RawBand<'_>,
+    params: &NormaliseParams,
+) -> Result<(Vec<f32>, Vec<NormaliseReport>), NormaliseError> {
     let [n_angles, n_rows, n_cols] = raw.shape;
     assert!(params.min_transmission > 0.0, "the logarithm needs a positive transmission");
     assert_eq!(raw.projections.len(), n_angles * n_rows * n_cols, "projections must fit the shape");
@@ -137,17 +174,10 @@ pub fn normalise(raw: &RawBand<'_>, params: &NormaliseParams) -> Result<(Vec<f32
         .enumerate()
         .map(|(row, sinogram)| normalise_row(raw, params, row, sinogram))
         .collect();
-    let mut report = NormaliseReport::default();
-    for row in reports {
-        let row = row?;
-        report.dead_pixels += row.dead_pixels;
-        report.hot_values += row.hot_values;
-        report.clipped_values += row.clipped_values;
-    }
-    Ok((sinograms, report))
+    Ok((sinograms, reports.into_iter().collect::<Result<_, _>>()?))
 }
 
-/// One detector row: its sinogram `[n_angles, n_cols]`.
+/// One detector row: its transmissions `[n_angles, n_cols]`.
 fn normalise_row(
     raw: &RawBand<'_>,
     params: &NormaliseParams,
@@ -180,7 +210,7 @@ fn normalise_row(
     let n_dead = dead.iter().filter(|&&dead| dead).count() as u64;
     let mut report = NormaliseReport { dead_pixels: n_dead, ..Default::default() };
     let mut hot = vec![false; n_cols];
-    // Per value: 4 bytes read, 4 written, about 10 flops and a logarithm.
+    // Per value: 4 bytes read, 4 written, about 10 flops.
     for (k, p) in sinogram.chunks_mut(n_cols).enumerate() {
         let w = (first_angle + k) as f64 / (all_angles - 1).max(1) as f64;
         for (j, (t, &i)) in p.iter_mut().zip(frame(raw.projections, k)).enumerate() {
@@ -202,7 +232,6 @@ fn normalise_row(
                 *t = params.min_transmission;
                 report.clipped_values += 1;
             }
-            *t = -t.ln();
         }
     }
     Ok(report)

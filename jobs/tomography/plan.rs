@@ -42,10 +42,10 @@ fn per_slice(spec: &Spec, source: &Source, groups: usize) -> (u64, u64) {
 }
 
 /// What does not depend on the number of slices.
-fn fixed(spec: &Spec, source: &Source) -> u64 {
+fn fixed(spec: &Spec, source: &Source, threads: usize) -> u64 {
     let n = spec.volume.size.unwrap_or(source.n_cols) as u64;
     let weights = (source.angles_rad.len() * source.n_cols * 4) as u64 + n * n * 4 * spec.method.n_subsets() as u64;
-    PROGRAM + weights
+    PROGRAM + weights + source.overhead(threads)
 }
 
 /// Slices of one window: as many as fit into the memory of the ranks.
@@ -55,7 +55,7 @@ pub(super) fn window_len(spec: &Spec, source: &Source, resources: &Resources) ->
     }
     let grid = RankGrid::fit(resources.ranks, source.n_rows);
     let (sinograms, images) = per_slice(spec, source, grid.groups);
-    let room = resources.memory_per_rank.saturating_sub(fixed(spec, source));
+    let room = resources.memory_per_rank.saturating_sub(fixed(spec, source, resources.threads));
     let mut per_rank = (room / (sinograms + images)) as usize;
     if spec.method.algorithm.is_direct() {
         let n = spec.volume.size.unwrap_or(source.n_cols) as f64;
@@ -82,7 +82,7 @@ pub(super) fn plan(spec: &Spec, source: &Source, resources: &Resources) -> Resul
         ..Plan::default()
     };
     plan.holds("program and libraries", PROGRAM);
-    plan.holds("weights", fixed(spec, source) - PROGRAM);
+    plan.holds("weights", fixed(spec, source, resources.threads) - PROGRAM);
     plan.holds(format!("projections of {mine} slices"), mine * sinograms);
     plan.holds(format!("images of {mine} slices"), mine * images);
     let projections = match regularised::price(&spec.method) {

@@ -6,8 +6,8 @@ use convoke_cluster::BadValue;
 use convoke_kernels::{FilterWindow, Footprint};
 use serde::{Deserialize, Serialize};
 
+use super::cleaning::{PhaseSpec, RingsSpec};
 use super::cone::spec::{GeometryKind, GeometrySpec, check_geometry};
-use super::rings::Rings;
 use crate::inverse::diffusion::{DiffusionSpec, Method};
 use crate::inverse::tv::{Choice, Minimiser, VariationSpec};
 
@@ -64,6 +64,9 @@ pub struct ScanSpec {
     /// A pixel whose transmission differs from the median of its neighbours by more is hot.
     #[serde(default = "defaults::hot_threshold")]
     pub hot_threshold: f64,
+    /// Phase retrieval from propagation; absent: attenuation alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<PhaseSpec>,
 }
 
 /// Unit of rotation angles.
@@ -131,35 +134,6 @@ pub struct CentreSpec {
     /// Find it even for a phantom.
     #[serde(default)]
     pub find: bool,
-}
-
-/// Removal of ring artefacts (stripes of the sinogram).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RingsSpec {
-    /// How.
-    pub method: RingMethod,
-    /// Window in columns (`sorting`, `column-mean`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub window: Option<usize>,
-    /// Levels of the wavelet transform (`fourier-wavelet`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub levels: Option<usize>,
-    /// Width of the damped band (`fourier-wavelet`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sigma: Option<f64>,
-}
-
-/// Ways to remove stripes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RingMethod {
-    /// Median over sorted columns (Vo 2018).
-    Sorting,
-    /// Damped vertical details of a wavelet transform (Münch 2009).
-    FourierWavelet,
-    /// Difference of the columns' means from their smooth course.
-    ColumnMean,
 }
 
 /// The grid: `size` x `size` voxels in each slice.
@@ -380,19 +354,6 @@ impl Algorithm {
     }
 }
 
-impl RingsSpec {
-    /// The method with its parameters.
-    pub fn method(&self) -> Rings {
-        match self.method {
-            RingMethod::Sorting => Rings::Sorting { size: self.window.unwrap_or(21) },
-            RingMethod::ColumnMean => Rings::ColumnMean { size: self.window.unwrap_or(21) },
-            RingMethod::FourierWavelet => {
-                Rings::FourierWavelet { levels: self.levels.unwrap_or(5), sigma: self.sigma.unwrap_or(2.0) }
-            }
-        }
-    }
-}
-
 impl MethodSpec {
     /// The projector's weights.
     pub fn footprint(&self) -> Footprint {
@@ -446,7 +407,7 @@ impl Spec {
             }
         }
         if let Some(rings) = &self.rings {
-            check_rings(rings)?;
+            rings.check()?;
         }
         check_geometry(self)?;
         if let Some(size) = self.volume.size {
@@ -479,7 +440,8 @@ fn check_scan(scan: &ScanSpec) -> Result<(), BadValue> {
         within("problem.scan.every", every as f64, 1.0, 1e6)?;
     }
     within("problem.scan.min_transmission", scan.min_transmission, 1e-12, 0.5)?;
-    within("problem.scan.hot_threshold", scan.hot_threshold, 1e-3, 1e6)
+    within("problem.scan.hot_threshold", scan.hot_threshold, 1e-3, 1e6)?;
+    scan.phase.as_ref().map_or(Ok(()), PhaseSpec::check)
 }
 
 fn check_phantom(phantom: &PhantomSpec, most_degrees: f64) -> Result<(), BadValue> {
@@ -493,29 +455,6 @@ fn check_phantom(phantom: &PhantomSpec, most_degrees: f64) -> Result<(), BadValu
     within("problem.phantom.attenuation_per_voxel", phantom.attenuation_per_voxel, 1e-9, 10.0)?;
     match phantom.photons {
         Some(photons) => within("problem.phantom.photons", photons, 1.0, 1e15),
-        None => Ok(()),
-    }
-}
-
-fn check_rings(rings: &RingsSpec) -> Result<(), BadValue> {
-    let wavelet = rings.method == RingMethod::FourierWavelet;
-    let foreign = [
-        ("window", wavelet && rings.window.is_some()),
-        ("levels", !wavelet && rings.levels.is_some()),
-        ("sigma", !wavelet && rings.sigma.is_some()),
-    ];
-    if let Some((key, _)) = foreign.iter().find(|(_, there)| *there) {
-        let method = serde_json::to_value(rings.method).unwrap_or_default();
-        return Err(BadValue::foreign(format!("problem.rings.{key}"), format!("method {method}")));
-    }
-    if let Some(window) = rings.window {
-        within("problem.rings.window", window as f64, 3.0, 1001.0)?;
-    }
-    if let Some(levels) = rings.levels {
-        within("problem.rings.levels", levels as f64, 1.0, 12.0)?;
-    }
-    match rings.sigma {
-        Some(sigma) => within("problem.rings.sigma", sigma, 1e-3, 1e3),
         None => Ok(()),
     }
 }

@@ -13,13 +13,11 @@ use convoke_kernels::ConeGeometry;
 use rayon::prelude::*;
 
 use super::setup;
-use crate::tomography::input::{Source, count_photons, object};
+use crate::tomography::cleaning::RingsSpec;
+use crate::tomography::input::{BAND as CHECKED, Source, count_photons, object};
 use crate::tomography::normalise::NormaliseReport;
 use crate::tomography::rings::{self, Rings};
-use crate::tomography::spec::{RingsSpec, Spec};
-
-/// Rows that are checked at once.
-const BAND: usize = 8;
+use crate::tomography::spec::Spec;
 
 /// Projections and their geometry.
 #[derive(Debug)]
@@ -110,10 +108,18 @@ impl Input {
         }
     }
 
+    /// Bytes that the reading of a scan holds however few rows it is asked for.
+    pub fn overhead(&self, threads: usize) -> u64 {
+        match &self.kind {
+            Kind::Scan(source) => source.overhead(threads),
+            Kind::Phantom { .. } => 0,
+        }
+    }
+
     /// Bytes that [`Input::check`] of many rows and [`Input::some`] of `rows` rows and `views` views hold besides what they return.
     pub fn overhead_of_steps(&self, rows: u64, views: usize) -> u64 {
         match &self.kind {
-            Kind::Scan(source) => (rows * source.overhead_per_row(views)).max(BAND as u64 * self.overhead_per_row()),
+            Kind::Scan(source) => (rows * source.overhead_per_row(views)).max(CHECKED as u64 * self.overhead_per_row()),
             Kind::Phantom { .. } => 0,
         }
     }
@@ -131,16 +137,10 @@ impl Input {
     /// # Errors
     /// Data errors of a scan.
     pub fn check(&self, rows: Range<usize>) -> Result<NormaliseReport> {
-        let mut sum = NormaliseReport::default();
-        if let Kind::Scan(source) = &self.kind {
-            for first in rows.clone().step_by(BAND) {
-                let (_, report) = source.projections(first..rows.end.min(first + BAND))?;
-                sum.dead_pixels += report.dead_pixels;
-                sum.hot_values += report.hot_values;
-                sum.clipped_values += report.clipped_values;
-            }
+        match &self.kind {
+            Kind::Scan(source) => source.check(rows),
+            Kind::Phantom { .. } => Ok(NormaliseReport::default()),
         }
-        Ok(sum)
     }
 
     /// Line integrals of some rows and of views that follow each other, where cleaning allows it: `[rows, views, n_cols]`.

@@ -91,6 +91,7 @@ fn priced(spec: &Spec, input: &Input, resources: &Resources, window: usize) -> R
     plan.holds("program and libraries", PROGRAM);
     let price = regularised::price(&spec.method);
     let mut overhead = rows * input.overhead_per_row();
+    let fixed = input.overhead(resources.threads);
     let (projections, images) = match spec.method.algorithm {
         _ if let Some(price) = price => (price.measured * data, price.volumes),
         // Views of a step as they came, weighed, and as the kernel takes them; all of them where they are not read step by step.
@@ -109,7 +110,7 @@ fn priced(spec: &Spec, input: &Input, resources: &Resources, window: usize) -> R
         // Data, model, weights, and the whole before it is cut into subsets.
         _ => (4 * data, 4 + subsets),
     };
-    plan.holds(format!("projections of {rows} detector rows and {views} views"), projections + overhead);
+    plan.holds(format!("projections of {rows} detector rows and {views} views"), projections + overhead + fixed);
     plan.holds(format!("images of {slices} slices"), images * image);
     let column = slices + COLUMN_MARGIN;
     let strips =
