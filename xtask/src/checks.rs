@@ -25,8 +25,7 @@ const WHEELS: [Group; 3] = [
 const WITHOUT_MPI: &str = "cargo test -p convoke --no-default-features --target-dir target/no-mpi --config profile.dev.opt-level=0 --test no_mpi";
 
 /// The unit tests of a crate are a second build of it: optimised it would take as long as the first one.
-const UNIT_TESTS: &str =
-    "cargo test --workspace --lib --config profile.dev.package.convoke.opt-level=0 --config profile.dev.package.convoke-cluster.opt-level=0";
+const UNIT_TESTS: &str = "cargo test --workspace --lib --config profile.dev.package.convoke.opt-level=0 --config profile.dev.package.convoke-cluster.opt-level=0";
 
 /// Options of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
