@@ -37,6 +37,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         modes: vec![12, 12],
         projection: 128,
         padding: vec![0, 0],
+        lifting: None,
+        channel_mlp: None,
         tucker: None,
         activations: 1,
     };

@@ -152,6 +152,13 @@ fn what_cannot_be_learnt_is_refused() {
         ("modes", vec![("modes = [5]", "modes = [9]")], "problem.model.modes = 9"),
         ("fine", vec![("modes = [5]", "modes = [6]")], "at most 5 along axis 0, which has 8 points"),
         ("axes", vec![("modes = [5]", "modes = [5, 5]")], "1 numbers, one for each axis of space"),
+        ("both", vec![("modes = [5]", "modes = [5]\nactivations = 2\nchannel_mlp = {}")], "problem.model.activations"),
+        (
+            "mlp",
+            vec![("modes = [5]", "modes = [5]\nchannel_mlp = { expansion = 0.01 }")],
+            "more than 0.0625 for width = 8",
+        ),
+        ("skip", vec![("modes = [5]", "modes = [5]\nchannel_mlp = { skip = \"identity\" }")], "identity"),
         ("space", vec![("dimension = 1", "dimension = 2"), ("modes = [5]", "modes = [2, 2]")], "with 2 axes of space"),
         ("array", vec![("\"/u\"", "\"/v\"")], "/v"),
         ("file", vec![("train.h5", "none.h5")], "problem.data.file"),
@@ -359,6 +366,8 @@ fn trajectories_of_an_operator_are_refined_by_their_equation() {
         ("modes = [4, 4, 2]", "modes = [4, 4]", "3 numbers, one for x, y and t"),
         ("width = 4", "width = 4\npadding = [1, 1]", "problem.model.padding"),
         ("width = 4", "width = 4\nlatent_steps = 5", "at most the 4 snapshots"),
+        ("width = 4", "width = 4\nlifting = 8", "problem.model.lifting"),
+        ("width = 4", "width = 4\nchannel_mlp = {}", "problem.model.channel_mlp"),
         ("dimension = 2", "dimension = 2\nnormalise = \"channels\"", "not with kind = \"st-fno\""),
     ] {
         let spec = job(scratch.path(), "bad.toml", &TURBULENCE.replace(from, to));
@@ -491,6 +500,8 @@ fn matrices_and_points_shared_out_learn_the_same() {
         modes: vec![5, 6],
         projection: 8,
         padding: vec![0, 0],
+        lifting: None,
+        channel_mlp: None,
         tucker: None,
         activations: 1,
     });

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use common::python_with;
+use convoke::neural_operator::channel_mlp::{ChannelMlp, Skip};
 use convoke::neural_operator::fno::FnoShape;
 use convoke::neural_operator::model::{Model, Shape};
 use convoke::neural_operator::spectral::Sharing;
@@ -78,7 +79,20 @@ fn fourier_operators_equal_pytorch() {
     let Some(python) = python_with("torch") else { return };
     let operator = |modes: Vec<usize>, padding: Vec<usize>, tucker: Option<Vec<usize>>| {
         let (input, output, width, layers, projection, activations) = (2, 3, 6, 3, 7, 1);
-        Shape::Fno(FnoShape { input, output, width, layers, modes, projection, padding, tucker, activations })
+        let (lifting, channel_mlp) = (None, None);
+        Shape::Fno(FnoShape {
+            input,
+            output,
+            width,
+            layers,
+            modes,
+            projection,
+            padding,
+            lifting,
+            channel_mlp,
+            tucker,
+            activations,
+        })
     };
     let fno = |modes: Vec<usize>, padding: Vec<usize>| operator(modes, padding, None);
     let st = |width: usize, output: usize, modes: [usize; 3], latent: usize| {
@@ -94,38 +108,71 @@ fn fourier_operators_equal_pytorch() {
         (vec![12, 10], st(6, 9, [4, 5, 2], 4)),
         (vec![7, 9], st(5, 3, [2, 3, 3], 5)),
     ] {
-        let (size, [input, output]) = (points.iter().product::<usize>(), shape.channels());
-        let fields = |channels: usize, stream: u64| -> Vec<Vec<f64>> {
-            let random = |b: u64| Philox::new(6, stream + b);
-            (0..4).map(|b| (0..channels * size).map(|i| random(b).normal(i as u64)).collect()).collect()
-        };
-        let (inputs, slopes, mut parameters) = (fields(input, 0), fields(output, 9), shape.parts().initial::<f64>(2));
-        // Some first values are zeros and ones.
-        let random = Philox::new(6, 99);
-        parameters.iter_mut().enumerate().for_each(|(i, p)| *p += 0.1 * random.normal(i as u64));
-        let folder = tempfile::tempdir().expect("a scratch directory");
-        let path = |name: &str| folder.path().join(name);
-        let batch = |channels: usize| [&[4, channels], points.as_slice()].concat();
-        write(&path("parameters.npy"), &[parameters.len()], &parameters);
-        write(&path("inputs.npy"), &batch(input), &inputs.concat());
-        write(&path("slopes.npy"), &batch(output), &slopes.concat());
-        std::fs::write(path("case.json"), serde_json::to_string(&shape).expect("a size")).expect("written");
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/neural-operator/agree.py");
-        let ran = Command::new(&python).arg("-B").arg(script).arg(folder.path()).output().expect("Python starts");
-        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-        let peer = |name: &str| npy::read::<f64>(path(name)).expect("PyTorch's answer").1;
-        let (model, alone) = (Model::new(&shape, &points, &points), Sharing::default());
-        let (outputs, tape) = model.forward(&parameters, &inputs, &alone).expect("no exchange");
-        let gradient = model.backward(&parameters, &tape, &slopes, &alone).expect("no exchange");
-        for (what, ours, theirs, most) in [
-            ("outputs", outputs.concat(), peer("outputs.npy"), 1e-10),
-            ("gradient", gradient, peer("gradient.npy"), 1e-9),
-        ] {
-            let largest = theirs.iter().fold(0f64, |most, v| most.max(v.abs()));
-            let far = ours.iter().zip(&theirs).fold(0f64, |most, (a, b)| most.max((a - b).abs())) / largest;
-            eprintln!("{what} of {shape:?}: {far:.1e}");
-            assert!(ours.len() == theirs.len() && far <= most, "{what} of {shape:?}: {far:e}");
-        }
+        operator_equals(&python, "agree.py", &shape, &points);
+    }
+}
+
+/// Outputs and gradients of the FNO of neuraloperator as it is by default (a lifting of two maps, channel MLPs, soft gating), with linear
+/// skips, and of its TFNO: to 1e-10 and 1e-9 in double precision.
+#[test]
+fn fourier_operators_equal_neuraloperator() {
+    let Some(python) = python_with("torch, neuralop") else { return };
+    for (points, modes, tucker, (channels, skip)) in [
+        (vec![20], vec![6], None, (3, Skip::SoftGating)),
+        (vec![12, 14], vec![4, 5], None, (3, Skip::SoftGating)),
+        (vec![12, 15], vec![4, 5], None, (8, Skip::Linear)),
+        (vec![6, 8, 10], vec![2, 2, 4], None, (3, Skip::SoftGating)),
+        (vec![12, 14], vec![4, 5], Some(vec![4, 3, 5, 2]), (3, Skip::SoftGating)),
+    ] {
+        let shape = Shape::Fno(FnoShape {
+            input: 2,
+            output: 3,
+            width: 6,
+            layers: 3,
+            padding: vec![0; modes.len()],
+            modes,
+            projection: 12,
+            lifting: Some(12),
+            channel_mlp: Some(ChannelMlp { channels, skip }),
+            tucker,
+            activations: 1,
+        });
+        operator_equals(&python, "package.py", &shape, &points);
+    }
+}
+
+/// Compares an operator with what a script makes of the same parameters and fields.
+fn operator_equals(python: &Path, script: &str, shape: &Shape, points: &[usize]) {
+    let (size, [input, output]) = (points.iter().product::<usize>(), shape.channels());
+    let fields = |channels: usize, stream: u64| -> Vec<Vec<f64>> {
+        let random = |b: u64| Philox::new(6, stream + b);
+        (0..4).map(|b| (0..channels * size).map(|i| random(b).normal(i as u64)).collect()).collect()
+    };
+    let (inputs, slopes, mut parameters) = (fields(input, 0), fields(output, 9), shape.parts().initial::<f64>(2));
+    // Some first values are zeros and ones.
+    let random = Philox::new(6, 99);
+    parameters.iter_mut().enumerate().for_each(|(i, p)| *p += 0.1 * random.normal(i as u64));
+    let folder = tempfile::tempdir().expect("a scratch directory");
+    let path = |name: &str| folder.path().join(name);
+    let batch = |channels: usize| [&[4, channels], points].concat();
+    write(&path("parameters.npy"), &[parameters.len()], &parameters);
+    write(&path("inputs.npy"), &batch(input), &inputs.concat());
+    write(&path("slopes.npy"), &batch(output), &slopes.concat());
+    std::fs::write(path("case.json"), serde_json::to_string(shape).expect("a size")).expect("written");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/neural-operator").join(script);
+    let ran = Command::new(python).arg("-B").arg(script).arg(folder.path()).output().expect("Python starts");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let peer = |name: &str| npy::read::<f64>(path(name)).expect("PyTorch's answer").1;
+    let (model, alone) = (Model::new(shape, points, points), Sharing::default());
+    let (outputs, tape) = model.forward(&parameters, &inputs, &alone).expect("no exchange");
+    let gradient = model.backward(&parameters, &tape, &slopes, &alone).expect("no exchange");
+    for (what, ours, theirs, most) in
+        [("outputs", outputs.concat(), peer("outputs.npy"), 1e-10), ("gradient", gradient, peer("gradient.npy"), 1e-9)]
+    {
+        let largest = theirs.iter().fold(0f64, |most, v| most.max(v.abs()));
+        let far = ours.iter().zip(&theirs).fold(0f64, |most, (a, b)| most.max((a - b).abs())) / largest;
+        eprintln!("{what} of {shape:?}: {far:.1e}");
+        assert!(ours.len() == theirs.len() && far <= most, "{what} of {shape:?}: {far:e}");
     }
 }
 

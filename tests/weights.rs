@@ -44,6 +44,8 @@ fn weights(dir: &Path, run: &str, file: &str, more: &[&str]) -> (i32, String, St
 
 const FNO_1D: &str = "kind = \"fno\"\nwidth = 4\nmodes = [3]\nlayers = 2\nprojection = 5\nactivations = 2";
 const FNO_2D: &str = "kind = \"fno\"\nwidth = 4\nmodes = [2, 3]\nlayers = 2\nprojection = 5";
+const WHOLE_2D: &str = "kind = \"fno\"\nwidth = 4\nmodes = [2, 3]\nlayers = 2\nprojection = 5\nlifting = 6\ntucker = [2, 3, 4, 1]\n\
+                        channel_mlp = {}";
 const ST_FNO: &str = "kind = \"st-fno\"\nwidth = 4\nmodes = [2, 3, 2]\nlayers = 3\nlatent_steps = 3";
 
 /// What comes back from a file is what was written, bit by bit, in every layout and both precisions; coordinates of neuraloperator
@@ -53,6 +55,7 @@ fn operators_come_back_bit_by_bit() {
     for (dimension, model, channels, points, precision, layouts) in [
         (1, FNO_1D, [2, 3], vec![9], "double", ["fno", "neuraloperator"].as_slice()),
         (2, FNO_2D, [2, 3], vec![8, 7], "single", &["fno", "neuraloperator"]),
+        (2, WHOLE_2D, [2, 3], vec![8, 7], "double", &["neuraloperator"]),
         (2, ST_FNO, [5, 4], vec![8, 7], "double", &["torch-cfd"]),
     ] {
         let scratch = scratch();
@@ -85,8 +88,8 @@ fn operators_come_back_bit_by_bit() {
             let [a, b] = ["whole.safetensors", &file].map(|f| SafetensorsReader::open(dir.join(f)).expect("weights"));
             for key in a.names() {
                 let bound = match (key.as_str(), precision) {
-                    ("lift.weight", "single") => f64::from(f32::EPSILON),
-                    ("lift.weight", _) => f64::EPSILON,
+                    ("lift.0.weight" | "lift.weight", "single") => f64::from(f32::EPSILON),
+                    ("lift.0.weight" | "lift.weight", _) => f64::EPSILON,
                     _ => 0.0,
                 };
                 let (a, b) = (a.read(&key).expect("a tensor"), b.read(&key).expect("a tensor"));
@@ -146,6 +149,10 @@ fn weights_that_do_not_fit_are_refused() {
     {
         assert_eq!(weights(dir, "trained", file, &["--layout", layout]).0, 0);
     }
+    assert_eq!(run(dir, "whole", &text(2, WHOLE_2D, "epochs = 0\nstart = \"whole\"")).0, 2);
+    assert_eq!(run(dir, "whole", &text(2, WHOLE_2D, "epochs = 1")).0, 0);
+    assert_eq!(weights(dir, "whole", "w.safetensors", &["--layout", "neuraloperator"]).0, 0);
+    assert_eq!(weights(dir, "whole", "w2.safetensors", &["--layout", "fno"]).0, 2);
     // Like those, but for one tensor.
     let copy = |from: &str, to: &str, change: &dyn Fn(&str, Vec<usize>) -> Option<Named>, fill: f64| {
         let old = SafetensorsReader::open(dir.join(from)).expect("weights");
@@ -162,7 +169,7 @@ fn weights_that_do_not_fit_are_refused() {
     copy("fno.safetensors", "wide.safetensors", &wide, 0.1);
     copy("fno.safetensors", "nan.safetensors", &same, f64::NAN);
     let mlp = |name: &str, shape| {
-        same(if name == "projection.fcs.1.bias" { "fno_blocks.channel_mlp.0.fcs.0.bias" } else { name }, shape)
+        same(if name == "projection.fcs.1.bias" { "fno_blocks.channel_mlp.0.fcs.0.weight" } else { name }, shape)
     };
     copy("n.safetensors", "mlp.safetensors", &mlp, 0.1);
     copy("fno.safetensors", "unknown.safetensors", &|name, shape| same(&format!("net.{name}"), shape), 0.1);
@@ -171,7 +178,14 @@ fn weights_that_do_not_fit_are_refused() {
         ("missing.safetensors", FNO_2D, "missing.safetensors has no tensor w1.bias; [4] is its due shape"),
         ("wide.safetensors", FNO_2D, "wide.safetensors has fc1.weight of shape [6, 4], and [5, 4] is due"),
         ("nan.safetensors", FNO_2D, "lift.weight gets a number that is not finite"),
-        ("mlp.safetensors", FNO_2D, "use_channel_mlp=False"),
+        ("mlp.safetensors", FNO_2D, "channel_mlp = { expansion = 0.75, skip = \"linear\" }"),
+        ("w.safetensors", FNO_2D, "w.safetensors has lifting.fcs.0.weight of shape [6, 4, 1], and [4, 4, 1] is due"),
+        (
+            "w.safetensors",
+            FNO_2D,
+            "problem.model with width = 4, layers = 2, lifting = 6, projection = 5, tucker = [2, 3, 4, 1]",
+        ),
+        ("fno.safetensors", WHOLE_2D, "without tucker, lifting and channel_mlp is due"),
         ("unknown.safetensors", FNO_2D, "has no tensors of a known operator"),
         ("text.safetensors", FNO_2D, "not a usable .safetensors file"),
         ("none.safetensors", FNO_2D, "no such file"),
@@ -211,6 +225,24 @@ fn operators_of_other_programs_give_the_same_here() {
         ("neuraloperator", vec![20], "[5]", "pairs", "\"n_modes\": [8]", format!("{fno}\nactivations = 2")),
         ("neuraloperator", vec![16, 15], "[4, 4]", "pairs", "\"n_modes\": [8, 7]", format!("{fno}\nactivations = 2")),
         ("neuraloperator", vec![12, 10], "[4, 3]", "single", "\"n_modes\": [7, 4]", format!("{fno}\nactivations = 2")),
+        (
+            "neuraloperator",
+            vec![16, 15],
+            "[4, 4]",
+            "pairs",
+            "\"n_modes\": [8, 7], \"lifting\": 12, \"skip\": \"soft-gating\"",
+            format!("{fno}\nlifting = 12\nchannel_mlp = {{}}"),
+        ),
+        (
+            "neuraloperator",
+            vec![12, 10],
+            "[4, 3]",
+            "single",
+            "\"n_modes\": [7, 4], \"lifting\": 7, \"skip\": \"linear\", \"expansion\": 1.3, \"rank\": [3, 4, 5, 2]",
+            format!(
+                "{fno}\nlifting = 7\ntucker = [3, 4, 5, 2]\nchannel_mlp = {{ expansion = 1.3, skip = \"linear\" }}"
+            ),
+        ),
         ("fno", vec![15], "[5]", "pairs", "\"x\": 0", fno.to_owned()),
         ("fno", vec![9, 10], "[2, 3]", "single", "\"x\": 0", fno.to_owned()),
         ("fno", vec![4, 7, 8], "[2, 3, 4]", "pairs", "\"x\": 0", fno.to_owned()),

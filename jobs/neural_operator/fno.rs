@@ -1,8 +1,9 @@
 //! The Fourier neural operator (Li et al., ICLR 2021) in one to three dimensions, and its derivative.
 //!
 //! v = lift(a, x); L times v ← σ(K v + W v + b), K a product of kept Fourier modes with matrices, the last time without σ; output =
-//! project₂ σ(project₁ v). Beside the fields of a sample the operator is given the coordinates of its points. Fields that are not
-//! periodic are continued by zeros (`padding`) between lifting and projection.
+//! project₂ σ(project₁ v). Behind each layer there may be a network (`channel_mlp.rs`), and the lifting may be one of two maps. Beside the
+//! fields of a sample the operator is given the coordinates of its points. Fields that are not periodic are continued by zeros (`padding`)
+//! between lifting and projection.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -11,7 +12,8 @@ use convoke_cluster::comm::CommError;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::layers::{Batch, activate, add, mix, mix_back, mix_parameters, times};
+use super::channel_mlp::ChannelMlp;
+use super::layers::{Batch, Inside, activate, add, mix, mix_back, mix_parameters, network, network_back, times};
 use super::spectral::Sharing;
 use super::transform::Transform;
 use super::tucker::Tucker;
@@ -35,10 +37,16 @@ pub struct FnoShape {
     pub projection: usize,
     /// Zeros behind the points of each axis.
     pub padding: Vec<usize>,
+    /// Channels between two maps of the lifting; none where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifting: Option<usize>,
+    /// The network behind each layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel_mlp: Option<ChannelMlp>,
     /// Ranks of a Tucker product for the matrices of the modes: of input and output channels, of the modes of each axis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tucker: Option<Vec<usize>>,
-    /// How often σ is applied between layers.
+    /// How often σ is applied between layers; with networks behind them once before a network and once after it.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub activations: usize,
 }
@@ -63,6 +71,11 @@ impl FnoShape {
         self.modes.iter().enumerate().map(|(axis, m)| if axis + 1 == d { *m } else { 2 * m }).product()
     }
 
+    /// Whether it has nothing that the first operators had not.
+    pub fn is_classic(&self) -> bool {
+        self.tucker.is_none() && self.lifting.is_none() && self.channel_mlp.is_none()
+    }
+
     /// The Tucker product of a layer's matrices, where they are one.
     pub fn tucker(&self) -> Option<Tucker> {
         let d = self.modes.len();
@@ -75,7 +88,13 @@ impl FnoShape {
     /// A spectral part is `[mode, re | im, from, to]`.
     pub fn parts(&self) -> Parts {
         let (h, mut parts) = (self.width, Parts::default());
-        parts.add_mix("lift", h, self.input + self.modes.len());
+        let given = self.input + self.modes.len();
+        if let Some(lifting) = self.lifting {
+            parts.add_mix("lift.0", lifting, given);
+            parts.add_mix("lift.1", h, lifting);
+        } else {
+            parts.add_mix("lift", h, given);
+        }
         for l in 0..self.layers {
             match self.tucker() {
                 Some(tucker) => tucker.add(&mut parts, &format!("layers.{l}.spectral")),
@@ -84,6 +103,9 @@ impl FnoShape {
                 }
             }
             parts.add_mix(&format!("layers.{l}"), h, h);
+            if let Some(mlp) = &self.channel_mlp {
+                mlp.add(&mut parts, &format!("layers.{l}"), h);
+            }
         }
         parts.add_mix("project.0", self.projection, h);
         parts.add_mix("project.1", self.output, self.projection);
@@ -93,16 +115,20 @@ impl FnoShape {
     /// Numbers that the passes over one sample hold: of each layer the input, its slopes, and as much again in work.
     pub fn held(&self, points: &[usize]) -> u64 {
         let size = self.padded(points).iter().product::<usize>() as u64;
-        2 * size * ((self.width * (2 * self.layers + 4)) + 3 * self.projection) as u64
+        let behind = self.channel_mlp.as_ref().map_or(0, |mlp| 2 * self.layers * (self.width + mlp.channels));
+        let ends = 3 * (self.projection + self.lifting.unwrap_or(0));
+        2 * size * (self.width * (2 * self.layers + 4) + behind + ends) as u64
     }
 
     /// Flops of a forward pass over one sample: products of matrices.
     pub fn flops(&self, points: &[usize]) -> f64 {
         let points = self.padded(points);
         let (n, h) = (points.iter().product::<usize>() as f64, self.width as f64);
-        let pointwise = (self.input + points.len()) as f64 * h
-            + self.layers as f64 * h * h
-            + self.projection as f64 * (h + self.output as f64);
+        let given = (self.input + points.len()) as f64;
+        let lift = self.lifting.map_or(given * h, |lifting| lifting as f64 * (given + h));
+        let behind = self.channel_mlp.as_ref().map_or(0, |mlp| mlp.products(self.width));
+        let pointwise =
+            lift + self.layers as f64 * (h * h + behind as f64) + self.projection as f64 * (h + self.output as f64);
         let spectral = 2.0 * h * Transform::<f64>::flops(&points, &self.modes) + 8.0 * self.kept() as f64 * h * h;
         2.0 * n * pointwise + self.layers as f64 * spectral
     }
@@ -124,19 +150,25 @@ pub struct Fno<T> {
 /// What a forward pass leaves for the backward one.
 #[derive(Debug)]
 pub struct Tape<T> {
-    lifted_from: Batch<T>,
+    lift: Lift<T>,
     layers: Vec<Layer<T>>,
-    projected_from: Batch<T>,
-    hidden: Batch<T>,
-    slopes: Batch<T>,
+    project: Inside<T>,
 }
 
-/// Of one layer: its input, the kept modes of it, σ' (nothing where there is no σ).
+/// What was lifted by one map, or what two leave.
+#[derive(Debug)]
+enum Lift<T> {
+    One(Batch<T>),
+    Two(Inside<T>),
+}
+
+/// Of one layer: its input, the kept modes of it, σ' (nothing where there is no σ); what the network behind it leaves, and σ' after it.
 #[derive(Debug)]
 struct Layer<T> {
     v: Batch<T>,
     modes: Batch<T>,
     slopes: Batch<T>,
+    behind: Option<(Inside<T>, Batch<T>)>,
 }
 
 impl<T: Real> Fno<T> {
@@ -200,9 +232,16 @@ impl<T: Real> Fno<T> {
             back.copy_from_slice(&self.coordinates);
             all
         };
-        let lifted_from: Batch<T> = inputs.par_iter().map(with_coordinates).collect();
-        let [weight, bias] = of("lift");
-        let mut v: Batch<T> = lifted_from.par_iter().map(|x| self.pad(mix(pool, weight, bias, x))).collect();
+        let given: Batch<T> = inputs.par_iter().map(with_coordinates).collect();
+        let all = (&self.parts, parameters);
+        let (lifted, lift) = if self.shape.lifting.is_some() {
+            let (lifted, inside) = network(pool, all, "lift", given);
+            (lifted, Lift::Two(inside))
+        } else {
+            let [weight, bias] = of("lift");
+            (given.par_iter().map(|x| mix(pool, weight, bias, x)).collect(), Lift::One(given))
+        };
+        let mut v: Batch<T> = lifted.into_par_iter().map(|v| self.pad(v)).collect();
         let mut layers = Vec::with_capacity(self.shape.layers);
         for l in 0..self.shape.layers {
             let modes: Batch<T> = v.par_iter().map(|v| self.transform.analysis(v, h)).collect();
@@ -221,22 +260,20 @@ impl<T: Real> Fno<T> {
                 }
                 (u, slopes)
             };
-            let (next, slopes) = v.par_iter().zip(products).map(pass).unzip();
-            layers.push(Layer { v: std::mem::replace(&mut v, next), modes, slopes });
+            let (mut next, slopes) = v.par_iter().zip(products).map(pass).unzip();
+            let behind = self.shape.channel_mlp.as_ref().map(|mlp| {
+                let u = std::mem::take(&mut next);
+                let (mut out, inside) = mlp.forward(pool, all, &format!("layers.{l}"), (&v, u));
+                let activate = |out: &mut Vec<T>| if last { Vec::new() } else { activate(pool, out) };
+                let slopes = out.par_iter_mut().map(activate).collect();
+                next = out;
+                (inside, slopes)
+            });
+            layers.push(Layer { v: std::mem::replace(&mut v, next), modes, slopes, behind });
         }
         let projected_from: Batch<T> = v.into_par_iter().map(|v| self.crop(v)).collect();
-        let [weight, bias] = of("project.0");
-        let (hidden, slopes): (Batch<T>, Batch<T>) = projected_from
-            .par_iter()
-            .map(|v| {
-                let mut u = mix(pool, weight, bias, v);
-                let slopes = activate(pool, &mut u);
-                (u, slopes)
-            })
-            .unzip();
-        let [weight, bias] = of("project.1");
-        let outputs = hidden.par_iter().map(|u| mix(pool, weight, bias, u)).collect();
-        Ok((outputs, Tape { lifted_from, layers, projected_from, hidden, slopes }))
+        let (outputs, project) = network(pool, all, "project", projected_from);
+        Ok((outputs, Tape { lift, layers, project }))
     }
 
     /// The gradient of the parameters for derivatives `g` of the outputs. Collective where matrices are shared out.
@@ -253,24 +290,25 @@ impl<T: Real> Fno<T> {
         let of = |name: &str| self.parts.mix(parameters, name);
         let (h, pool) = (self.shape.width, &self.transform.pool);
         let mut gradient = vec![T::default(); parameters.len()];
-        let (dw, db) = self.parts.mix_mut(&mut gradient, "project.1");
-        mix_parameters(&tape.hidden, g, dw, db);
-        let [weight, _] = of("project.1");
-        let hidden: Batch<T> = g
-            .par_iter()
-            .zip(&tape.slopes)
-            .map(|(g, slopes)| times(mix_back(pool, weight, self.shape.output, g), slopes))
-            .collect();
-        let (dw, db) = self.parts.mix_mut(&mut gradient, "project.0");
-        mix_parameters(&tape.projected_from, &hidden, dw, db);
+        let both = (&self.parts, parameters, gradient.as_mut_slice());
+        let hidden = network_back(pool, both, "project", (&tape.project, g));
         let [weight, _] = of("project.0");
         let mut g: Batch<T> =
             hidden.par_iter().map(|g| self.pad(mix_back(pool, weight, self.shape.projection, g))).collect();
         pool.give_all(hidden);
         for (l, layer) in tape.layers.iter().enumerate().rev() {
-            if l + 1 < self.shape.layers {
-                g = g.into_par_iter().zip(&layer.slopes).map(|(g, slopes)| times(g, slopes)).collect();
+            // Of the last layer there are no slopes, and nothing changes.
+            let through = |g: Batch<T>, slopes: &Batch<T>| -> Batch<T> {
+                g.into_par_iter().zip(slopes).map(|(g, slopes)| times(g, slopes)).collect()
+            };
+            let mut beside = None;
+            if let (Some(mlp), Some((inside, slopes))) = (&self.shape.channel_mlp, &layer.behind) {
+                let all = (&self.parts, parameters, gradient.as_mut_slice());
+                let saved = (layer.v.as_slice(), inside, through(g, slopes));
+                let [by_u, by_v] = mlp.backward(pool, all, &format!("layers.{l}"), saved);
+                (g, beside) = (by_u, Some(by_v));
             }
+            g = through(g, &layer.slopes);
             let modes: Batch<T> = g
                 .par_iter()
                 .map(|g| {
@@ -303,21 +341,39 @@ impl<T: Real> Fno<T> {
                 x
             };
             g = g.into_par_iter().zip(back).map(pass).collect();
+            if let Some(beside) = beside {
+                g.par_iter_mut().zip(beside).for_each(|(g, more)| add(pool, g, more));
+            }
         }
         let g: Batch<T> = g.into_par_iter().map(|g| self.crop(g)).collect();
-        let (dw, db) = self.parts.mix_mut(&mut gradient, "lift");
-        mix_parameters(&tape.lifted_from, &g, dw, db);
+        match &tape.lift {
+            Lift::One(given) => {
+                let (dw, db) = self.parts.mix_mut(&mut gradient, "lift");
+                mix_parameters(given, &g, dw, db);
+            }
+            Lift::Two(inside) => {
+                let all = (&self.parts, parameters, gradient.as_mut_slice());
+                pool.give_all(network_back(pool, all, "lift", (inside, &g)));
+            }
+        }
         pool.give_all(g);
         Ok(gradient)
     }
 
     /// Gives the memory of a pass back: what [`Fno::forward`] returned, once nobody needs it.
     pub fn recycle(&self, outputs: Batch<T>, tape: Tape<T>) {
-        self.transform.pool.give_all(outputs);
-        let Tape { lifted_from, layers, projected_from, hidden, slopes } = tape;
-        let parts = layers.into_iter().flat_map(|layer| [layer.v, layer.modes, layer.slopes]);
-        let all = parts.chain([lifted_from, projected_from, hidden, slopes]);
-        all.for_each(|batch| self.transform.pool.give_all(batch));
+        let Tape { lift, layers, project } = tape;
+        let inside = |inside: Inside<T>| [inside.from, inside.hidden, inside.slopes];
+        let mut all: Vec<Batch<T>> = inside(project).into();
+        match lift {
+            Lift::One(given) => all.push(given),
+            Lift::Two(two) => all.extend(inside(two)),
+        }
+        for Layer { v, modes, slopes, behind } in layers {
+            all.extend([v, modes, slopes]);
+            all.extend(behind.into_iter().flat_map(|(two, slopes)| inside(two).into_iter().chain([slopes])));
+        }
+        all.into_iter().chain([outputs]).for_each(|batch| self.transform.pool.give_all(batch));
     }
 
     /// Zeros behind the points of each axis.
@@ -365,6 +421,7 @@ impl<T: Real> Fno<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::neural_operator::channel_mlp::Skip;
     use convoke_kernels::Philox;
 
     fn random(len: usize, stream: u64) -> Vec<f64> {
@@ -383,6 +440,8 @@ mod tests {
                 modes: vec![2, 3],
                 projection: 7,
                 padding,
+                lifting: Some(8),
+                channel_mlp: Some(ChannelMlp { channels: 4, skip: Skip::Linear }),
                 tucker: None,
                 activations: 1,
             };
@@ -414,6 +473,8 @@ mod tests {
             modes: vec![12, 12],
             projection: 128,
             padding: vec![0; 2],
+            lifting: None,
+            channel_mlp: None,
             tucker: None,
             activations: 1,
         };
@@ -423,16 +484,29 @@ mod tests {
     /// Central differences of Σ c·output along random directions of each part, to 1e-7, in one to three dimensions, padded and not.
     #[test]
     fn gradients_are_slopes() {
-        for (points, modes, padding, (activations, tucker)) in [
-            (vec![16], vec![5], vec![0], (1, None)),
-            (vec![6, 9], vec![2, 4], vec![0, 0], (2, None)),
-            (vec![5, 6], vec![2, 3], vec![2, 1], (1, None)),
-            (vec![4, 5, 6], vec![1, 2, 3], vec![0, 1, 0], (1, None)),
-            (vec![12], vec![5], vec![0], (1, Some(vec![2, 3, 4]))),
-            (vec![6, 9], vec![2, 4], vec![0, 0], (1, Some(vec![3, 4, 2, 3]))),
+        let behind = |channels, skip| Some(ChannelMlp { channels, skip });
+        for (points, modes, padding, (activations, tucker), (lifting, channel_mlp)) in [
+            (vec![16], vec![5], vec![0], (1, None), (None, None)),
+            (vec![6, 9], vec![2, 4], vec![0, 0], (2, None), (Some(5), None)),
+            (vec![5, 6], vec![2, 3], vec![2, 1], (1, None), (None, behind(3, Skip::SoftGating))),
+            (vec![4, 5, 6], vec![1, 2, 3], vec![0, 1, 0], (1, None), (Some(6), behind(2, Skip::Linear))),
+            (vec![12], vec![5], vec![0], (1, Some(vec![2, 3, 4])), (Some(7), behind(5, Skip::SoftGating))),
+            (vec![6, 9], vec![2, 4], vec![0, 0], (1, Some(vec![3, 4, 2, 3])), (None, None)),
         ] {
             let (input, output, width, layers, projection) = (2, 3, 4, 3, 5);
-            let shape = FnoShape { input, output, width, layers, modes, projection, padding, tucker, activations };
+            let shape = FnoShape {
+                input,
+                output,
+                width,
+                layers,
+                modes,
+                projection,
+                padding,
+                lifting,
+                channel_mlp,
+                tucker,
+                activations,
+            };
             let fno = Fno::<f64>::new(&shape, &points);
             let size: usize = points.iter().product();
             let inputs: Batch<f64> = (0..3).map(|b| random(2 * size, b)).collect();

@@ -8,6 +8,7 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use super::pool::Pool;
+use crate::learning::parameters::Parts;
 use crate::learning::real::Real;
 
 /// A batch.
@@ -62,6 +63,66 @@ pub(super) fn total<T: Real>(values: &[T]) -> T {
     let mut sum = T::default();
     lanes.iter().chain(chunks.remainder()).for_each(|v| sum += *v);
     sum
+}
+
+/// Σ x y in eight lanes.
+pub(super) fn total_of_products<T: Real>(x: &[T], y: &[T]) -> T {
+    let mut lanes = [T::default(); 8];
+    let (mut xs, mut ys) = (x.chunks_exact(8), y.chunks_exact(8));
+    for (x, y) in (&mut xs).zip(&mut ys) {
+        lanes.iter_mut().zip(x.iter().zip(y)).for_each(|(sum, (x, y))| *sum += *x * *y);
+    }
+    xs.remainder().iter().zip(ys.remainder()).zip(&mut lanes).for_each(|((x, y), sum)| *sum += *x * *y);
+    let mut sum = T::default();
+    lanes.iter().for_each(|v| sum += *v);
+    sum
+}
+
+/// What a network of two maps leaves for its derivative.
+#[derive(Debug)]
+pub struct Inside<T> {
+    /// Its input.
+    pub from: Batch<T>,
+    /// σ of the first map.
+    pub hidden: Batch<T>,
+    /// σ' of it.
+    pub slopes: Batch<T>,
+}
+
+/// M₁ σ(M₀ x + m₀) + m₁ at every point, the maps `NAME.0` and `NAME.1`.
+pub fn network<T: Real>(
+    pool: &Pool<T>,
+    (parts, parameters): (&Parts, &[T]),
+    name: &str,
+    from: Batch<T>,
+) -> (Batch<T>, Inside<T>) {
+    let [first, second] = ["0", "1"].map(|map| parts.mix(parameters, &format!("{name}.{map}")));
+    let inner = |x: &Vec<T>| {
+        let mut u = mix(pool, first[0], first[1], x);
+        let slopes = activate(pool, &mut u);
+        (u, slopes)
+    };
+    let (hidden, slopes): (Batch<T>, Batch<T>) = from.par_iter().map(inner).unzip();
+    let out = hidden.par_iter().map(|u| mix(pool, second[0], second[1], u)).collect();
+    (out, Inside { from, hidden, slopes })
+}
+
+/// Derivatives by M₀ x + m₀ for those by the output of [`network`]; adds those by all its parameters to `gradient`.
+pub fn network_back<T: Real>(
+    pool: &Pool<T>,
+    (parts, parameters, gradient): (&Parts, &[T], &mut [T]),
+    name: &str,
+    (inside, g): (&Inside<T>, &[Vec<T>]),
+) -> Batch<T> {
+    let [first, second] = ["0", "1"].map(|map| format!("{name}.{map}"));
+    let (dw, db) = parts.mix_mut(gradient, &second);
+    mix_parameters(&inside.hidden, g, dw, db);
+    let [weight, bias] = parts.mix(parameters, &second);
+    let back = |(g, slopes): (&Vec<T>, &Vec<T>)| times(mix_back(pool, weight, bias.len(), g), slopes);
+    let hidden: Batch<T> = g.par_iter().zip(&inside.slopes).map(back).collect();
+    let (dw, db) = parts.mix_mut(gradient, &first);
+    mix_parameters(&inside.from, &hidden, dw, db);
+    hidden
 }
 
 /// GELU in place; returns its derivative.

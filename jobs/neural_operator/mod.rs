@@ -3,6 +3,7 @@
 //! Ranks share the samples of a batch and add their gradients. See `README.md` beside this file.
 
 mod axis;
+pub mod channel_mlp;
 pub mod data;
 mod evaluation;
 pub mod exchange;

@@ -4,6 +4,7 @@ use clap::ValueEnum;
 use convoke_data::formats::safetensors::SafetensorsReader;
 use serde::{Deserialize, Serialize};
 
+use super::super::channel_mlp::Skip;
 use super::super::fno::FnoShape;
 use super::super::model::Shape;
 use super::super::st_fno::StShape;
@@ -15,7 +16,7 @@ use super::tensor::{Order, Tensor};
 pub enum Layout {
     /// As results have them, with means and deviations of the data.
     Convoke,
-    /// `FNO` of neuraloperator, without channel MLPs and with a lifting of one layer.
+    /// `FNO` and `TFNO` of neuraloperator.
     Neuraloperator,
     /// The first Fourier neural operators: `fc0`, `conv0.weights1`, `w0`; PDEBench has the same.
     Fno,
@@ -53,10 +54,8 @@ impl Layout {
             (Self::Convoke, _) => {
                 Some(shape.parts().each().map(|part| Tensor::same(&part.name, &part.shape, &part.name)).collect())
             }
-            (Self::Neuraloperator, Shape::Fno(shape)) if shape.tucker.is_none() => {
-                Some(neuraloperator(shape, points, odd))
-            }
-            (Self::Fno, Shape::Fno(shape)) if shape.tucker.is_none() => Some(fno(shape)),
+            (Self::Neuraloperator, Shape::Fno(shape)) => Some(neuraloperator(shape, points, odd)),
+            (Self::Fno, Shape::Fno(shape)) if shape.is_classic() => Some(fno(shape)),
             (Self::TorchCfd, Shape::StFno(shape)) => Some(torch_cfd(shape)),
             _ => None,
         }
@@ -101,12 +100,36 @@ fn spectral(key: String, width: usize, modes: &[usize], part: String, places: Ve
     Tensor { keys: vec![key], shape, part, order: Order::Spectral(places) }
 }
 
+/// Core and factors of a Tucker product of matrices; those of the modes in the order of `each`.
+fn tucker(shape: &FnoShape, each: &[Vec<i64>], key: &str, part: &str) -> Vec<Tensor> {
+    let Some(product) = shape.tucker() else { return Vec::new() };
+    let core = [&product.ranks[..], &[2]].concat();
+    let mut all = vec![Tensor::same(format!("{key}.core"), &core, format!("{part}.core"))];
+    for (axis, (n, r)) in product.extents.iter().zip(&product.ranks).enumerate() {
+        let name = format!("{key}.factors.factor_{axis}");
+        let mut factor = Tensor::same(name, &[*n, *r, 2], format!("{part}.factor.{axis}"));
+        if let Some(wanted) = axis.checked_sub(2).map(|axis| &each[axis]) {
+            factor.shape[0] = wanted.len();
+            factor.order = Order::Rows(wanted.iter().map(|k| k.rem_euclid(*n as i64) as usize).collect());
+        }
+        all.push(factor);
+    }
+    all
+}
+
 /// Modes in the order of their frequencies; coordinates i/n where ours are i/(n − 1).
 fn neuraloperator(shape: &FnoShape, points: &[usize], odd: &[bool]) -> Vec<Tensor> {
     let (h, d) = (shape.width, shape.modes.len());
-    let mut lift = mix("lifting.fcs.0", [h, shape.input + d], 1, "lift");
+    let given = shape.input + d;
+    let mut all = match shape.lifting {
+        None => mix("lifting.fcs.0", [h, given], 1, "lift").to_vec(),
+        Some(lifting) => {
+            [mix("lifting.fcs.0", [lifting, given], 1, "lift.0"), mix("lifting.fcs.1", [h, lifting], 1, "lift.1")]
+                .concat()
+        }
+    };
     let ours = |n: &usize| *n as f64 / (n - 1).max(1) as f64;
-    lift[0].order = Order::Columns(std::iter::repeat_n(1.0, shape.input).chain(points.iter().map(ours)).collect());
+    all[0].order = Order::Columns(std::iter::repeat_n(1.0, shape.input).chain(points.iter().map(ours)).collect());
     let axis = |(axis, m): (usize, &usize)| -> Vec<i64> {
         let m = *m as i64;
         let first = if axis + 1 == d { 0 } else { i64::from(odd[axis]) - m };
@@ -114,20 +137,64 @@ fn neuraloperator(shape: &FnoShape, points: &[usize], odd: &[bool]) -> Vec<Tenso
     };
     let each: Vec<Vec<i64>> = shape.modes.iter().enumerate().map(axis).collect();
     let (kept, places): (Vec<usize>, _) = (each.iter().map(Vec::len).collect(), places(&shape.modes, &each));
-    let mut all = lift.to_vec();
     for l in 0..shape.layers {
         let (key, part) = (format!("fno_blocks.convs.{l}"), format!("layers.{l}"));
-        let weight = spectral(format!("{key}.weight.tensor"), h, &kept, format!("{part}.spectral"), places.clone());
-        let bias = [vec![h], vec![1; d]].concat();
-        all.extend([
-            weight.or(format!("{key}.weight")),
-            Tensor::same(format!("{key}.bias"), &bias, format!("{part}.bias")),
-            Tensor::same(format!("fno_blocks.fno_skips.{l}.conv.weight"), &[h, h, 1], format!("{part}.weight")),
-        ]);
+        if shape.tucker.is_some() {
+            all.extend(tucker(shape, &each, &format!("{key}.weight"), &format!("{part}.spectral")));
+        } else {
+            let weight = spectral(format!("{key}.weight.tensor"), h, &kept, format!("{part}.spectral"), places.clone());
+            all.push(weight.or(format!("{key}.weight")));
+        }
+        let (bias, ones) = ([vec![h], vec![1; d]].concat(), [vec![1, h], vec![1; d]].concat());
+        let skip = format!("fno_blocks.fno_skips.{l}.conv.weight");
+        all.push(Tensor::same(format!("{key}.bias"), &bias, format!("{part}.bias")));
+        all.push(Tensor::same(skip, &[h, h, 1], format!("{part}.weight")));
+        let Some(mlp) = &shape.channel_mlp else { continue };
+        let fcs = |map: usize| (format!("fno_blocks.channel_mlp.{l}.fcs.{map}"), format!("{part}.mlp.{map}"));
+        for ((key, part), size) in [(fcs(0), [mlp.channels, h]), (fcs(1), [h, mlp.channels])] {
+            all.extend(mix(&key, size, 1, &part));
+        }
+        let (key, part) = (format!("fno_blocks.channel_mlp_skips.{l}"), format!("{part}.skip"));
+        all.push(match mlp.skip {
+            Skip::SoftGating => Tensor::same(format!("{key}.weight"), &ones, part),
+            Skip::Linear => Tensor::same(format!("{key}.conv.weight"), &[h, h, 1], part),
+        });
     }
     all.extend(mix("projection.fcs.0", [shape.projection, h], 1, "project.0"));
     all.extend(mix("projection.fcs.1", [shape.output, shape.projection], 1, "project.1"));
     all
+}
+
+/// What the shapes of tensors tell of the operator of a file of neuraloperator, as a job says it.
+pub(super) fn told(file: &SafetensorsReader) -> Option<String> {
+    let shape = |key: &str| file.shape(key).ok();
+    let first = |key: &str| shape(key).and_then(|shape| shape.first().copied());
+    let convs = |what: &str| shape(&format!("fno_blocks.convs.0.{what}"));
+    let (width, d) = (first("fno_blocks.convs.0.bias")?, convs("bias")?.len() - 1);
+    let layer = |name: &&String| name.starts_with("fno_blocks.convs.") && name.ends_with(".bias");
+    let mut all = vec![format!("width = {width}"), format!("layers = {}", file.names().iter().filter(layer).count())];
+    if let (Some(lifting), true) = (first("lifting.fcs.0.weight"), file.has("lifting.fcs.1.weight")) {
+        all.push(format!("lifting = {lifting}"));
+    }
+    all.extend(first("projection.fcs.0.weight").map(|n| format!("projection = {n}")));
+    let mut modes: Vec<usize> = if let Some(core) = convs("weight.core") {
+        all.push(format!("tucker = {:?}", core.get(..d + 2)?));
+        let factor = |axis| first(&format!("fno_blocks.convs.0.weight.factors.factor_{axis}"));
+        (2..d + 2).map_while(factor).collect()
+    } else {
+        convs("weight.tensor").or_else(|| convs("weight"))?.get(2..d + 2)?.to_vec()
+    };
+    let last = modes.len().saturating_sub(1);
+    modes[..last].iter_mut().for_each(|n| *n = n.div_ceil(2));
+    all.push(format!("modes = {modes:?}"));
+    if let Some(inside) = first("fno_blocks.channel_mlp.0.fcs.0.weight") {
+        let skip = if file.has("fno_blocks.channel_mlp_skips.0.weight") { "soft-gating" } else { "linear" };
+        let expansion = inside as f64 / width as f64;
+        all.push(format!("channel_mlp = {{ expansion = {expansion}, skip = \"{skip}\" }}"));
+    } else {
+        all.push("activations = 2".to_owned());
+    }
+    Some(all.join(", "))
 }
 
 fn fno(shape: &FnoShape) -> Vec<Tensor> {
@@ -186,12 +253,13 @@ fn torch_cfd(shape: &StShape) -> Vec<Tensor> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::channel_mlp::ChannelMlp;
     use super::*;
 
     /// Whatever is taken out of parameters for a layout makes the same parameters again, and each of them once.
     #[test]
     fn every_parameter_is_in_one_tensor_and_comes_back() {
-        let fno = |modes: Vec<usize>| {
+        let fno = |modes: Vec<usize>, tucker: Option<Vec<usize>>, mlp: Option<Skip>| {
             let (padding, layers) = (vec![0; modes.len()], 2);
             Shape::Fno(FnoShape {
                 input: 2,
@@ -201,16 +269,19 @@ mod tests {
                 modes,
                 projection: 5,
                 padding,
-                tucker: None,
+                lifting: mlp.map(|_| 6),
+                channel_mlp: mlp.map(|skip| ChannelMlp { channels: 3, skip }),
+                tucker,
                 activations: 1,
             })
         };
         let modes = vec![2, 3, 2];
         let st = StShape { input: 5, output: 7, width: 4, layers: 3, modes, latent: 4, growth: 0.1 };
         for (shape, points) in [
-            (fno(vec![3]), vec![8]),
-            (fno(vec![2, 3]), vec![8, 9]),
-            (fno(vec![1, 2, 3]), vec![4, 6, 8]),
+            (fno(vec![3], None, None), vec![8]),
+            (fno(vec![2, 3], None, Some(Skip::SoftGating)), vec![8, 9]),
+            (fno(vec![2, 3], Some(vec![2, 3, 4, 1]), Some(Skip::Linear)), vec![8, 9]),
+            (fno(vec![1, 2, 3], None, None), vec![4, 6, 8]),
             (Shape::StFno(st), vec![8, 8]),
         ] {
             let parts = shape.parts();

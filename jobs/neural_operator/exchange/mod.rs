@@ -109,19 +109,17 @@ impl Weights {
         };
         let odd = odd(&file, shape);
         let Some(tensors) = layout.tensors(shape, points, &odd) else {
-            let kind = if layout == Layout::TorchCfd { "st-fno" } else { "fno" };
-            return Err(wrong(format!(
-                "has weights of layout {}: problem.model.kind = \"{kind}\" is due",
-                layout.name()
-            )));
+            let due = match layout {
+                Layout::TorchCfd => "kind = \"st-fno\"",
+                Layout::Fno => "kind = \"fno\" without tucker, lifting and channel_mlp",
+                _ => "kind = \"fno\"",
+            };
+            return Err(wrong(format!("has weights of layout {}: problem.model.{due} is due", layout.name())));
         };
-        let help = |error: BadValue| {
-            match layout {
-            Layout::Neuraloperator => error.help(
-                "known is FNO(…, lifting_channel_ratio=0, use_channel_mlp=False, norm=None), n_modes twice problem.model.modes",
-            ),
-            _ => error,
-        }
+        let told = if layout == Layout::Neuraloperator { layout::told(&file) } else { None };
+        let help = |error: BadValue| match &told {
+            Some(told) => error.help(format!("its tensors are those of problem.model with {told}")),
+            None => error,
         };
         let mut found = Vec::with_capacity(tensors.len());
         for tensor in tensors {
@@ -157,9 +155,14 @@ impl Weights {
 /// Along which axes neuraloperator kept an odd number of modes.
 fn odd(file: &SafetensorsReader, shape: &Shape) -> Vec<bool> {
     let Shape::Fno(shape) = shape else { return Vec::new() };
-    let first = ["fno_blocks.convs.0.weight.tensor", "fno_blocks.convs.0.weight"].map(|key| file.shape(key).ok());
-    let kept = first.into_iter().flatten().next().unwrap_or_default();
-    shape.modes.iter().enumerate().map(|(axis, m)| kept.get(axis + 2) == Some(&(2 * m - 1))).collect()
+    let of = |axis: usize| {
+        let factor = file.shape(&format!("fno_blocks.convs.0.weight.factors.factor_{}", axis + 2)).ok();
+        let whole = ["fno_blocks.convs.0.weight.tensor", "fno_blocks.convs.0.weight"]
+            .into_iter()
+            .find_map(|key| file.shape(key).ok());
+        factor.and_then(|shape| shape.first().copied()).or_else(|| whole.and_then(|shape| shape.get(axis + 2).copied()))
+    };
+    shape.modes.iter().enumerate().map(|(axis, m)| of(axis) == Some(2 * m - 1)).collect()
 }
 
 /// What was given away.

@@ -9,6 +9,8 @@ pub enum Order {
     Same,
     /// `[row, column]` as ours, each column a factor times ours.
     Columns(Vec<f64>),
+    /// `[row, …]`: the place of each row among ours.
+    Rows(Vec<usize>),
     /// `[from, to, mode …, re | im]` of our `[mode, re | im, from, to]`: the place of each mode among ours.
     Spectral(Vec<usize>),
     /// `[mode of x and y, mode of t, re | im]` of our `[mode of x and y, re | im, mode of t]`: the places of the modes of x and y.
@@ -55,6 +57,10 @@ impl Tensor {
         match &self.order {
             Order::Same => (i, 1.0),
             Order::Columns(factors) => (i, factors[i % factors.len()]),
+            Order::Rows(rows) => {
+                let row = self.shape[1..].iter().product::<usize>();
+                (rows[i / row] * row + i % row, 1.0)
+            }
             Order::Spectral(modes) => {
                 let (re_im, mode, pair) = (i % 2, i / 2 % modes.len(), i / 2 / modes.len());
                 let pairs = self.shape[0] * self.shape[1];

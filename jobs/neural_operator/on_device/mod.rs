@@ -33,8 +33,13 @@ pub fn unsuited(shape: &Shape, precision: Precision, shared: Shared) -> Option<&
     if precision == Precision::Double {
         return Some("precision = \"double\"");
     }
-    if matches!(shape, Shape::Fno(fno) if fno.tucker.is_some()) {
-        return Some("there are no kernels yet for Tucker products");
+    if let Shape::Fno(fno) = shape {
+        if fno.tucker.is_some() {
+            return Some("there are no kernels yet for Tucker products");
+        }
+        if fno.lifting.is_some() || fno.channel_mlp.is_some() {
+            return Some("there are no kernels yet for channel MLPs and liftings of two maps");
+        }
     }
     (shared != Shared::Samples)
         .then_some("ranks share the matrices of the modes; problem.training.shared = \"samples\" lets it serve")

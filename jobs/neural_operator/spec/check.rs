@@ -3,6 +3,7 @@
 use convoke_cluster::BadValue;
 use num_complex::Complex64;
 
+use super::super::channel_mlp::ChannelMlp;
 use super::super::fno::FnoShape;
 use super::super::model::Shape;
 use super::super::st_fno::StShape;
@@ -169,6 +170,13 @@ const PROJECTION: usize = 128;
 const LATENT: usize = 10;
 const GROWTH: f64 = 0.02;
 
+impl ChannelMlpSpec {
+    /// Channels between its maps, rounded as Python does.
+    fn channels(&self, width: usize) -> usize {
+        (self.expansion * width as f64).round_ties_even() as usize
+    }
+}
+
 impl ModelSpec {
     fn check(&self, d: usize) -> Result<(), BadValue> {
         within("model.width", self.width, 1, 4096)?;
@@ -176,6 +184,8 @@ impl ModelSpec {
         let st = self.kind == ModelKind::StFno;
         for (key, there, fits) in [
             ("projection", self.projection.is_some(), !st),
+            ("lifting", self.lifting.is_some(), !st),
+            ("channel_mlp", self.channel_mlp.is_some(), !st),
             ("padding", self.padding.is_some(), !st),
             ("tucker", self.tucker.is_some(), !st),
             ("activations", self.activations.is_some(), !st),
@@ -185,6 +195,17 @@ impl ModelSpec {
             if there && !fits {
                 let kind = if st { "st-fno" } else { "fno" };
                 return Err(BadValue::foreign(format!("problem.model.{key}"), format!("kind = \"{kind}\"")));
+            }
+        }
+        if self.channel_mlp.is_some() && self.activations.is_some() {
+            // One σ before the network and one behind it.
+            return Err(BadValue::foreign("problem.model.activations", "[problem.model.channel_mlp]"));
+        }
+        if let Some(mlp) = &self.channel_mlp {
+            within("model.channel_mlp.expansion", mlp.expansion, 1e-3, 64.0)?;
+            if mlp.channels(self.width) == 0 {
+                let expected = format!("more than {} for width = {}", 0.5 / self.width as f64, self.width);
+                return Err(BadValue::new("problem.model.channel_mlp.expansion", mlp.expansion, expected));
             }
         }
         if st && d != 2 {
@@ -211,6 +232,7 @@ impl ModelSpec {
             }
         }
         self.padding.iter().flatten().try_for_each(|p| within("model.padding", *p, 0, 8192))?;
+        self.lifting.map_or(Ok(()), |n| within("model.lifting", n, 1, 65536))?;
         self.activations.map_or(Ok(()), |n| within("model.activations", n, 1, 8))?;
         self.projection.map_or(Ok(()), |p| within("model.projection", p, 1, 65536))?;
         self.latent_steps.map_or(Ok(()), |l| within("model.latent_steps", l, 1, 4096))?;
@@ -227,6 +249,7 @@ impl ModelSpec {
             let padding = self.padding.clone().unwrap_or_else(|| vec![0; points.len()]);
             let projection = self.projection.unwrap_or(PROJECTION);
             let (tucker, activations) = (self.tucker.clone(), self.activations.unwrap_or(1));
+            let behind = |mlp: &ChannelMlpSpec| ChannelMlp { channels: mlp.channels(width), skip: mlp.skip };
             return Ok(Shape::Fno(FnoShape {
                 input,
                 output,
@@ -235,6 +258,8 @@ impl ModelSpec {
                 modes,
                 projection,
                 padding,
+                lifting: self.lifting,
+                channel_mlp: self.channel_mlp.as_ref().map(behind),
                 tucker,
                 activations,
             }));

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::channel_mlp::Skip;
 use crate::expression::Number;
 use crate::flow::Scheme;
 
@@ -254,13 +255,20 @@ pub struct ModelSpec {
     /// `fno`: channels between the two projections; absent: 128.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub projection: Option<usize>,
+    /// `fno`: channels between two maps of the lifting, with GELU; absent: the lifting is one map.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifting: Option<usize>,
+    /// `fno`: a network behind each Fourier layer, as neuraloperator has it; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel_mlp: Option<ChannelMlpSpec>,
     /// `fno`: zeros behind the points of each axis, for fields that are not periodic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub padding: Option<Vec<usize>>,
     /// `fno`: matrices of the modes as a Tucker product with these ranks, of input and output channels and of the modes of each axis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tucker: Option<Vec<usize>>,
-    /// `fno`: how often GELU is applied between layers; absent: once. Twice is what neuraloperator does from 1.0 on without channel MLPs.
+    /// `fno` without `channel_mlp`: how often GELU is applied between layers; absent: once. Twice is what neuraloperator does from 1.0 on
+    /// without channel MLPs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activations: Option<usize>,
     /// Velocities: channels of the target are the components of one snapshot after another, and their divergence is taken out.
@@ -272,6 +280,18 @@ pub struct ModelSpec {
     /// `st-fno`: growth of the encoding of time; absent: 0.02.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub growth: Option<f64>,
+}
+
+/// `[problem.model.channel_mlp]`: M₁ σ(M₀ u + m₀) + m₁ + s(v) behind each Fourier layer, which makes u of v.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChannelMlpSpec {
+    /// Channels between its maps, as a multiple of `width`.
+    #[serde(default = "defaults::expansion")]
+    pub expansion: f64,
+    /// What is added of v: each channel times a number, or a matrix.
+    #[serde(default)]
+    pub skip: Skip,
 }
 
 /// Kinds of operators.
@@ -359,6 +379,10 @@ pub struct SobolevSpec {
 mod defaults {
     pub fn applications() -> usize {
         1
+    }
+
+    pub fn expansion() -> f64 {
+        0.5
     }
 
     pub fn windows() -> usize {

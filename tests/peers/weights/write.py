@@ -26,12 +26,16 @@ def neuraloperator():
         out_channels=case["output"],
         hidden_channels=case["width"],
         n_layers=case["layers"],
-        lifting_channel_ratio=0,
+        lifting_channel_ratio=case.get("lifting", 0) / case["width"],
         projection_channel_ratio=case["projection"] / case["width"],
-        use_channel_mlp=False,
+        use_channel_mlp="skip" in case,
+        channel_mlp_expansion=case.get("expansion", 0.5),
+        channel_mlp_skip=case.get("skip", "soft-gating"),
+        **({"factorization": "Tucker", "rank": case["rank"]} if "rank" in case else {}),
     )
     for conv in model.fno_blocks.convs:
-        conv.weight.tensor.data = conv.weight.tensor.data.to(torch.complex128)
+        for weight in conv.weight.parameters():
+            weight.data = weight.data.to(torch.complex128)
     return model, lambda x: model(x)
 
 
