@@ -99,7 +99,7 @@ impl PhaseSpec {
 pub struct RingsSpec {
     /// How.
     pub method: RingMethod,
-    /// Window in columns (`sorting`, `column-mean`).
+    /// Window in columns (`sorting`, `column-mean`: 21; `large`, `dead`, `all`: 51).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<usize>,
     /// Levels of the wavelet transform (`fourier-wavelet`).
@@ -108,6 +108,18 @@ pub struct RingsSpec {
     /// Width of the damped band (`fourier-wavelet`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sigma: Option<f64>,
+    /// How far a stripe stands out of the noise (`large`, `dead`, `all`); absent: 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snr: Option<f64>,
+    /// Window in columns of the sorting that comes last (`all`); absent: 21.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub small_window: Option<usize>,
+    /// Weight of the offsets (`regularised`); absent: 0.0005.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alpha: Option<f64>,
+    /// Parts of the angles with offsets of their own (`regularised`); absent: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunks: Option<usize>,
 }
 
 /// Ways to remove stripes.
@@ -120,16 +132,31 @@ pub enum RingMethod {
     FourierWavelet,
     /// Difference of the columns' means from their smooth course.
     ColumnMean,
+    /// Wide stripes (Vo 2018).
+    Large,
+    /// Dead and restless columns, then wide stripes (Vo 2018).
+    Dead,
+    /// Dead, wide and narrow stripes (Vo 2018).
+    All,
+    /// Offsets that make the columns' means smooth (Titarenko 2010).
+    Regularised,
 }
 
 impl RingsSpec {
     /// The method with its parameters.
     pub fn method(&self) -> Rings {
+        let (snr, wide) = (self.snr.unwrap_or(3.0), self.window.unwrap_or(51));
         match self.method {
             RingMethod::Sorting => Rings::Sorting { size: self.window.unwrap_or(21) },
             RingMethod::ColumnMean => Rings::ColumnMean { size: self.window.unwrap_or(21) },
             RingMethod::FourierWavelet => {
                 Rings::FourierWavelet { levels: self.levels.unwrap_or(5), sigma: self.sigma.unwrap_or(2.0) }
+            }
+            RingMethod::Large => Rings::Large { snr, size: wide },
+            RingMethod::Dead => Rings::Dead { snr, size: wide },
+            RingMethod::All => Rings::All { snr, size: wide, small: self.small_window.unwrap_or(21) },
+            RingMethod::Regularised => {
+                Rings::Regularised { alpha: self.alpha.unwrap_or(5e-4), chunks: self.chunks.unwrap_or(1) }
             }
         }
     }
@@ -139,11 +166,17 @@ impl RingsSpec {
     /// # Errors
     /// The first bad value, with its key.
     pub fn check(&self) -> Result<(), BadValue> {
-        let wavelet = self.method == RingMethod::FourierWavelet;
+        use RingMethod as M;
+        let (wavelet, regularised) = (self.method == M::FourierWavelet, self.method == M::Regularised);
+        let detects = matches!(self.method, M::Large | M::Dead | M::All);
         let foreign = [
-            ("window", wavelet && self.window.is_some()),
+            ("window", (wavelet || regularised) && self.window.is_some()),
             ("levels", !wavelet && self.levels.is_some()),
             ("sigma", !wavelet && self.sigma.is_some()),
+            ("snr", !detects && self.snr.is_some()),
+            ("small_window", self.method != M::All && self.small_window.is_some()),
+            ("alpha", !regularised && self.alpha.is_some()),
+            ("chunks", !regularised && self.chunks.is_some()),
         ];
         if let Some((key, _)) = foreign.iter().find(|(_, there)| *there) {
             let method = serde_json::to_value(self.method).unwrap_or_default();
@@ -151,6 +184,18 @@ impl RingsSpec {
         }
         if let Some(window) = self.window {
             within("problem.rings.window", window as f64, 3.0, 1001.0)?;
+        }
+        if let Some(window) = self.small_window {
+            within("problem.rings.small_window", window as f64, 3.0, 1001.0)?;
+        }
+        if let Some(snr) = self.snr {
+            within("problem.rings.snr", snr, 1.0, 1e3)?;
+        }
+        if let Some(alpha) = self.alpha {
+            within("problem.rings.alpha", alpha, 1e-9, 1e3)?;
+        }
+        if let Some(chunks) = self.chunks {
+            within("problem.rings.chunks", chunks as f64, 1.0, 1e6)?;
         }
         if let Some(levels) = self.levels {
             within("problem.rings.levels", levels as f64, 1.0, 12.0)?;

@@ -257,8 +257,9 @@ impl Source {
             }
         };
         if let Some(rings) = self.rings {
+            let (attenuation, _) = self.noise();
             let sinogram = self.angles_rad.len() * self.n_cols;
-            data.par_chunks_mut(sinogram).for_each(|row| rings::remove(row, self.n_cols, rings));
+            data.par_chunks_mut(sinogram).for_each(|row| rings::remove(row, self.n_cols, rings, attenuation));
         }
         Ok((data, report))
     }

@@ -13,6 +13,7 @@ mod plan;
 mod regularised;
 pub mod rings;
 pub mod spec;
+mod stripes;
 mod window;
 
 use convoke_cluster::workload::{Inputs, Resources};

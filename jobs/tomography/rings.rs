@@ -1,9 +1,11 @@
 //! Removal of stripes from a sinogram; a stripe becomes a ring in the slice.
 //!
 //! A detector column that answers a little too strongly or weakly adds the same offset to every
-//! angle: a stripe along θ. The three methods differ in what they assume about the rest.
+//! angle: a stripe along θ; one that is dead or restless makes one too. The methods differ in what they assume about the rest.
 
 use rustfft::{FftPlanner, num_complex::Complex};
+
+use super::stripes;
 
 /// How stripes are found.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,27 +32,80 @@ pub enum Rings {
         /// Columns that make the smooth course.
         size: usize,
     },
+    /// Wide stripes: columns whose level stands out are replaced by what [`Rings::Sorting`] makes of them, the others divided by their level.
+    /// Source: Vo 2018 (as above), algorithms 4 and 5.
+    Large {
+        /// How far a stripe stands out, in parts of the noise; 3 as a rule.
+        snr: f64,
+        /// Columns in the median; wider than the widest stripe, 51 as a rule.
+        size: usize,
+    },
+    /// Dead and restless columns: replaced by straight lines from side to side, and then as [`Rings::Large`].
+    /// Source: Vo 2018, algorithms 4 and 6.
+    Dead {
+        /// As of [`Rings::Large`].
+        snr: f64,
+        /// As of [`Rings::Large`].
+        size: usize,
+    },
+    /// Dead, then wide, then narrow stripes.
+    /// Source: Vo 2018, algorithms 6, 5 and 3.
+    All {
+        /// As of [`Rings::Large`].
+        snr: f64,
+        /// As of [`Rings::Large`].
+        size: usize,
+        /// As of [`Rings::Sorting`].
+        small: usize,
+    },
+    /// Offsets of columns that make their means smooth, by least squares in closed form.
+    /// Source: S. Titarenko, P. J. Withers, A. Yagola, Appl. Math. Lett. 23 (2010) 1489.
+    Regularised {
+        /// Weight of the offsets' squares: 1/√α columns is the width up to which something counts as a stripe.
+        alpha: f64,
+        /// Parts of the angles with offsets of their own, for stripes that change.
+        chunks: usize,
+    },
 }
 
 /// Removes stripes from one sinogram `[n_angles, n_cols]`, row-major, in place. An empty sinogram,
-/// a window of 1 or 0 levels leave it as it is.
+/// a window of 1 or 0 levels leave it as it is. `attenuation` is −ln T of the value 1: some methods look at transmissions.
 ///
 /// # Panics
 /// The length is no multiple of `n_cols`.
-pub fn remove(sinogram: &mut [f32], n_cols: usize, method: Rings) {
+pub fn remove(sinogram: &mut [f32], n_cols: usize, method: Rings, attenuation: f64) {
     if sinogram.is_empty() {
         return;
     }
     assert!(sinogram.len().is_multiple_of(n_cols), "a sinogram is [n_angles, n_cols]");
+    let on_transmissions = matches!(method, Rings::Large { .. } | Rings::Dead { .. } | Rings::All { .. });
+    if on_transmissions {
+        sinogram.iter_mut().for_each(|p| *p = (-f64::from(*p) * attenuation).exp() as f32);
+    }
     match method {
         Rings::Sorting { size } => sorting(sinogram, n_cols, size),
         Rings::FourierWavelet { levels, sigma } => fourier_wavelet(sinogram, n_cols, levels, sigma),
         Rings::ColumnMean { size } => column_mean(sinogram, n_cols, size),
+        Rings::Large { snr, size } => stripes::large(sinogram, n_cols, snr, size),
+        Rings::Dead { snr, size } => {
+            stripes::dead(sinogram, n_cols, snr, size);
+            stripes::large(sinogram, n_cols, snr, size);
+        }
+        Rings::All { snr, size, small } => {
+            stripes::dead(sinogram, n_cols, snr, size);
+            stripes::large(sinogram, n_cols, snr, size);
+            sorting(sinogram, n_cols, small);
+        }
+        Rings::Regularised { alpha, chunks } => stripes::regularised(sinogram, n_cols, alpha, chunks),
+    }
+    if on_transmissions {
+        let least = f64::from(f32::MIN_POSITIVE);
+        sinogram.iter_mut().for_each(|t| *t = (-f64::from(*t).max(least).ln() / attenuation) as f32);
     }
 }
 
 /// Median over `size` (made odd) neighbours, mirrored at the ends.
-fn median_filter(line: &[f32], size: usize, window: &mut Vec<f32>, out: &mut [f32]) {
+pub(super) fn median_filter(line: &[f32], size: usize, window: &mut Vec<f32>, out: &mut [f32]) {
     let half = (size / 2) as isize;
     for (j, out) in out.iter_mut().enumerate() {
         window.clear();
@@ -60,14 +115,14 @@ fn median_filter(line: &[f32], size: usize, window: &mut Vec<f32>, out: &mut [f3
 }
 
 /// Index into a line of length `n` continued by reflection (… 1 0 | 0 1 … n−1 | n−1 n−2 …).
-fn mirrored(i: isize, n: usize) -> usize {
+pub(super) fn mirrored(i: isize, n: usize) -> usize {
     let k = i.rem_euclid(2 * n as isize) as usize;
     if k < n { k } else { 2 * n - 1 - k }
 }
 
-fn sorting(sinogram: &mut [f32], n_cols: usize, size: usize) {
+/// `sorted[rank, j]`, and for each column j the angle of each rank.
+pub(super) fn sort_columns(sinogram: &[f32], n_cols: usize) -> (Vec<f32>, Vec<Vec<usize>>) {
     let n_angles = sinogram.len() / n_cols;
-    // Column by column: order[j][rank] is the angle of that rank, sorted[rank, j] its value.
     let mut order: Vec<Vec<usize>> = Vec::with_capacity(n_cols);
     let mut sorted = vec![0.0; sinogram.len()];
     for j in 0..n_cols {
@@ -78,6 +133,11 @@ fn sorting(sinogram: &mut [f32], n_cols: usize, size: usize) {
         }
         order.push(angles);
     }
+    (sorted, order)
+}
+
+fn sorting(sinogram: &mut [f32], n_cols: usize, size: usize) {
+    let (sorted, order) = sort_columns(sinogram, n_cols);
     let mut window = Vec::with_capacity(size + 1);
     let mut level = vec![0.0; n_cols];
     for (rank, line) in sorted.chunks(n_cols).enumerate() {
@@ -286,8 +346,8 @@ mod tests {
         let (clean, stripes) = (clean(object), stripes());
         let mut striped: Vec<f32> = clean.iter().enumerate().map(|(k, v)| v + stripes[k % N]).collect();
         let mut untouched = clean.clone();
-        remove(&mut striped, N, method);
-        remove(&mut untouched, N, method);
+        remove(&mut striped, N, method, 1.0);
+        remove(&mut untouched, N, method, 1.0);
         let left: Vec<f32> = (0..N)
             .map(|j| {
                 let sum: f32 = (0..ANGLES).map(|a| striped[a * N + j] - untouched[a * N + j]).sum();
@@ -337,12 +397,16 @@ mod tests {
                 Rings::Sorting { size: 31 },
                 Rings::ColumnMean { size: 31 },
                 Rings::FourierWavelet { levels: 3, sigma: 2.0 },
+                Rings::Large { snr: 3.0, size: 51 },
+                Rings::Dead { snr: 3.0, size: 51 },
+                Rings::All { snr: 3.0, size: 51, small: 21 },
+                Rings::Regularised { alpha: 1e-3, chunks: 3 },
             ] {
                 let mut sinogram = vec![1.5_f32; n_angles * n_cols];
-                remove(&mut sinogram, n_cols, method);
+                remove(&mut sinogram, n_cols, method, 0.7);
                 assert!(sinogram.iter().all(|v| (v - 1.5).abs() < 1e-5), "{method:?} {n_angles} {n_cols}");
             }
         }
-        remove(&mut [], 5, Rings::Sorting { size: 5 });
+        remove(&mut [], 5, Rings::Sorting { size: 5 }, 1.0);
     }
 }

@@ -187,7 +187,8 @@ impl Input {
                     count_photons(&mut data, index, *photons, *attenuation, *seed);
                 }
                 if let Some(rings) = self.rings {
-                    data.par_chunks_mut(views.len() * n_cols).for_each(|row| rings::remove(row, n_cols, rings));
+                    data.par_chunks_mut(views.len() * n_cols)
+                        .for_each(|row| rings::remove(row, n_cols, rings, self.noise().0));
                 }
                 Ok((data, NormaliseReport::default()))
             }
