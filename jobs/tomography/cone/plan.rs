@@ -54,7 +54,7 @@ pub(super) fn plan(spec: &Spec, input: &Input, resources: &Resources) -> Result<
     let (image, data) = (4 * slices * g.slice_len() as u64, 4 * rows * views * g.n_cols as u64);
     let subsets = spec.method.n_subsets() as u64;
     plan.holds("program and libraries", PROGRAM);
-    let price = regularised::price(&spec.method);
+    let price = regularised::price(&spec.method, g.views.len());
     let mut overhead = rows * input.overhead_per_row();
     let (projections, images) = match spec.method.algorithm {
         _ if let Some(price) = price => (price.measured * data, price.volumes),
