@@ -89,23 +89,115 @@ fn volumes_do_not_depend_on_the_ranks() {
     let scratch = scratch();
     let cone = "[problem.geometry]\nkind = \"circular\"\nsource_to_axis_mm = 64.0\nsource_to_detector_mm = 96.0\npixel_mm = 1.5\n\
                 [problem.method]\n";
-    for (name, text) in [("parallel", tiny()), ("cone", tiny().replace("[problem.method]\n", cone))] {
-        let volumes = [1, 2, 3, 5].map(|ranks| {
-            let dir = scratch.path().join(format!("{name}{ranks}"));
-            let job = JobText { path: scratch.path().join("job.toml"), text: text.clone() };
-            for outcome in run_on_threads("tomography", job, ranks, &dir) {
-                let outcome = outcome.expect("it runs");
-                let (sent, planned) = (outcome.traffic.bytes, outcome.plan.bytes_sent_per_rank);
-                assert!(sent <= planned, "{name}: {sent} bytes sent by one of {ranks}, {planned} planned");
-            }
-            volume(&dir)
-        });
+    let tuned = tiny().replace("steps = 3\n", "steps = 2\nlambda = \"sure\"\n");
+    for (name, text) in [
+        ("parallel", tiny()),
+        ("cone", tiny().replace("[problem.method]\n", cone)),
+        ("tuned", tuned),
+        ("views", next_views()),
+    ] {
+        let counts: &[usize] = if ["tuned", "views"].contains(&name) { &[1, 3] } else { &[1, 2, 3, 5] };
+        let volumes: Vec<Vec<f32>> = counts
+            .iter()
+            .map(|ranks| {
+                let ranks = *ranks;
+                let dir = scratch.path().join(format!("{name}{ranks}"));
+                let job = JobText { path: scratch.path().join("job.toml"), text: text.clone() };
+                for outcome in run_on_threads("tomography", job, ranks, &dir) {
+                    let outcome = outcome.expect("it runs");
+                    let (sent, planned) = (outcome.traffic.bytes, outcome.plan.bytes_sent_per_rank);
+                    assert!(sent <= planned, "{name}: {sent} bytes sent by one of {ranks}, {planned} planned");
+                }
+                volume(&dir)
+            })
+            .collect();
         for (k, other) in volumes.iter().enumerate() {
             let same =
-                if name == "parallel" { *other == volumes[0] } else { relative_difference(&volumes[0], other) < 2e-5 };
+                if name != "cone" { *other == volumes[0] } else { relative_difference(&volumes[0], other) < 2e-5 };
             assert!(same, "{name} {k}: {:e}", relative_difference(&volumes[0], other));
         }
     }
+}
+
+/// Where a wedge of angles is missing `dds` has other defaults, for both kinds of beams: the same volume as with these values given, and `check` names
+/// those that it takes.
+#[test]
+fn a_missing_wedge_has_its_own_defaults() {
+    let scratch = scratch();
+    let wedge = tiny().replace("angles = 6", "angles = 12\narc_degrees = 90.0");
+    let keys = ["iterations = 20", "lambda = 3e-5", "rho = 1e-3"];
+    let given = |keys: &[&str]| wedge.replace("steps = 3\n", &format!("steps = 3\n{}\n", keys.join("\n")));
+    let same = volume(&ran(scratch.path(), "given", &given(&keys)));
+    assert!(volume(&ran(scratch.path(), "absent", &wedge)) == same);
+    assert!(volume(&ran(scratch.path(), "other", &given(&["rho = 1e-2"]))) != same);
+    let cone = "[problem.geometry]\nkind = \"circular\"\nsource_to_axis_mm = 64.0\nsource_to_detector_mm = 96.0\npixel_mm = 1.5\n\
+                [problem.method]";
+    for (name, text, noted) in [
+        ("wedge", wedge.clone(), "iterations = 20, lambda = 3e-5, rho = 1e-3"),
+        ("some", given(&keys[..2]), ": rho = 1e-3 are taken"),
+        ("none", given(&keys), ""),
+        ("cone", wedge.replace("[problem.method]", cone), "iterations = 20, lambda = 3e-5, rho = 1e-3"),
+        ("whole", tiny(), ""),
+    ] {
+        let (code, out, err) = told(&run(&["check", &job(scratch.path(), &format!("{name}.toml"), &text)]));
+        assert_eq!(code, 0, "{name}: {err}");
+        assert_eq!(out.contains("are taken"), !noted.is_empty(), "{name}: {out}");
+        assert!(out.contains(noted), "{name}: {out}");
+    }
+}
+
+/// A weight that the data choose: what was tried and what came of it is in the result, and the volume is that of the chosen weight given.
+#[test]
+fn a_weight_is_chosen_by_the_data() {
+    let scratch = scratch();
+    let text = tiny().replace("steps = 3\n", "steps = 3\nlambda = \"sure\"\n");
+    let dir = ran(scratch.path(), "sure", &text);
+    let series = |name: &str| -> Vec<f64> {
+        Reader::open(dir.join("result.h5")).expect("a result").read(&format!("/result/{name}")).expect(name)
+    };
+    let (lambdas, risks) = (series("tuning_lambda"), series("tuning_risk"));
+    assert!(lambdas.len() == risks.len() && (2..=6).contains(&lambdas.len()), "{lambdas:?}");
+    let chosen = figure(&dir, "lambda");
+    let least = (0..risks.len()).min_by(|a, b| risks[*a].total_cmp(&risks[*b])).expect("weights");
+    assert!((chosen / lambdas[least]).ln().abs() <= 0.5 * 3f64.ln() + 1e-9, "{chosen} of {lambdas:?}, {risks:?}");
+    let given = tiny().replace("steps = 3\n", &format!("steps = 3\nlambda = {chosen:e}\n"));
+    assert!(volume(&ran(scratch.path(), "given", &given)) == volume(&dir));
+}
+
+fn next_views() -> String {
+    tiny().replace("angles = 6", "angles = 10").replace("steps = 3", "steps = 10")
+        + "[problem.method.views]\nfirst = 2\nbudget = 5\n"
+}
+
+/// Views are chosen on the way, none twice, each the best of its row of scores; others than random ones; the volume is as good as without a choice,
+/// and those of a scan judge others.
+#[test]
+fn views_are_chosen_and_judged() {
+    let scratch = scratch();
+    let read = |dir: &Path, name: &str| -> Vec<f64> {
+        Reader::open(dir.join("result.h5")).expect("a result").read(&format!("/result/{name}")).expect(name)
+    };
+    let dir = ran(scratch.path(), "chosen", &next_views());
+    let (views, candidates, scores) = (read(&dir, "views"), read(&dir, "candidates"), read(&dir, "view_scores"));
+    assert_eq!((views.len(), candidates.len(), scores.len()), (5, 10, 30));
+    assert!(views[0] == 0.0 && (views[1] - 90.0).abs() < 1e-9, "{views:?}");
+    for (k, row) in scores.chunks(10).enumerate() {
+        let at = |view: f64| candidates.iter().position(|c| *c == view).expect("one of them");
+        assert!(views[..2 + k].iter().all(|view| row[at(*view)].is_nan()), "{row:?}");
+        let best = row.iter().copied().fold(f64::MIN, f64::max);
+        assert_eq!(row[at(views[2 + k])], best);
+        assert_eq!(row.iter().filter(|score| score.is_nan()).count(), 2 + k);
+    }
+    assert!(figure(&dir, "psnr_db") > 5.0);
+    let random = ran(scratch.path(), "random", &(next_views() + "by = \"random\"\n"));
+    assert!(read(&random, "view_scores") != scores);
+    // Between two views that are measured nothing is as unknown as in the middle of a wedge.
+    let wedge = tiny().replace("angles = 6", "angles = 6\narc_degrees = 60.0").replace("samples = 2", "samples = 6")
+        + "[problem.method.views]\ncandidates_degrees = [25.0, 115.0]\n";
+    let dir = ran(scratch.path(), "judged", &wedge.replace("steps = 3", "steps = 12"));
+    assert_eq!((read(&dir, "views").len(), read(&dir, "candidates")), (6, vec![25.0, 115.0]));
+    assert_eq!(figure(&dir, "next_view"), 115.0);
+    assert!(read(&dir, "view_scores")[1] > read(&dir, "view_scores")[0]);
 }
 
 /// What cannot be is refused by key.
@@ -121,10 +213,32 @@ fn bad_values_are_refused() {
         ("steps = 3", "steps = 3\nscale = 0.01", "problem.method.diffusion.scale"),
         ("noise = 0.1", "iterations = 3", "problem.method.iterations"),
         ("\"dds\"", "\"sirt\"", "problem.method.diffusion"),
+        ("steps = 3", "steps = 3\nlambda = \"discrepancy\"", "expected a number or \"sure\""),
+        (
+            "noise = 0.1\n\n[problem.method.diffusion]",
+            "[problem.method.diffusion]\nlambda = \"sure\"",
+            "problem.method.diffusion.lambda",
+        ),
+        ("steps = 3", "steps = 3\nlambda = \"sure\"\nrho = 0.0", "problem.method.diffusion.lambda"),
+        ("samples = 2", "[problem.method.views]\nfirst = 2\nbudget = 3", "problem.method.diffusion.samples"),
+        ("samples = 2", "samples = 2\n[problem.method.views]\nfirst = 2\nbudget = 9", "problem.method.views"),
+        ("samples = 2", "samples = 2\n[problem.method.views]\nfirst = 2\nbudget = 4", "problem.method.views.window"),
+        ("samples = 2", "samples = 2\n[problem.method.views]\nbudget = 4", "problem.method.views"),
+        (
+            "samples = 2",
+            "samples = 2\n[problem.method.views]\nbudget = 4\ncandidates_degrees = [1.0]",
+            "problem.method.views.budget",
+        ),
+        (
+            "samples = 2",
+            "samples = 2\n[problem.method.views]\ncandidates_degrees = []",
+            "problem.method.views.candidates",
+        ),
     ] {
         let spec = job(scratch.path(), "bad.toml", &text.replace(from, to));
-        let dir = below(scratch.path(), &format!("bad{}", to.len()));
+        let dir = below(scratch.path(), "bad");
         let (code, _, err) = told(&run(&["run", &spec, "--dir", &dir, "-q"]));
         assert!(code != 0 && err.contains(key), "{to}: {code} {err}");
+        assert!(!Path::new(&dir).exists(), "{to}: refused too late");
     }
 }

@@ -9,17 +9,37 @@ use serde::{Deserialize, Serialize};
 
 use super::Operator;
 use super::price::{Pass, Price};
+use super::samplers::active::{Active, Choice};
 use super::samplers::data::{Data, POWER};
 use super::samplers::dds::{Dds, DdsParams};
 use super::samplers::levels::{Levels, Spacing};
 use super::samplers::mbir::{Mbir, MbirParams};
 use super::samplers::red::{Red, RedParams};
 use super::samplers::tally::{MOST_SAMPLES, Tally};
+use super::samplers::tuning::CANDIDATES;
 use super::samplers::{Chain, Sampler};
+use super::setting::{Setting, Words};
 use crate::prior::{Learnt, foreign, weights};
 
 /// Where the values lie in a job file.
 const KEY: &str = "problem.method.diffusion";
+
+/// Where a wedge of angles is missing (docs/benchmarks.md).
+const WEDGE_ITERATIONS: usize = 20;
+const WEDGE_LAMBDA: f64 = 3e-5;
+const WEDGE_RHO: f64 = 1e-3;
+
+/// How the data choose a weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rule {
+    /// The least estimated error of the projections ([`super::samplers::tuning`]); it needs noise that is known.
+    Sure,
+}
+
+impl Words for Rule {
+    const EXPECTED: &'static str = "a number or \"sure\"";
+}
 
 /// How denoiser and data are brought together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,13 +84,14 @@ pub struct DiffusionSpec {
     /// Weight of the prior (red-diff); absent: 0.25.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<f64>,
-    /// Conjugate gradients of a data step; absent: 5 (dds), 1 (diffusion-mbir); of the first volume: 20 (red-diff).
+    /// Conjugate gradients of a data step; absent: 5 (dds; 20 where a wedge of angles is missing), 1 (diffusion-mbir); of the first volume: 20
+    /// (red-diff).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iterations: Option<usize>,
-    /// Weight of the total variation along z, for an operator of norm 1; absent: 1e-4.
+    /// Weight of the total variation along z, for an operator of norm 1, or `"sure"`: chosen by the data (dds, diffusion-mbir); absent: 1e-4 (dds with a missing wedge: 3e-5).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lambda: Option<f64>,
-    /// Penalty of its splitting (dds, diffusion-mbir); 0 leaves slices alone; absent: 0.01.
+    pub lambda: Option<Setting<Rule>>,
+    /// Penalty of its splitting (dds, diffusion-mbir); 0 leaves slices alone; absent: 0.01 (dds with a missing wedge: 1e-3).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rho: Option<f64>,
     /// Samples: two and more give the mean, the standard deviation and bands (dds, diffusion-mbir).
@@ -144,6 +165,7 @@ impl DiffusionSpec {
             ("rate", self.rate.is_some() && method != M::RedDiff),
             ("weight", self.weight.is_some() && method != M::RedDiff),
             ("rho", self.rho.is_some() && method == M::RedDiff),
+            ("lambda = \"sure\"", self.is_tuned() && method == M::RedDiff),
             ("samples", self.samples != 1 && method == M::RedDiff),
         ];
         if let Some((key, _)) = foreign.iter().find(|(_, there)| *there) {
@@ -159,9 +181,33 @@ impl DiffusionSpec {
         within("rate", self.rate.unwrap_or(0.1), 1e-6, 10.0)?;
         within("weight", self.weight.unwrap_or(1.0), 0.0, 1e3)?;
         within("iterations", self.iterations.unwrap_or(1), 1, 100)?;
-        within("lambda", self.lambda.unwrap_or(0.0), 0.0, 1e3)?;
+        within("lambda", self.given(), 0.0, 1e3)?;
+        if self.is_tuned() && self.rho == Some(0.0) {
+            let help = "it weighs nothing where rho is 0: give another rho, or remove the line";
+            return Err(BadValue::new(format!("{KEY}.lambda"), "\"sure\"", "a rho above 0 beside it").help(help));
+        }
         within("rho", self.rho.unwrap_or(0.0), 0.0, 1e3)?;
         within("samples", self.samples, 1, MOST_SAMPLES)
+    }
+
+    /// The same with the values that data with a missing wedge of angles ask for (dds: of what was tried, the best for heads from 90 degrees), and
+    /// which of them were taken; those that are given stay.
+    pub fn for_wedge(mut self, method: Method) -> (Self, Vec<String>) {
+        let mut taken = Vec::new();
+        if method != Method::Dds {
+            return (self, taken);
+        }
+        if self.iterations.is_none() {
+            taken.push(format!("iterations = {}", *self.iterations.insert(WEDGE_ITERATIONS)));
+        }
+        if self.lambda.is_none() {
+            self.lambda = Some(Setting::Given(WEDGE_LAMBDA));
+            taken.push(format!("lambda = {WEDGE_LAMBDA:e}"));
+        }
+        if self.rho.is_none() {
+            taken.push(format!("rho = {:e}", *self.rho.insert(WEDGE_RHO)));
+        }
+        (self, taken)
     }
 
     fn levels(&self, method: Method) -> Levels {
@@ -174,9 +220,32 @@ impl DiffusionSpec {
         Levels { steps, sigma, spacing: self.spacing }
     }
 
-    /// Steps of all samples.
+    /// Whether the data choose a weight, so that their noise must be known.
+    pub fn is_tuned(&self) -> bool {
+        matches!(self.lambda, Some(Setting::Chosen(Rule::Sure)))
+    }
+
+    /// Refuses a weight that the data choose where their noise is not known.
+    ///
+    /// # Errors
+    /// [`BadValue`] that names the key.
+    pub fn check_noise(&self, known: bool) -> Result<(), BadValue> {
+        if known || !self.is_tuned() {
+            return Ok(());
+        }
+        let bad = BadValue::new(format!("{KEY}.lambda"), "\"sure\"", "problem.method.noise beside it");
+        Err(bad.help("the estimated error needs the noise of the data; or give a number"))
+    }
+
+    /// Steps of all samples, and at most of the choice of a weight.
     pub fn steps(&self, method: Method) -> u64 {
-        self.samples * self.levels(method).steps
+        let more = if self.is_tuned() { 2 * CANDIDATES } else { 0 };
+        (self.samples + more) * self.levels(method).steps
+    }
+
+    /// Levels of one sample.
+    pub fn level_count(&self, method: Method) -> u64 {
+        self.levels(method).steps
     }
 
     /// Reads the denoiser, and whether it takes slices of so many points.
@@ -236,19 +305,64 @@ impl DiffusionSpec {
             }
         };
         let tally = Tally::arrays(self.samples);
+        // Data that are moved, and what they make of the volume.
+        let tuned = u64::from(self.is_tuned());
+        let start = start.and(tuned, Pass { forward: 2, measured_dots: 1, ..start });
         Price {
-            volumes: 14 + tally,
-            measured: 4,
-            kept_volumes: kept + tally,
+            volumes: 14 + tally + 5 * tuned,
+            measured: 4 + 3 * tuned,
+            kept_volumes: kept + tally + tuned,
             kept_measured: 0,
             start: start.and(1, first),
             step: step.and(1, look),
         }
     }
 
+    /// What samples by dds cost that go together and choose views: `choices` times one of `offered`. Views that are looked at count as a product
+    /// with A for each `measured` of them.
+    pub fn price_of_views(&self, (choices, offered): (u64, u64), measured: u64) -> Price {
+        let (one, samples) = (Self { samples: 1, ..self.clone() }.price(Method::Dds), self.samples);
+        let pairs = samples * samples.saturating_sub(1) / 2;
+        let looks = choices * (offered * samples).div_ceil(measured.max(1));
+        let look = Pass { forward: looks, dots: choices * offered * pairs, ..Pass::default() };
+        let step = Pass::default().and(samples, one.step);
+        Price {
+            volumes: 14 + 6 * samples + Tally::arrays(samples),
+            kept_volumes: 3 * samples,
+            start: Pass::default().and(choices + 1, one.start).and(1, look),
+            step,
+            ..one
+        }
+    }
+
     /// Weight of the total variation along z: as given, or 1e-4: of what was tried, the best for heads from eight views without noise.
-    fn lambda(&self) -> f64 {
-        self.lambda.unwrap_or(1e-4)
+    fn given(&self) -> f64 {
+        self.lambda.and_then(|lambda| lambda.given()).unwrap_or(1e-4)
+    }
+
+    fn dds(&self) -> DdsParams {
+        DdsParams {
+            levels: self.levels(Method::Dds),
+            eta: self.eta.unwrap_or(0.85),
+            iterations: self.iterations.unwrap_or(5),
+            lambda: self.given(),
+            rho: self.rho.unwrap_or(1e-2),
+        }
+    }
+
+    /// Samples by dds that go together and choose views of an operator that has them; as [`DiffusionSpec::solver`].
+    ///
+    /// # Errors
+    /// Of the device.
+    pub fn active(
+        &self,
+        choice: Choice,
+        denoiser: Arc<dyn Learnt>,
+        operator: &dyn Operator,
+        (scale, deviation): (f64, f64),
+        seed: u64,
+    ) -> Result<Active> {
+        Active::new((choice, self.dds(), self.samples), denoiser, operator, (scale, deviation), seed)
     }
 
     /// The reconstruction of data y with noise of a standard deviation, `scale` the volume's value that is 1 for the denoiser. No
@@ -265,14 +379,11 @@ impl DiffusionSpec {
         (scale, deviation): (f64, f64),
         seed: u64,
     ) -> Result<Sampler> {
-        let (levels, lambda, rho) = (self.levels(method), self.lambda(), self.rho.unwrap_or(1e-2));
+        let (levels, lambda, rho) = (self.levels(method), self.given(), self.rho.unwrap_or(1e-2));
         let data = Data::new(operator, y, (scale, deviation))?;
         let len = operator.place().len();
         let chain: Box<dyn Chain> = match method {
-            Method::Dds => {
-                let (eta, iterations) = (self.eta.unwrap_or(0.85), self.iterations.unwrap_or(5));
-                Box::new(Dds::new(DdsParams { levels, eta, iterations, lambda, rho }, len))
-            }
+            Method::Dds => Box::new(Dds::new(self.dds(), len)),
             Method::DiffusionMbir => {
                 let (snr, iterations) = (self.snr.unwrap_or(0.16), self.iterations.unwrap_or(1));
                 Box::new(Mbir::new(MbirParams { levels, snr, iterations, lambda, rho }, len))
@@ -285,6 +396,7 @@ impl DiffusionSpec {
                 ))
             }
         };
-        Sampler::new(chain, denoiser, (operator, data), self.samples, seed)
+        let sampler = Sampler::new(chain, denoiser, (operator, data), self.samples, seed)?;
+        Ok(if self.is_tuned() { sampler.tuned() } else { sampler })
     }
 }

@@ -7,6 +7,7 @@ pub mod lsqr;
 pub mod place;
 pub mod price;
 pub mod samplers;
+pub mod setting;
 pub mod tv;
 pub mod vectors;
 pub mod weighted;
@@ -63,10 +64,41 @@ pub trait Operator: Debug {
 
     /// Device on which it works, where its buffers should be.
     fn device(&self) -> &convoke_kernels::Device;
+
+    /// Itself, where its measurements come in views that may be chosen.
+    fn views(&mut self) -> Option<&mut dyn Views> {
+        None
+    }
+}
+
+/// Measurements in views, of which some are made: the operator is that of the chosen ones.
+pub trait Views: Operator {
+    /// Where all of them lie (those that cannot be made as well), unit and meaning, for people.
+    fn places(&self) -> (Vec<f64>, &'static str, &'static str);
+
+    /// From here on the operator is that of these views, in their order; their data, this rank's part.
+    ///
+    /// # Errors
+    /// Of the device.
+    fn choose(&mut self, views: &[usize]) -> Result<Vec<f32>>;
+
+    /// What a view would measure of some volumes: the same number of values for each of this rank's slices, also where other ranks hold these slices.
+    ///
+    /// # Errors
+    /// Of kernels.
+    fn look(&mut self, view: usize, volumes: &mut [Buffer<f32>]) -> Result<Vec<Vec<f32>>>;
 }
 
 /// A reconstruction under way: what a solver holds between its steps.
 pub trait Solver: Debug {
+    /// Refuses data that cannot be right; what it needs for that stays for the first step. Collective.
+    ///
+    /// # Errors
+    /// Of the data, and of the operator.
+    fn check(&mut self, _operator: &mut dyn Operator) -> Result<()> {
+        Ok(())
+    }
+
     /// One iteration, or one level of noise. Collective.
     ///
     /// # Errors

@@ -49,6 +49,20 @@ impl Place {
         Ok(self.comm.sum_blocks(slices)?)
     }
 
+    /// As [`Place::sum`], of `n` numbers that each slice has.
+    ///
+    /// # Errors
+    /// Of the exchange.
+    pub fn sums(&self, slices: &[f64], n: usize) -> Result<Vec<f64>> {
+        let mut sums = vec![0.0; n];
+        for part in self.comm.all_gather(slices)? {
+            for row in part.chunks(n) {
+                sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+            }
+        }
+        Ok(sums)
+    }
+
     /// Keeps a volume in a checkpoint.
     pub fn keep<'a>(&self, name: &str, v: &'a mut [f32], fields: &mut Fields<'a>) {
         let shape = [self.all, self.points[0], self.points[1]];

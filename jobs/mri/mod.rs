@@ -133,7 +133,9 @@ impl Workload for Mri {
             (Some((method, denoiser)), _) => {
                 let diffusion = spec.method.diffusion();
                 let known = (diffusion.scale, source.noise);
-                Some(Box::new(diffusion.solver(method, denoiser, &operator, data, known, ctx.seed)?))
+                let mut solver = diffusion.solver(method, denoiser, &operator, data, known, ctx.seed)?;
+                solver.check(&mut operator)?;
+                Some(Box::new(solver))
             }
             (None, Some(params)) => {
                 let count = (source.slices * source.slice_len()) as f64;

@@ -239,6 +239,7 @@ impl Spec {
             return Err(bad.help("remove it, or choose an algorithm that has it (jobs/mri/README.md)"));
         }
         within("method.iterations", method.iterations() as f64, 1.0, 1e5)?;
+        let noise = method.noise.or(self.phantom.as_ref().map(|phantom| phantom.noise)).unwrap_or(0.0);
         if variation {
             let Some(spec) = &method.variation else {
                 let bad =
@@ -246,7 +247,6 @@ impl Spec {
                 return Err(bad.help("[problem.method.variation] has at least its weight"));
             };
             spec.check("problem.method.variation", Minimiser::Admm, &name)?;
-            let noise = method.noise.or(self.phantom.as_ref().map(|phantom| phantom.noise)).unwrap_or(0.0);
             if spec.choice() == Some(Choice::Discrepancy) && noise == 0.0 {
                 let bad = BadValue::new(
                     "problem.method.variation.weight",
@@ -256,6 +256,8 @@ impl Spec {
                 return Err(bad.help("or give a number"));
             }
         }
-        method.prior().map_or(Ok(()), |prior| method.diffusion().check(prior))
+        let Some(prior) = method.prior() else { return Ok(()) };
+        method.diffusion().check(prior)?;
+        method.diffusion().check_noise(noise > 0.0)
     }
 }

@@ -80,7 +80,7 @@ pub fn weights(angles_rad: &[f64]) -> Vec<f64> {
 }
 
 /// An angle modulo π, with rounding just below π taken as 0.
-fn fold(angle: f64) -> f64 {
+pub(super) fn fold(angle: f64) -> f64 {
     let folded = angle.rem_euclid(PI);
     if PI - folded < 1e-9 { 0.0 } else { folded }
 }
@@ -88,6 +88,20 @@ fn fold(angle: f64) -> f64 {
 /// Degrees of `∫_0^π` that the weights leave out: the missing wedge.
 pub fn missing_degrees(weights: &[f64]) -> f64 {
     (PI - weights.iter().sum::<f64>()).max(0.0).to_degrees()
+}
+
+/// A gap is a wedge where it is so many times as wide as the others in the mean, and by so much wider.
+const WEDGE_TIMES: f64 = 4.0;
+const WEDGE_RAD: f64 = PI / 6.0;
+
+/// Degrees of the widest gap between the angles modulo π, where it is far above the others: a wedge that is missing.
+pub fn wedge_degrees(angles_rad: &[f64]) -> Option<f64> {
+    let mut folded: Vec<f64> = angles_rad.iter().map(|a| fold(*a)).collect();
+    folded.sort_by(f64::total_cmp);
+    let across = folded.first()? + PI - folded.last()?;
+    let widest = folded.windows(2).map(|pair| pair[1] - pair[0]).fold(across, f64::max);
+    let mean = (PI - widest) / (folded.len() - 1).max(1) as f64;
+    (widest > WEDGE_TIMES * mean && widest > mean + WEDGE_RAD).then(|| widest.to_degrees())
 }
 
 /// The order in which subsets are visited: van der Corput's, so that neighbours in time are far
@@ -138,6 +152,25 @@ mod tests {
     fn a_missing_wedge_is_not_filled() {
         let angles: Vec<f64> = (0..90).map(|i| f64::from(i).to_radians()).collect();
         assert!((missing_degrees(&weights(&angles)) - 87.0).abs() < 2.0);
+    }
+
+    /// Neither few views nor repeated, random or golden angles make a wedge; a range that ends early does, wherever it begins.
+    #[test]
+    fn a_wedge_is_a_gap_far_above_the_others() {
+        let spread = |n: usize, arc: f64, from: f64| -> Vec<f64> {
+            (0..n).map(|i| (from + arc * i as f64 / n as f64).to_radians()).collect()
+        };
+        for (n, arc) in [(2, 180.0), (4, 180.0), (8, 360.0), (9, 360.0), (180, 180.0), (45, 170.0)] {
+            assert_eq!(wedge_degrees(&spread(n, arc, 3.0)), None, "{n} over {arc}");
+        }
+        let golden: Vec<f64> = (0..34).map(|i| PI * ((f64::from(i) * 0.618_033_988_75) % 1.0)).collect();
+        assert_eq!(wedge_degrees(&golden), None);
+        for (n, arc, from) in [(45, 90.0, 0.0), (45, 90.0, 120.0), (8, 90.0, 200.0), (100, 120.0, -30.0)] {
+            let gap = 180.0 - arc * (n - 1) as f64 / n as f64;
+            let found = wedge_degrees(&spread(n, arc, from)).expect("a wedge");
+            assert!((found - gap).abs() < 1e-9, "{n} over {arc} from {from}: {found} of {gap}");
+        }
+        assert_eq!(wedge_degrees(&[]), None);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::spec::{Algorithm, MethodSpec};
 const TINY: f32 = 1e-6;
 
 /// What a rank holds of a window.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Share {
     /// Slices here.
     pub n_slices: usize,

@@ -14,6 +14,7 @@ mod regularised;
 pub mod rings;
 pub mod spec;
 mod stripes;
+pub mod views;
 mod window;
 
 use convoke_cluster::workload::{Inputs, Resources};
@@ -63,6 +64,8 @@ impl Workload for Tomography {
         ("helical", include_str!("helical.toml")),
         ("heads-few-views", include_str!("heads-few-views.toml")),
         ("heads-few-views-tiny", include_str!("heads-few-views-tiny.toml")),
+        ("heads-next-views", include_str!("heads-next-views.toml")),
+        ("heads-next-views-tiny", include_str!("heads-next-views-tiny.toml")),
     ];
     const MAY_CHANGE: &'static [&'static str] = &["problem.method.iterations"];
     type Spec = Spec;

@@ -15,8 +15,9 @@ use convoke_kernels::ParallelGeometry;
 use super::centre::{self, Centre, CentreParams};
 use super::input::Source;
 use super::plan;
-use super::regularised::{Prior, Regularised};
+use super::regularised::{Prior, Regularised, settled};
 use super::spec::Spec;
+use super::views;
 use super::window::{self, Window};
 
 /// A reconstruction under way.
@@ -47,9 +48,13 @@ pub(super) struct Parallel {
 impl Parallel {
     pub(super) fn plan(spec: &Spec, inputs: &Inputs, resources: &Resources) -> Result<Plan> {
         let source = Source::open(spec, inputs, 0)?;
+        let (spec, note) = &settled(spec, &source.angles_rad);
+        views::check_count(&spec.method, source.angles_rad.len(), None)?;
         let mut plan = plan::plan(spec, &source, resources)?;
+        plan.notes.extend(note.clone());
+        views::check_count(&spec.method, source.angles_rad.len(), Some(&mut plan))?;
         let size = spec.volume.size.unwrap_or(source.n_cols);
-        if let Some(prior) = Prior::open(&spec.method, inputs, (source.n_rows, size), (1.0, 0))? {
+        if let Some(prior) = Prior::open(&spec.method, (inputs, &source.angles_rad), (source.n_rows, size), (1.0, 0))? {
             prior.bill(&mut plan, resources.threads);
         }
         Ok(plan)
@@ -57,16 +62,19 @@ impl Parallel {
 
     pub(super) fn new(spec: &Spec, ctx: &Ctx) -> Result<Self> {
         let source = Source::open(spec, &ctx.inputs, ctx.seed)?;
+        let (spec, _) = settled(spec, &source.angles_rad);
+        views::check_count(&spec.method, source.angles_rad.len(), None)?;
         let grid = RankGrid::fit(ctx.comm.size(), source.n_rows);
         let (slab, place) = grid.place(ctx.comm.rank());
         let (group, column) = (ctx.comm.split(slab, place)?, ctx.comm.split(place, slab)?);
-        let centre = find_centre(spec, &source, &ctx.comm)?;
-        let geometry = geometry(spec, &source, centre.column);
-        let window_limit = plan::window_len(spec, &source, &ctx.resources);
+        let centre = find_centre(&spec, &source, &ctx.comm)?;
+        let geometry = geometry(&spec, &source, centre.column);
+        let window_limit = plan::window_len(&spec, &source, &ctx.resources);
         let voxel = source.pixel.0 / geometry.col_pitch;
-        let prior = Prior::open(&spec.method, &ctx.inputs, (source.n_rows, geometry.nx), (voxel, ctx.seed))?;
+        let scan = (&ctx.inputs, &source.angles_rad[..]);
+        let prior = Prior::open(&spec.method, scan, (source.n_rows, geometry.nx), (voxel, ctx.seed))?;
         let mut job = Self {
-            spec: spec.clone(),
+            spec,
             prior,
             geometry,
             centre,
@@ -84,6 +92,7 @@ impl Parallel {
         // All data are read and checked before anything is computed or written.
         if job.single_window() {
             job.open_window(ctx)?;
+            job.window.as_mut().and_then(Window::regularised).map_or(Ok(()), Regularised::check)?;
         } else {
             job.check_all(ctx)?;
         }

@@ -27,9 +27,11 @@ fn per_slice(spec: &Spec, source: &Source, groups: usize) -> (u64, u64) {
     let sinogram = source.angles_rad.len() as u64 * source.n_cols as u64 * 4;
     let own = sinogram.div_ceil(groups as u64);
     let image = n * n * 4;
-    if let Some(price) = regularised::price(&spec.method) {
+    if let Some(price) = regularised::price(&spec.method, source.angles_rad.len()) {
         let loaded = sinogram + source.overhead_per_row(source.angles_rad.len());
-        return (price.measured * own + loaded, price.volumes * image);
+        // Where views are chosen all of them stay.
+        let offered = if spec.method.views.is_some() { sinogram } else { 0 };
+        return (price.measured * own + loaded + offered, price.volumes * image);
     }
     let (sinograms, images) = match spec.method.algorithm {
         // the data and the copy of it that the filter and the projector make
@@ -85,14 +87,17 @@ pub(super) fn plan(spec: &Spec, source: &Source, resources: &Resources) -> Resul
     plan.holds("weights", fixed(spec, source, resources.threads) - PROGRAM);
     plan.holds(format!("projections of {mine} slices"), mine * sinograms);
     plan.holds(format!("images of {mine} slices"), mine * images);
-    let projections = match regularised::price(&spec.method) {
+    let projections = match regularised::price(&spec.method, source.angles_rad.len()) {
         Some(price) => price.of(iterations).projections(),
         None if spec.method.algorithm.is_direct() => 1,
         None => 2 * iterations,
     };
-    plan.work = (projections * source.n_rows as u64) as f64 * (n * n) as f64 * source.angles_rad.len() as f64;
-    plan.bytes_sent_per_rank = windows * bytes_per_window(spec, grid, mine, n * n * 4, resources.ranks as u64);
-    let price = regularised::price(&spec.method);
+    let angles = source.angles_rad.len();
+    let measured = spec.method.views.as_ref().map_or(angles, |views| views.measured(angles));
+    plan.work = (projections * source.n_rows as u64) as f64 * (n * n) as f64 * measured as f64;
+    plan.bytes_sent_per_rank =
+        windows * bytes_per_window((spec, source.angles_rad.len()), grid, (mine, n * n * 4), resources.ranks as u64);
+    let price = regularised::price(&spec.method, source.angles_rad.len());
     plan.checkpoint_bytes = match spec.method.algorithm {
         Algorithm::Fbp | Algorithm::Fdk => 1 << 16,
         _ if let Some(price) = price => {
@@ -126,11 +131,11 @@ pub(super) fn sum_bytes(bytes: u64, ranks: u64) -> u64 {
 
 /// Sums over an angle group send `2 n (G − 1)/G` bytes per image (cluster::Comm::all_sum), and the
 /// residuals of every slice go to every rank.
-fn bytes_per_window(spec: &Spec, grid: RankGrid, slices: u64, image: u64, ranks: u64) -> u64 {
+fn bytes_per_window((spec, angles): (&Spec, usize), grid: RankGrid, (slices, image): (u64, u64), ranks: u64) -> u64 {
     let g = grid.groups as u64;
     let subsets = spec.method.n_subsets() as u64;
     let iterations = spec.method.n_steps();
-    if let Some(price) = regularised::price(&spec.method) {
+    if let Some(price) = regularised::price(&spec.method, angles) {
         let slabs = grid.slabs as u64;
         // Of each slice's part: over the group and over the slabs.
         let each = [sum_bytes(slices * image, g), 0, sum_bytes(8 * slices, g) + 8 * slices * (slabs - 1)];

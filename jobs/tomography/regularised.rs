@@ -7,11 +7,14 @@ use convoke_cluster::{Comm, Fields, Plan, Region, Result, Results};
 use convoke_kernels::{Buffer, Device};
 use rayon::prelude::*;
 
+use super::angles;
 use super::methods::{Share, Views};
-use super::spec::{Algorithm, MethodSpec, WeightsKind};
+use super::spec::{Algorithm, MethodSpec, Spec, WeightsKind};
 use crate::inverse::diffusion::{DiffusionSpec, Method};
 use crate::inverse::place::Place;
 use crate::inverse::price::{Pass, Price};
+use crate::inverse::samplers::active::Choice;
+use crate::inverse::samplers::tuning::CANDIDATES;
 use crate::inverse::tv::{Noise, TotalVariation, TvParams};
 use crate::inverse::weighted::Weighted;
 use crate::inverse::{Operator, Report, Solver, lsqr, vectors};
@@ -25,6 +28,22 @@ pub(super) struct Regularised {
     price: Price,
     /// Voxel updates of a step beside those of projections, all ranks together.
     more: f64,
+    /// Part of the angles that the operator has in the end.
+    part: f64,
+}
+
+/// The job with what its angles ask of a denoiser's settings, and what the user should know of that.
+pub(super) fn settled(spec: &Spec, angles_rad: &[f64]) -> (Spec, Option<String>) {
+    let mut spec = spec.clone();
+    let Some((method, wedge)) = spec.method.algorithm.prior().zip(angles::wedge_degrees(angles_rad)) else {
+        return (spec, None);
+    };
+    let (diffusion, taken) = spec.method.diffusion.take().unwrap_or_default().for_wedge(method);
+    spec.method.diffusion = Some(diffusion);
+    let note =
+        || format!("a wedge of {wedge:.0} degrees is missing: {} are taken, as no others are given", taken.join(", "));
+    let note = (!taken.is_empty()).then(note);
+    (spec, note)
 }
 
 /// A denoiser as prior, ready to use.
@@ -38,25 +57,30 @@ pub(super) struct Prior {
     seed: u64,
     /// Slices of the volume, and points along their axes.
     shape: (usize, usize),
+    /// Views that are chosen, if any are.
+    choice: Option<Choice>,
 }
 
 impl Prior {
-    /// Of a job, if its algorithm has one; a unit of the solver's image is `unit` of the job's. `shape`: slices, and points along their axes.
+    /// Of a job, if its algorithm has one, for a scan with these angles; a unit of the solver's image is `unit` of the job's. `shape`: slices, and
+    /// points along their axes.
     pub fn open(
         method: &MethodSpec,
-        inputs: &Inputs,
+        (inputs, angles_rad): (&Inputs, &[f64]),
         shape: (usize, usize),
         (unit, seed): (f64, u64),
     ) -> Result<Option<Self>> {
         let Some(kind) = method.algorithm.prior() else { return Ok(None) };
         let spec = method.diffusion.clone().unwrap_or_default();
         let denoiser = spec.denoiser(inputs, [shape.1; 2])?;
-        Ok(Some(Self { method: kind, scale: spec.scale * unit, spec, denoiser, seed, shape }))
+        let choice = method.views.as_ref().map(|views| views.choice(angles_rad));
+        Ok(Some(Self { method: kind, scale: spec.scale * unit, spec, denoiser, seed, shape, choice }))
     }
 
     /// Multiplications and additions of the denoiser in a step: they count as voxel updates.
     pub fn updates(&self) -> f64 {
-        self.spec.denoising(self.method, &*self.denoiser, self.shape.0, [self.shape.1; 2])
+        let together = if self.choice.is_some() { self.spec.samples as f64 } else { 1.0 };
+        together * self.spec.denoising(self.method, &*self.denoiser, self.shape.0, [self.shape.1; 2])
     }
 
     /// Adds the denoiser to the bill.
@@ -65,6 +89,10 @@ impl Prior {
         plan.holds("denoiser and values inside of it", bytes);
         plan.work += plan.steps as f64 * self.updates();
         plan.result_bytes *= if self.spec.samples > 1 { 4 } else { 1 };
+        if self.spec.is_tuned() {
+            plan.notes
+                .push(format!("lambda is chosen first: up to {CANDIDATES} weights are tried, with two volumes each"));
+        }
         plan.notes.push("multiplications and additions of the denoiser count as voxel updates".to_owned());
     }
 }
@@ -84,8 +112,13 @@ pub(super) struct Measured {
     pub prior: Option<Prior>,
 }
 
-/// What a reconstruction by this algorithm costs, if it is one of these.
-pub(super) fn price(method: &MethodSpec) -> Option<Price> {
+/// What a reconstruction by this algorithm of so many angles costs, if it is one of these. Where views are chosen, products are with those that are
+/// measured in the end.
+pub(super) fn price(method: &MethodSpec, angles: usize) -> Option<Price> {
+    if let Some(views) = &method.views {
+        let diffusion = method.diffusion.clone().unwrap_or_default();
+        return Some(diffusion.price_of_views(views.choices(angles), views.measured(angles) as u64));
+    }
     let price = match (method.algorithm, variation(method), method.algorithm.prior()) {
         (Algorithm::Lsqr, ..) => lsqr::PRICE,
         (_, Some(params), _) => params.price(),
@@ -108,9 +141,10 @@ impl Regularised {
         operator: Box<dyn Operator>,
         measured: Measured,
         method: &MethodSpec,
-        mask: Option<Vec<f32>>,
+        (mask, angles): (Option<Vec<f32>>, usize),
     ) -> Result<Self> {
-        let price = price(method).expect("the algorithm is one of these");
+        let price = price(method, angles).expect("the algorithm is one of these");
+        let part = method.views.as_ref().map_or(1.0, |views| views.measured(angles) as f64 / angles as f64);
         let Measured { mut data, count, attenuation, noise, prior } = measured;
         let known = method.noise.or(noise);
         let roots = method.weights.map(|WeightsKind::Poisson| {
@@ -131,6 +165,10 @@ impl Regularised {
         let told =
             if roots.is_some() { known.map(|_| Noise::Norm2(count)) } else { target2.map(Noise::Norm2).or(photons) };
         let params = variation(method).map(|params| TvParams { mask: mask.clone(), noise: told, ..params });
+        if let Some(Prior { spec, denoiser, scale, seed, choice: Some(choice), .. }) = prior {
+            let solver = Box::new(spec.active(choice, denoiser, &*operator, (scale, deviation), seed)?);
+            return Ok(Self { operator, solver, price, more, part });
+        }
         let operator = Box::new(Weighted::new(operator, roots, mask));
         let buffer = |data: Vec<f32>| Buffer::from_vec(operator.device(), data);
         let solver: Box<dyn Solver> = match (prior, params) {
@@ -140,13 +178,18 @@ impl Regularised {
             (None, Some(params)) => Box::new(TotalVariation::new(&*operator, buffer(data)?, params)?),
             (None, None) => Box::new(lsqr::Lsqr::new(&*operator, buffer(data)?, target2)?),
         };
-        Ok(Self { operator, solver, price, more })
+        Ok(Self { operator, solver, price, more, part })
     }
 
     /// Projections and back projections of a step, of `updates` voxel updates each; what else it does counts as some of them.
     pub fn projections(&self, number: u64, updates: f64) -> f64 {
         let Price { start, step, .. } = self.price;
-        (if number == 0 { start.and(1, step) } else { step }).projections() as f64 + self.more / updates
+        self.part * (if number == 0 { start.and(1, step) } else { step }).projections() as f64 + self.more / updates
+    }
+
+    /// Refuses data that cannot be right, before the first step. Collective.
+    pub fn check(&mut self) -> Result<()> {
+        self.solver.check(&mut *self.operator)
     }
 
     /// One step. Collective.
@@ -188,11 +231,12 @@ pub(super) fn bytes_sent(
     [reduction, exchange, sum]: [u64; 3],
 ) -> u64 {
     let others = ranks.saturating_sub(1);
-    pass.back * reduction
+    let rest = pass.back * reduction
         + pass.forward * exchange
         + pass.measured_dots * sum
-        + pass.dots * 8 * slices * others
-        + if others > 0 { pass.halos * slice } else { 0 }
+        + if others > 0 { pass.halos * slice } else { 0 };
+    // Views that are chosen have a sum for each pair of samples.
+    rest.saturating_add(pass.dots.saturating_mul(8 * slices * others))
 }
 
 /// A of parallel beams: slices are independent, ranks of one slab hold different angles.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cleaning::{PhaseSpec, RingsSpec};
 use super::cone::spec::{GeometryKind, GeometrySpec, check_geometry};
+use super::views::{self, ViewsSpec};
 use crate::inverse::diffusion::{DiffusionSpec, Method};
 use crate::inverse::tv::{Choice, Minimiser, VariationSpec};
 
@@ -203,6 +204,9 @@ pub struct MethodSpec {
     /// A denoiser as prior (dds, diffusion-mbir, red-diff).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diffusion: Option<DiffusionSpec>,
+    /// Views that are chosen (dds).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub views: Option<ViewsSpec>,
 }
 
 /// Reconstruction algorithms.
@@ -369,6 +373,7 @@ impl MethodSpec {
     /// Number of iterations.
     pub fn n_iterations(&self) -> u64 {
         match self.algorithm.prior() {
+            Some(method) if self.views.is_some() => self.diffusion.clone().unwrap_or_default().level_count(method),
             Some(method) => self.diffusion.clone().unwrap_or_default().steps(method),
             None if self.algorithm.is_direct() => 1,
             None => self.iterations.unwrap_or(20),
@@ -416,6 +421,7 @@ impl Spec {
         if let Some(voxel) = self.volume.voxel_pixels {
             within("problem.volume.voxel_pixels", voxel, 0.05, 20.0)?;
         }
+        views::check(self)?;
         check_method(&self.method, self.phantom.as_ref())
     }
 }
@@ -492,7 +498,9 @@ fn check_method(method: &MethodSpec, phantom: Option<&PhantomSpec>) -> Result<()
         return Err(bad.help("remove the line, or choose an algorithm that has it (jobs/tomography/README.md)"));
     }
     if let Some(kind) = a.prior() {
-        method.diffusion.clone().unwrap_or_default().check(kind)?;
+        let diffusion = method.diffusion.clone().unwrap_or_default();
+        diffusion.check(kind)?;
+        diffusion.check_noise(method.noise.is_some() || phantom.is_some_and(|p| p.photons.is_some()))?;
     }
     if let Some(minimiser) = minimiser {
         let name = serde_json::to_value(a).unwrap_or_default();

@@ -11,7 +11,9 @@ use super::methods::{self, Iteration, Share, Views};
 use super::normalise::NormaliseReport;
 use super::regularised::{Measured, ParallelRays, Prior, Regularised};
 use super::spec::{Algorithm, MethodSpec, Spec};
+use super::views::OfferedRays;
 use super::{angles, spec};
+use crate::inverse::Operator;
 
 /// What a window is loaded from.
 #[derive(Debug)]
@@ -218,12 +220,19 @@ fn regularised(
     mask: Option<Vec<f32>>,
 ) -> Result<Regularised> {
     let n_angles = job.geometry.angles_rad.len();
-    let views = views(job, data, &share, &here.clone().collect::<Vec<_>>())?;
     let count = (slices.1 * n_angles * share.n_cols) as f64;
-    let (operator, data) = ParallelRays::new(share, views, job.column.clone(), slices, (here, n_angles))?;
+    let method = &job.spec.method;
+    let (operator, data): (Box<dyn Operator>, _) = if method.views.is_some() {
+        let ranks = (share, job.column.clone());
+        (Box::new(OfferedRays::new(ranks, (method, job.geometry), data, slices, job.place)?), Vec::new())
+    } else {
+        let views = views(job, data, &share, &here.clone().collect::<Vec<_>>())?;
+        let (operator, data) = ParallelRays::new(share, views, job.column.clone(), slices, (here, n_angles))?;
+        (Box::new(operator), data)
+    };
     let (attenuation, noise) = job.source.noise();
     let measured = Measured { data, count, attenuation, noise, prior: job.prior.cloned() };
-    Regularised::new(Box::new(operator), measured, &job.spec.method, mask)
+    Regularised::new(operator, measured, method, (mask, n_angles))
 }
 
 /// The rows of `data` (`[n_slices, all angles, n_cols]`) that belong to `angles`.

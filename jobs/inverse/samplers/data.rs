@@ -3,6 +3,7 @@
 use convoke_cluster::Result;
 use convoke_kernels::Buffer;
 
+use crate::inverse::place::Place;
 use crate::inverse::{Operator, norm};
 
 /// Power iterations that the norm comes from: it is known to a percent then, and the same for the same operator.
@@ -32,6 +33,8 @@ pub struct Data {
     pub count: f64,
     /// ‖ỹ‖².
     pub squares: f64,
+    /// Where volumes lie.
+    pub place: Place,
     deviation: f64,
     y: Vec<f32>,
     v: Buffer<f32>,
@@ -46,8 +49,8 @@ impl Data {
     pub fn new(operator: &dyn Operator, y: Vec<f32>, (scale, deviation): (f64, f64)) -> Result<Self> {
         let (len, device) = (operator.place().len(), operator.device());
         let (v, q) = (Buffer::zeros(device, len)?, Buffer::zeros(device, y.len())?);
-        let back = Vec::new();
-        Ok(Self { scale, deviation, norm2: 0.0, back, noise: 0.0, count: 0.0, squares: 0.0, y, v, q })
+        let (back, place) = (Vec::new(), operator.place().clone());
+        Ok(Self { scale, deviation, norm2: 0.0, back, noise: 0.0, count: 0.0, squares: 0.0, place, y, v, q })
     }
 
     /// The norm, and what follows from it, unless they are known. Collective.
@@ -71,6 +74,31 @@ impl Data {
         let ones = vec![1.0; self.y.len()];
         self.count = operator.dot(&ones, &ones)?;
         Ok(())
+    }
+
+    /// ‖Ã v‖². Collective.
+    ///
+    /// # Errors
+    /// Of the operator and of the exchange.
+    pub fn image(&mut self, operator: &mut dyn Operator, v: &[f32]) -> Result<f64> {
+        self.v.host_mut().copy_from_slice(v);
+        operator.forward(&mut self.v, &mut self.q)?;
+        let q = self.q.host();
+        Ok(operator.dot(q, q)? / self.norm2)
+    }
+
+    /// The same with ỹ + ε Ã v as data. Collective.
+    ///
+    /// # Errors
+    /// Of the operator and of the exchange.
+    pub fn moved(&mut self, operator: &mut dyn Operator, v: &[f32], epsilon: f64) -> Result<Self> {
+        self.v.host_mut().copy_from_slice(v);
+        operator.forward(&mut self.v, &mut self.q)?;
+        let factor = (epsilon * self.scale) as f32;
+        let y = self.q.host().iter().zip(&self.y).map(|(q, y)| y + factor * q).collect();
+        let mut moved = Self::new(operator, y, (self.scale, self.deviation))?;
+        moved.prepare(operator)?;
+        Ok(moved)
     }
 
     /// The largest value of the images is at least this, whatever they are: ‖ỹ‖ ≤ ‖x‖ ≤ √N max |x|.

@@ -48,6 +48,27 @@ impl Dds {
     }
 }
 
+impl Dds {
+    /// As [`Chain::step`], with the clean volume that the level ended with. Collective.
+    ///
+    /// # Errors
+    /// Of the operator and of the exchange.
+    pub fn advance(&mut self, i: u64, world: &mut World<'_>) -> Result<(f64, Vec<f32>)> {
+        let (sigma, next) = (self.params.levels.at(i), self.params.levels.at(i + 1));
+        let clean = world.denoise(&self.x, sigma);
+        let near = world.data.noise / (sigma * sigma).max(LEAST);
+        let moved = self.splitting.solve(&clean, near, self.params.iterations, world)?;
+        self.splitting.split(&moved, self.params.lambda, world)?;
+        // Of the level's noise η √(1 − (σ'/σ)²) is new: with a whole η the law of each level is that of the noise it has (DDIM, Song et al. 2021).
+        let new = self.params.eta * next * (1.0 - (next / sigma).powi(2)).max(0.0).sqrt();
+        let old = (next * next - new * new).sqrt() / sigma;
+        let all = self.x.iter_mut().zip(&clean).zip(&moved).zip(world.normal(1 + i));
+        // (x − x₀)/σ is what the denoiser took away.
+        all.for_each(|(((x, clean), moved), n)| *x = moved + old as f32 * (*x - clean) + new as f32 * n);
+        Ok((sigma, moved))
+    }
+}
+
 impl Chain for Dds {
     fn steps(&self) -> u64 {
         self.params.levels.steps
@@ -61,18 +82,11 @@ impl Chain for Dds {
     }
 
     fn step(&mut self, i: u64, world: &mut World<'_>) -> Result<f64> {
-        let (sigma, next) = (self.params.levels.at(i), self.params.levels.at(i + 1));
-        let clean = world.denoise(&self.x, sigma);
-        let near = world.data.noise / (sigma * sigma).max(LEAST);
-        let moved = self.splitting.solve(&clean, near, self.params.iterations, world)?;
-        self.splitting.split(&moved, self.params.lambda, world)?;
-        // Of the level's noise η √(1 − (σ'/σ)²) is new: with a whole η the law of each level is that of the noise it has (DDIM, Song et al. 2021).
-        let new = self.params.eta * next * (1.0 - (next / sigma).powi(2)).max(0.0).sqrt();
-        let old = (next * next - new * new).sqrt() / sigma;
-        let all = self.x.iter_mut().zip(&clean).zip(&moved).zip(world.normal(1 + i));
-        // (x − x₀)/σ is what the denoiser took away.
-        all.for_each(|(((x, clean), moved), n)| *x = moved + old as f32 * (*x - clean) + new as f32 * n);
-        Ok(sigma)
+        Ok(self.advance(i, world)?.0)
+    }
+
+    fn weigh(&mut self, lambda: f64) {
+        self.params.lambda = lambda;
     }
 
     fn volume(&self) -> &[f32] {

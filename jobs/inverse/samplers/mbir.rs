@@ -95,6 +95,10 @@ impl Chain for Mbir {
         Ok(sigma)
     }
 
+    fn weigh(&mut self, lambda: f64) {
+        self.params.lambda = lambda;
+    }
+
     fn volume(&self) -> &[f32] {
         &self.x
     }

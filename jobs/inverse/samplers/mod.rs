@@ -4,6 +4,7 @@
 //! operator, see [`data::Data`]. [`Sampler`] is the [`Solver`] of all of them: a [`Chain`] goes from noise to a volume, or several times for a
 //! posterior, see [`tally::Tally`].
 
+pub mod active;
 pub mod data;
 pub mod dds;
 pub mod levels;
@@ -11,10 +12,11 @@ pub mod mbir;
 pub mod red;
 pub mod splitting;
 pub mod tally;
+pub mod tuning;
 
 use std::sync::Arc;
 
-use convoke_cluster::{BadValue, Fields, Result};
+use convoke_cluster::{BadValue, Fields, Result, Results};
 use convoke_kernels::Buffer;
 
 use super::place::Place;
@@ -22,6 +24,7 @@ use super::{Operator, Report, Solver};
 use crate::prior::Denoiser;
 use data::Data;
 use tally::Tally;
+use tuning::Tuning;
 
 /// Where a job file says what value is 1 for the denoiser.
 const SCALE: &str = "problem.method.diffusion.scale";
@@ -73,6 +76,9 @@ pub trait Chain: std::fmt::Debug {
     /// Of the operator and of the exchange.
     fn step(&mut self, i: u64, world: &mut World<'_>) -> Result<f64>;
 
+    /// Takes another weight of the total variation along z, where it has one of a splitting.
+    fn weigh(&mut self, _lambda: f64) {}
+
     /// The volume, in the denoiser's values: with noise, and after the last step without.
     fn volume(&self) -> &[f32];
 
@@ -89,6 +95,7 @@ pub struct Sampler {
     seed: u64,
     samples: u64,
     tally: Option<Tally>,
+    tuning: Option<Tuning>,
     finished: u64,
     image: Buffer<f32>,
 }
@@ -114,33 +121,38 @@ impl Sampler {
         let place = operator.place().clone();
         let tally = (samples > 1).then(|| Tally::new(samples, place.len()));
         let image = Buffer::zeros(operator.device(), place.len())?;
-        Ok(Self { chain, denoiser, data, place, seed, samples, tally, finished: 0, image })
+        Ok(Self { chain, denoiser, data, place, seed, samples, tally, tuning: None, finished: 0, image })
+    }
+
+    /// The same, with a weight of the total variation along z that the data choose, which need noise that is known.
+    pub fn tuned(mut self) -> Self {
+        self.tuning = Some(Tuning::new(self.place.len()));
+        self
     }
 
     /// Refuses data of volumes far outside what the denoiser knows. Collective.
     fn prepare(&mut self, operator: &mut dyn Operator) -> Result<()> {
         self.data.prepare(operator)?;
-        let least = self.data.least_maximum(self.place.all * self.place.size());
-        if least > MOST {
-            let message = format!(
-                "too small: some values of the volume are at least {least:.3} times as large, and the denoiser knows values between 0 and 1"
-            );
-            let help = "set it to the largest value that the volume is expected to have";
-            return Err(BadValue::wrong(SCALE, message).help(help).into());
-        }
-        Ok(())
+        refuse_scale(&self.data)
     }
 
-    /// Steps of all samples.
+    /// Steps of all samples, and at most of the choice of a weight.
     pub fn steps(&self) -> u64 {
-        self.samples * self.chain.steps()
+        (self.samples + if self.tuning.is_some() { 2 * tuning::CANDIDATES } else { 0 }) * self.chain.steps()
     }
 }
 
 impl Solver for Sampler {
+    fn check(&mut self, operator: &mut dyn Operator) -> Result<()> {
+        self.prepare(operator)
+    }
+
     fn step(&mut self, operator: &mut dyn Operator, number: u64) -> Result<Report> {
         self.prepare(operator)?;
         let steps = self.chain.steps();
+        // The choice of a weight sees the first sample's random numbers.
+        let (tuned, choosing) = self.tuning.as_ref().map_or((0, false), |tuning| (tuning.steps, !tuning.is_over()));
+        let number = if choosing { 0 } else { number - tuned };
         let (sample, i) = (number / steps, number % steps);
         let mut world = World {
             operator,
@@ -150,6 +162,13 @@ impl Solver for Sampler {
             seed: self.seed,
             sample,
         };
+        if let Some(tuning) = &mut self.tuning {
+            if choosing {
+                let sigma = tuning.step(&mut *self.chain, world)?;
+                return Ok(Report { done: false, metrics: vec![("sigma", sigma), ("lambda", tuning.lambda)] });
+            }
+            self.chain.weigh(tuning.lambda);
+        }
         if i == 0 {
             self.chain.start(&mut world)?;
         }
@@ -180,11 +199,14 @@ impl Solver for Sampler {
         &mut self.image
     }
 
-    fn fields<'a>(&'a mut self, _: &dyn Operator, fields: &mut Fields<'a>) {
+    fn fields<'a>(&'a mut self, operator: &dyn Operator, fields: &mut Fields<'a>) {
         for (name, values) in self.chain.state() {
             self.place.keep(name, values, fields);
         }
         fields.counter("samples", &mut self.finished);
+        if let Some(tuning) = &mut self.tuning {
+            tuning.fields(operator, fields);
+        }
         for (name, values) in self.tally.iter_mut().flat_map(Tally::state) {
             self.place.keep(name, values, fields);
         }
@@ -194,16 +216,38 @@ impl Solver for Sampler {
         self.prepare(operator)
     }
 
+    fn finish(&mut self, _: &mut dyn Operator, out: &mut Results) -> Result<()> {
+        self.tuning.as_ref().map_or(Ok(()), |tuning| tuning.finish(out))
+    }
+
     fn more(&mut self) -> Vec<(&'static str, &'static str, Vec<f32>)> {
         let Some(tally) = self.tally.as_ref().filter(|_| self.finished > 1) else { return Vec::new() };
-        let scale = self.data.scale as f32;
-        let scaled = |values: Vec<f32>| values.into_iter().map(|v| scale * v).collect();
-        vec![
-            ("deviation", "standard deviation of the posterior, from its samples", scaled(tally.deviation())),
-            ("low", "5 % of the samples are below", scaled(tally.low())),
-            ("high", "5 % of the samples are above", scaled(tally.high())),
-        ]
+        bands(tally, self.data.scale)
     }
+}
+
+/// Refuses data of volumes far outside what the denoiser knows.
+fn refuse_scale(data: &Data) -> Result<()> {
+    let least = data.least_maximum(data.place.all * data.place.size());
+    if least <= MOST {
+        return Ok(());
+    }
+    let message = format!(
+        "too small: some values of the volume are at least {least:.3} times as large, and the denoiser knows values between 0 and 1"
+    );
+    let help = "set it to the largest value that the volume is expected to have";
+    Err(BadValue::wrong(SCALE, message).help(help).into())
+}
+
+/// What samples have in common beside their mean, in the volume's unit.
+fn bands(tally: &Tally, scale: f64) -> Vec<(&'static str, &'static str, Vec<f32>)> {
+    let scale = scale as f32;
+    let scaled = |values: Vec<f32>| values.into_iter().map(|v| scale * v).collect();
+    vec![
+        ("deviation", "standard deviation of the posterior, from its samples", scaled(tally.deviation())),
+        ("low", "5 % of the samples are below", scaled(tally.low())),
+        ("high", "5 % of the samples are above", scaled(tally.high())),
+    ]
 }
 
 #[cfg(test)]

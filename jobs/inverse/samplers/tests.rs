@@ -291,63 +291,173 @@ fn samples_do_not_depend_on_the_ranks() {
     }
 }
 
+/// What a checkpoint has of a solver.
+pub(super) struct Kept {
+    arrays: Vec<Vec<f32>>,
+    counters: Vec<u64>,
+    reals: Vec<f64>,
+    histories: Vec<Vec<f64>>,
+}
+
+pub(super) fn keep(fields: &Fields<'_>) -> Kept {
+    let mut kept = Kept { arrays: Vec::new(), counters: Vec::new(), reals: Vec::new(), histories: Vec::new() };
+    for array in &fields.arrays {
+        match &array.data {
+            convoke_cluster::fields::Data::F32(values) => kept.arrays.push(values.to_vec()),
+            other => panic!("{other:?}"),
+        }
+    }
+    for (_, value) in &fields.values {
+        match value {
+            convoke_cluster::fields::Value::U64(value) => kept.counters.push(**value),
+            convoke_cluster::fields::Value::F64(value) => kept.reals.push(**value),
+        }
+    }
+    kept.histories.extend(fields.histories.iter().map(|(_, history)| history.to_vec()));
+    kept
+}
+
+pub(super) fn put(fields: &mut Fields<'_>, kept: &Kept) {
+    for (array, kept) in fields.arrays.iter_mut().zip(&kept.arrays) {
+        if let convoke_cluster::fields::Data::F32(values) = &mut array.data {
+            values.copy_from_slice(kept);
+        }
+    }
+    let (mut counters, mut reals) = (kept.counters.iter(), kept.reals.iter());
+    for (_, value) in &mut fields.values {
+        match value {
+            convoke_cluster::fields::Value::U64(value) => **value = *counters.next().expect("a counter"),
+            convoke_cluster::fields::Value::F64(value) => **value = *reals.next().expect("a real"),
+        }
+    }
+    for ((_, history), kept) in fields.histories.iter_mut().zip(&kept.histories) {
+        history.clone_from(kept);
+    }
+}
+
 /// What [`Solver::fields`] keeps is enough: a new sampler that is given it goes on to the same bits, from the middle of a sample and from the
-/// middle of several.
+/// middle of several, and from the middle of both volumes of a weight that is tried.
 #[test]
 fn a_sampler_that_goes_on_ends_as_one_that_never_stopped() {
     let points = [8, 12];
-    for chain in chains() {
+    let chains = chains();
+    for (chain, tuned) in chains.iter().map(|chain| (chain, false)).chain(chains[..2].iter().map(|chain| (chain, true)))
+    {
         let fresh = |mask: &mut Mask| {
             let y = vec![DATUM as f32; mask.measured_len()];
             let data = Data::new(&*mask, y, (1.0, 0.1)).expect("data");
-            Sampler::new(chain(mask.place.len()), network(), (&*mask, data), 3, 4).expect("a sampler")
+            let sampler = Sampler::new(chain(mask.place.len()), network(), (&*mask, data), 3, 4).expect("a sampler");
+            if tuned { sampler.tuned() } else { sampler }
         };
         for stop in [1, 6] {
             let mut mask = Mask::new(&Comm::solo(), 2, points);
-            let mut whole = fresh(&mut mask);
-            let mut kept: Vec<Vec<f32>> = Vec::new();
-            let mut counters = Vec::new();
-            for number in 0..12 {
+            let (mut whole, mut resumed) = (fresh(&mut mask), fresh(&mut mask));
+            for number in 0.. {
                 if number == stop {
                     let mut fields = Fields::default();
                     whole.fields(&mask, &mut fields);
-                    for array in &fields.arrays {
-                        match &array.data {
-                            convoke_cluster::fields::Data::F32(values) => kept.push(values.to_vec()),
-                            other => panic!("{other:?}"),
-                        }
-                    }
-                    for (_, value) in &fields.values {
-                        match value {
-                            convoke_cluster::fields::Value::U64(value) => counters.push(**value),
-                            other => panic!("{other:?}"),
-                        }
-                    }
+                    let kept = keep(&fields);
+                    drop(fields);
+                    let mut fields = Fields::default();
+                    resumed.fields(&mask, &mut fields);
+                    put(&mut fields, &kept);
+                    drop(fields);
+                    resumed.restored(&mut mask).expect("data");
                 }
-                whole.step(&mut mask, number).expect("a step");
-            }
-            let mut resumed = fresh(&mut mask);
-            let mut fields = Fields::default();
-            resumed.fields(&mask, &mut fields);
-            for (array, kept) in fields.arrays.iter_mut().zip(&kept) {
-                if let convoke_cluster::fields::Data::F32(values) = &mut array.data {
-                    values.copy_from_slice(kept);
+                let done = whole.step(&mut mask, number).expect("a step").done;
+                if number >= stop {
+                    assert_eq!(resumed.step(&mut mask, number).expect("a step").done, done);
                 }
-            }
-            for ((_, value), kept) in fields.values.iter_mut().zip(&counters) {
-                if let convoke_cluster::fields::Value::U64(value) = value {
-                    **value = *kept;
+                if done {
+                    assert!(number < whole.steps() && (tuned || number == 11));
+                    break;
                 }
-            }
-            drop(fields);
-            resumed.restored(&mut mask).expect("data");
-            for number in stop..12 {
-                resumed.step(&mut mask, number).expect("a step");
             }
             assert!(whole.image().host() == resumed.image().host(), "stopped at {stop}");
             assert!(whole.more() == resumed.more(), "stopped at {stop}");
         }
     }
+}
+
+/// Steps of a search for a weight on its own.
+fn tuned(chain: &mut dyn Chain, mask: &mut Mask, denoiser: &dyn Denoiser, data: &mut Data, most: u64) -> Tuning {
+    let mut tuning = Tuning::new(mask.place.len());
+    for _ in 0..most {
+        if tuning.is_over() {
+            break;
+        }
+        let place = mask.place.clone();
+        let world = World { operator: &mut *mask, data: &mut *data, denoiser, place, seed: 3, sample: 0 };
+        tuning.step(chain, world).expect("a step");
+    }
+    tuning
+}
+
+/// Without coupling each measured point follows its datum by a slope that is known by hand; the trace of one random image is their sum, to four of its own
+/// deviations, √(2/M) of it.
+#[test]
+fn the_trace_is_that_of_the_slopes() {
+    let levels = Levels { steps: 30, sigma: [0.01, 20.0], spacing: Spacing::Karras };
+    let (points, noise) = ([4, 6], 0.3);
+    let mut mask = Mask::new(&Comm::solo(), 300, points);
+    let y = vec![DATUM as f32; mask.measured_len()];
+    let mut data = Data::new(&mask, y, (1.0, f64::sqrt(noise))).expect("data");
+    data.prepare(&mut mask).expect("a norm");
+    let mut chain = dds(levels)(mask.place.len());
+    let found = tuned(&mut *chain, &mut mask, &*gaussian(points), &mut data, levels.steps);
+    let before = found.risks[0];
+    let found = tuned(&mut *chain, &mut mask, &*gaussian(points), &mut data, 2 * levels.steps);
+    let trace = 0.5 * (found.risks[0] - before);
+    let v = PRIOR[1];
+    let due = (0..levels.steps).fold(0.0, |follows, i| {
+        let (sigma, next) = (levels.at(i), levels.at(i + 1));
+        let new = 0.85 * (next * next * (1.0 - (next / sigma).powi(2))).sqrt();
+        let old = (next * next - new * new).sqrt() / sigma;
+        let kept = v / (v + sigma * sigma);
+        let towards = 1.0 / (1.0 + noise / (sigma * sigma).max(LEAST));
+        towards + ((1.0 - towards) * kept + old * (1.0 - kept)) * follows
+    });
+    assert!((trace / due - 1.0).abs() < 4.0 * (2.0 / data.count).sqrt(), "{trace} of {due}");
+}
+
+/// Slices in runs of equal ones, with noise as large as what they differ by: the chosen weight's error of what is measured is at most a tenth above
+/// that of the best of eight weights, which the test knows, and far below that without coupling.
+#[test]
+fn the_chosen_weight_is_almost_the_best_one() {
+    // Small values, so that the best weight is among those that are tried.
+    let (slices, points, [mean, variance, noise]) = (240, [4, 6], [0.02f64, 7.5e-4, 5e-4]);
+    let levels = Levels { steps: 12, sigma: [0.0025, 0.5], spacing: Spacing::Karras };
+    let chain = |lambda: f64| Dds::new(DdsParams { levels, eta: 0.5, iterations: 5, lambda, rho: 0.1 }, slices * 24);
+    let (prior, random) = (Philox::new(4, 1), Philox::new(4, 2));
+    let truth: Vec<f32> = (0..slices * 24)
+        .map(|i| (mean + variance.sqrt() * prior.normal(((i / 24 / 30) * 24 + i % 24) as u64)) as f32)
+        .collect();
+    let mut mask = Mask::new(&Comm::solo(), slices, points);
+    let measured = |volume: &[f32]| -> Vec<f32> { volume.iter().step_by(2).copied().collect() };
+    let y: Vec<f32> =
+        measured(&truth).iter().enumerate().map(|(i, x)| x + (noise.sqrt() * random.normal(i as u64)) as f32).collect();
+    let denoiser: Arc<dyn Denoiser> =
+        Arc::new(Gaussian { mean: vec![mean as f32; 24], variance: vec![variance as f32; 24] });
+    let mut error = |lambda: f64| -> f64 {
+        let mut data = Data::new(&mask, y.clone(), (1.0, noise.sqrt())).expect("data");
+        data.prepare(&mut mask).expect("a norm");
+        let mut sampler =
+            Sampler::new(Box::new(chain(lambda)), denoiser.clone(), (&mask, data), 1, 3).expect("a sampler");
+        for number in 0..levels.steps {
+            sampler.step(&mut mask, number).expect("a step");
+        }
+        let off = measured(sampler.image().host());
+        off.iter().zip(measured(&truth)).map(|(a, b)| f64::from(a - b).powi(2)).sum()
+    };
+    let errors: Vec<f64> = (-2..6).map(|k| error(1e-4 * 3f64.powi(k))).collect();
+    let best = errors.iter().copied().fold(f64::INFINITY, f64::min);
+    let mut mask = Mask::new(&Comm::solo(), slices, points);
+    let mut data = Data::new(&mask, y.clone(), (1.0, noise.sqrt())).expect("data");
+    data.prepare(&mut mask).expect("a norm");
+    let found = tuned(&mut chain(0.0), &mut mask, &*denoiser, &mut data, u64::MAX);
+    let of_found = error(found.lambda);
+    assert!(of_found < 1.1 * best, "{}: {of_found}, of {errors:?}", found.lambda);
+    assert!(best < 0.8 * errors[0], "{errors:?}");
 }
 
 /// Data of a volume whose values are far beyond 1 are refused by the key of the scale, before a step is made.

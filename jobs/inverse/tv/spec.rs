@@ -4,6 +4,7 @@ use convoke_cluster::BadValue;
 use serde::{Deserialize, Serialize};
 
 use super::{Minimiser, TvParams};
+use crate::inverse::setting::{Setting, Words};
 
 /// Total variation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,17 +30,10 @@ pub struct VariationSpec {
 }
 
 /// λ, or how the data choose it.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[serde(untagged)]
-pub enum Weight {
-    /// As given.
-    Given(f64),
-    /// Searched for.
-    Chosen(Choice),
-}
+pub type Weight = Setting<Choice>;
 
 /// How the data choose λ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Choice {
     /// The residual is as large as the noise.
@@ -48,38 +42,8 @@ pub enum Choice {
     LCurve,
 }
 
-impl<'de> Deserialize<'de> for Weight {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl serde::de::Visitor<'_> for Visitor {
-            type Value = Weight;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a number, \"discrepancy\" or \"l-curve\"")
-            }
-
-            fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Weight, E> {
-                Ok(Weight::Given(value))
-            }
-
-            fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Weight, E> {
-                Ok(Weight::Given(value as f64))
-            }
-
-            fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Weight, E> {
-                Ok(Weight::Given(value as f64))
-            }
-
-            fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Weight, E> {
-                match value {
-                    "discrepancy" => Ok(Weight::Chosen(Choice::Discrepancy)),
-                    "l-curve" => Ok(Weight::Chosen(Choice::LCurve)),
-                    other => Err(E::invalid_value(serde::de::Unexpected::Str(other), &self)),
-                }
-            }
-        }
-        deserializer.deserialize_any(Visitor)
-    }
+impl Words for Choice {
+    const EXPECTED: &'static str = "a number, \"discrepancy\" or \"l-curve\"";
 }
 
 /// How the differences of a voxel are measured.
@@ -126,7 +90,7 @@ impl VariationSpec {
             return Err(BadValue::foreign(format!("{key}.{what}"), format!("algorithm {name}")));
         }
         for (what, value, low, high) in [
-            ("weight", self.given(), 0.0, 1e6),
+            ("weight", self.weight.given(), 0.0, 1e6),
             ("penalty", self.penalty, 1e-12, 1e6),
             ("inner", self.inner.map(|n| n as f64), 1.0, 1000.0),
             ("tolerance", self.tolerance, 0.0, 1.0),
@@ -136,13 +100,6 @@ impl VariationSpec {
             }
         }
         Ok(())
-    }
-
-    fn given(&self) -> Option<f64> {
-        match self.weight {
-            Weight::Given(weight) => Some(weight),
-            Weight::Chosen(_) => None,
-        }
     }
 
     /// How the weight is chosen, if it is.
@@ -167,7 +124,7 @@ impl VariationSpec {
         };
         TvParams {
             minimiser,
-            weight: self.given().unwrap_or(0.0),
+            weight: self.weight.given().unwrap_or(0.0),
             choice: self.choice(),
             noise: None,
             steps,

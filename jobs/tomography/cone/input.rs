@@ -9,7 +9,7 @@ use convoke_cluster::Result;
 use convoke_cluster::workload::Inputs;
 use convoke_data::problems::phantom::Phantom;
 use convoke_data::problems::rays::PointView;
-use convoke_kernels::ConeGeometry;
+use convoke_kernels::{ConeGeometry, ConeView};
 use rayon::prelude::*;
 
 use super::setup;
@@ -68,6 +68,14 @@ impl Input {
             seed,
         };
         Ok(Self { geometry, kind, rings, notes: Vec::new() })
+    }
+
+    /// Directions of the rays through the middle of the detector, seen along the axis.
+    pub fn angles_rad(&self) -> Vec<f64> {
+        let g = &self.geometry;
+        let (column, row) = ((g.n_cols as f64 - 1.0) / 2.0, (g.n_rows as f64 - 1.0) / 2.0);
+        let along = |v: &ConeView, k: usize| v.origin[k] + column * v.along_u[k] + row * v.along_v[k] - v.source[k];
+        g.views.iter().map(|v| along(v, 1).atan2(along(v, 0))).collect()
     }
 
     /// The object on the volume's grid, slices `slices`, if it is known there: every voxel the mean of 3³ points.

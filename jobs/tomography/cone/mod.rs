@@ -24,7 +24,7 @@ use convoke_kernels::{ConeFootprint, ConeGeometry, ConePart, ConeProjector};
 
 use super::angles;
 use super::normalise::NormaliseReport;
-use super::regularised::{Measured, Prior, Regularised};
+use super::regularised::{Measured, Prior, Regularised, settled};
 use super::spec::{MethodSpec, Spec};
 use bands::Bands;
 use direct::{Direct, reads_by_step};
@@ -83,9 +83,11 @@ fn reach(method: &MethodSpec, geometry: &ConeGeometry) -> f64 {
 impl Cone {
     pub fn plan(spec: &Spec, inputs: &Inputs, resources: &Resources) -> Result<Plan> {
         let input = Input::open(spec, inputs, 0)?;
+        let (spec, note) = &settled(spec, &input.angles_rad());
         let mut plan = plan::plan(spec, &input, resources)?;
+        plan.notes.extend(note.clone());
         let [slices, size, _] = input.geometry.shape;
-        if let Some(prior) = Prior::open(&spec.method, inputs, (slices, size), (1.0, 0))? {
+        if let Some(prior) = Prior::open(&spec.method, (inputs, &[]), (slices, size), (1.0, 0))? {
             prior.bill(&mut plan, resources.threads);
         }
         Ok(plan)
@@ -93,8 +95,9 @@ impl Cone {
 
     pub fn new(spec: &Spec, ctx: &Ctx) -> Result<Self> {
         let input = Input::open(spec, &ctx.inputs, ctx.seed)?;
+        let (spec, _) = &settled(spec, &input.angles_rad());
         let g = input.geometry.clone();
-        let prior = Prior::open(&spec.method, &ctx.inputs, (g.shape[0], g.shape[1]), (1.0, ctx.seed))?;
+        let prior = Prior::open(&spec.method, (&ctx.inputs, &[]), (g.shape[0], g.shape[1]), (1.0, ctx.seed))?;
         let grid = rank_grid(ctx.comm.size(), g.shape[0]);
         let (slab, place) = grid.place(ctx.comm.rank());
         let (group, column) = (ctx.comm.split(slab, place)?, ctx.comm.split(place, slab)?);
@@ -127,7 +130,9 @@ impl Cone {
             let count = (g.n_rows * g.views.len() * g.n_cols) as f64;
             let measured = Measured { data, count, attenuation, noise, prior };
             let mask = spec.method.mask_radius.map(|radius| disc(&g, radius));
-            Work::Regularised(Box::new(Regularised::new(Box::new(operator), measured, &spec.method, mask)?))
+            let mut work = Regularised::new(Box::new(operator), measured, &spec.method, (mask, g.views.len()))?;
+            work.check()?;
+            Work::Regularised(Box::new(work))
         } else {
             Work::Iterative(Box::new(iterative(spec, ranks, &g, &part, data)?))
         };

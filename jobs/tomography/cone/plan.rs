@@ -89,7 +89,7 @@ fn priced(spec: &Spec, input: &Input, resources: &Resources, window: usize) -> R
     let (image, data) = (4 * slices * g.slice_len() as u64, 4 * rows * views * g.n_cols as u64);
     let subsets = spec.method.n_subsets() as u64;
     plan.holds("program and libraries", PROGRAM);
-    let price = regularised::price(&spec.method);
+    let price = regularised::price(&spec.method, g.views.len());
     let mut overhead = rows * input.overhead_per_row();
     let fixed = input.overhead(resources.threads);
     let (projections, images) = match spec.method.algorithm {
