@@ -253,12 +253,15 @@ fn fresh(dense: &Dense, prior: &Subspace, by: By) -> Active {
     Active::new((choice, params, 3), Arc::new(prior.clone()), dense, (1.0, 0.02), 3).expect("samples")
 }
 
+/// Views and scores, mean and lower band.
+type Drawn = ([Vec<f64>; 2], [Vec<f32>; 2]);
+
 /// The same views, scores, means and bands, bit by bit, on one to four ranks.
 #[test]
 fn choices_do_not_depend_on_the_ranks() {
     let (prior, rows, truth) = problem();
     for by in [By::Entropy, By::LogSumExp, By::Random] {
-        let drawn = |comm: &Comm| -> Result<([Vec<f64>; 2], [Vec<f32>; 2])> {
+        let drawn = |comm: &Comm| -> Result<Drawn> {
             let mut dense = Dense::new(comm, 7, [4, 6], rows.clone(), &truth);
             let mut active = fresh(&dense, &prior, by);
             run(&mut active, &mut dense);
