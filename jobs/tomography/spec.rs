@@ -373,8 +373,11 @@ impl MethodSpec {
     /// Number of iterations.
     pub fn n_iterations(&self) -> u64 {
         match self.algorithm.prior() {
-            Some(method) if self.views.is_some() => self.diffusion.clone().unwrap_or_default().level_count(method),
-            Some(method) => self.diffusion.clone().unwrap_or_default().steps(method),
+            Some(method) => {
+                let diffusion = self.diffusion.clone().unwrap_or_default();
+                let views = self.views.as_ref().map(|views| views.steps(diffusion.level_count(method)));
+                views.unwrap_or(diffusion.steps(method))
+            }
             None if self.algorithm.is_direct() => 1,
             None => self.iterations.unwrap_or(20),
         }

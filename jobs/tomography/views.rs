@@ -10,15 +10,16 @@ use super::angles::fold;
 use super::methods::{self, Share};
 use super::regularised::ParallelRays;
 use super::spec::{Algorithm, MethodSpec, Spec, within};
+use crate::inverse::diffusion::Method;
 use crate::inverse::place::Place;
-use crate::inverse::samplers::active::{By, Choice};
+use crate::inverse::samplers::active::{By, Choice, lead};
 use crate::inverse::{Operator, Views};
 
 const KEY: &str = "problem.method.views";
 /// Views on offer, at most.
 const MOST: usize = 10_000;
 /// Parts of the levels between which views are chosen, where the job does not say.
-const WINDOW: [f64; 2] = [0.3, 0.8];
+const WINDOW: [f64; 2] = [0.5, 0.95];
 
 /// Views that are chosen: of those of the scan, of which the other ones are never looked at; or of some that were not measured.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -30,7 +31,7 @@ pub struct ViewsSpec {
     /// Views in the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<usize>,
-    /// Parts of the levels of noise between which they are chosen, 0 the first level and 1 the last; absent: 0.3 and 0.8.
+    /// Parts of the levels of noise between which they are chosen, 0 the first level and 1 the last; absent: 0.5 and 0.95.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<[f64; 2]>,
     /// Angles that could be measured next: all views of the scan are used, and these are judged by the samples.
@@ -53,6 +54,11 @@ impl ViewsSpec {
             Some(candidates) => (1, candidates.len() as u64),
             None => (self.budget.unwrap_or(0).saturating_sub(self.first.unwrap_or(0)) as u64, all as u64),
         }
+    }
+
+    /// Steps of samples that have so many levels: down to the last choice, and then all of them.
+    pub fn steps(&self, levels: u64) -> u64 {
+        levels + lead(if self.candidates_degrees.is_some() { 0 } else { self.choices(0).0 }, self.window(), levels)
     }
 
     fn window(&self) -> [f64; 2] {
@@ -138,7 +144,7 @@ pub fn check(spec: &Spec) -> Result<(), BadValue> {
     within(&key("first"), first as f64, 1.0, MOST as f64)?;
     within(&key("budget"), budget as f64, first as f64 + 1.0, MOST as f64)?;
     let [from, to] = views.window();
-    let levels = diffusion.level_count(crate::inverse::diffusion::Method::Dds);
+    let levels = diffusion.level_count(Method::Dds);
     let choices = (budget - first) as f64;
     if !(0.0..=1.0).contains(&from) || !(from..=1.0).contains(&to) || (to - from) * (levels as f64) < choices + 1.0 {
         let expected = format!("[from, to] between 0 and 1, with more than {choices} of the {levels} levels inside");

@@ -8,6 +8,9 @@
 //! - `log-sum-exp`: (1/B) Σᵢ log (1/B) Σⱼ exp(2 d²ᵢⱼ/w), as the authors' program has it: the farthest pair decides.
 //! - `random`: for comparisons.
 //!
+//! Once all views are chosen the samples begin anew, with random numbers of their own: those that came down with fewer views have settled on what
+//! the later ones contradict, and the last levels cannot mend that (docs/benchmarks.md). What is left is a posterior of the chosen views.
+//!
 //! w = 4 σ² of the mixture's laws is the mean of d² over all pairs and views on offer (four times the noise's variance at least): neither do all
 //! pairs look far apart nor all equal, and no width has to be given.
 
@@ -60,12 +63,19 @@ pub struct Choice {
 impl Choice {
     /// How many views are chosen once level `i` of `steps` is done.
     fn due(&self, i: u64, steps: u64) -> u64 {
-        let at = |k: u64| {
-            let part = self.window[0] + (self.window[1] - self.window[0]) * k as f64 / self.choices as f64;
-            (part * steps as f64) as u64
-        };
-        (0..self.choices).filter(|k| at(*k) <= i).count() as u64
+        (0..self.choices).filter(|k| level(self.window, (*k, self.choices), steps) <= i).count() as u64
     }
+}
+
+/// Behind which of so many levels choice `k` of all is made.
+fn level(window: [f64; 2], (k, choices): (u64, u64), steps: u64) -> u64 {
+    let part = window[0] + (window[1] - window[0]) * k as f64 / choices as f64;
+    (part * steps as f64) as u64
+}
+
+/// Levels of so many that are gone down until all choices are made; behind them the samples begin anew.
+pub fn lead(choices: u64, window: [f64; 2], steps: u64) -> u64 {
+    if choices > 0 { level(window, (choices - 1, choices), steps) + 1 } else { 0 }
 }
 
 /// Samples on their way together.
@@ -224,13 +234,21 @@ impl Solver for Active {
         self.prepare(operator.views().expect("the workload brings an operator with views"))
     }
 
-    fn step(&mut self, operator: &mut dyn Operator, i: u64) -> Result<Report> {
+    fn step(&mut self, operator: &mut dyn Operator, number: u64) -> Result<Report> {
         let views = operator.views().expect("the workload brings an operator with views");
         self.prepare(views)?;
         let data = self.data.as_mut().expect("it was made above");
         let (mut volumes, mut sigma) = (Vec::new(), 0.0);
-        let last = i + 1 >= self.steps;
-        let choosing = self.choice.due(i, self.steps) > self.chosen.len() as u64 || (last && self.choice.choices == 0);
+        let lead = lead(self.choice.choices, self.choice.window, self.steps);
+        let (first, i) = (number < lead, if number < lead { number } else { number - lead });
+        let last = !first && i + 1 >= self.steps;
+        let choosing = if first {
+            self.choice.due(i, self.steps) > self.chosen.len() as u64
+        } else {
+            last && self.choice.choices == 0
+        };
+        // The samples that choose are not those that remain.
+        let begin = if first { self.particles.len() as u64 } else { 0 };
         for (k, particle) in self.particles.iter_mut().enumerate() {
             let mut world = World {
                 operator: &mut *views,
@@ -238,7 +256,7 @@ impl Solver for Active {
                 denoiser: &*self.denoiser,
                 place: self.place.clone(),
                 seed: self.seed,
-                sample: k as u64,
+                sample: begin + k as u64,
             };
             if i == 0 {
                 particle.start(&mut world)?;

@@ -253,27 +253,30 @@ fn fresh(dense: &Dense, prior: &Subspace, by: By) -> Active {
     Active::new((choice, params, 3), Arc::new(prior.clone()), dense, (1.0, 0.02), 3).expect("samples")
 }
 
+/// Views and scores, mean and lower band.
+type Drawn = ([Vec<f64>; 2], [Vec<f32>; 2]);
+
 /// The same views, scores, means and bands, bit by bit, on one to four ranks.
 #[test]
 fn choices_do_not_depend_on_the_ranks() {
     let (prior, rows, truth) = problem();
     for by in [By::Entropy, By::LogSumExp, By::Random] {
-        let drawn = |comm: &Comm| -> Result<(Vec<f64>, Vec<f64>, [Vec<f32>; 2])> {
+        let drawn = |comm: &Comm| -> Result<Drawn> {
             let mut dense = Dense::new(comm, 7, [4, 6], rows.clone(), &truth);
             let mut active = fresh(&dense, &prior, by);
             run(&mut active, &mut dense);
             let volumes = [active.image().host().to_vec(), active.more().swap_remove(1).2];
-            Ok((active.chosen.clone(), active.scores.clone(), volumes))
+            Ok(([active.chosen.clone(), active.scores.clone()], volumes))
         };
         let alone = drawn(&Comm::solo()).expect("a run");
-        assert_eq!(alone.0.len(), 3);
+        assert_eq!(alone.0[0].len(), 3);
         for ranks in 2..=4 {
             let parts: Vec<_> =
                 run_threads(ranks, |comm| drawn(&comm)).into_iter().map(|p| p.expect("a run")).collect();
-            assert!(parts.iter().all(|part| part.0 == alone.0 && part.1 == alone.1), "{by:?} on {ranks}");
+            assert!(parts.iter().all(|part| part.0 == alone.0), "{by:?} on {ranks}");
             for k in 0..2 {
-                let all: Vec<f32> = parts.iter().flat_map(|part| part.2[k].clone()).collect();
-                assert!(all == alone.2[k], "{by:?} on {ranks}");
+                let all: Vec<f32> = parts.iter().flat_map(|part| part.1[k].clone()).collect();
+                assert!(all == alone.1[k], "{by:?} on {ranks}");
             }
         }
     }
@@ -284,11 +287,12 @@ fn choices_do_not_depend_on_the_ranks() {
 fn a_resumed_choice_ends_as_one_that_never_stopped() {
     let (prior, rows, truth) = problem();
     let dense = || Dense::new(&Comm::solo(), 7, [4, 6], rows.clone(), &truth);
-    for stop in [1, 7, 8, 11] {
+    // Choices are made behind levels 6, 7 and 9 of twelve, and then twelve follow.
+    for stop in [1, 7, 9, 15] {
         let (mut operator, mut other) = (dense(), dense());
         let mut whole = fresh(&operator, &prior, By::Entropy);
         let mut resumed = fresh(&other, &prior, By::Entropy);
-        for number in 0..12 {
+        for number in 0.. {
             if number == stop {
                 let mut fields = Fields::default();
                 whole.fields(&operator, &mut fields);
@@ -300,9 +304,13 @@ fn a_resumed_choice_ends_as_one_that_never_stopped() {
                 drop(fields);
                 resumed.restored(&mut other).expect("data");
             }
-            whole.step(&mut operator, number).expect("a step");
+            let done = whole.step(&mut operator, number).expect("a step").done;
             if number >= stop {
                 resumed.step(&mut other, number).expect("a step");
+            }
+            if done {
+                assert_eq!(number, 21);
+                break;
             }
         }
         assert!(whole.chosen == resumed.chosen && whole.scores == resumed.scores, "stopped at {stop}");
