@@ -163,7 +163,7 @@ pub struct VolumeSpec {
 pub struct MethodSpec {
     /// Which.
     pub algorithm: Algorithm,
-    /// Weights of the projector; absent: `linear` for fbp, `joseph` for the others. Parallel beams only.
+    /// Weights of the projector; absent: `linear` for fbp and cone beams, `joseph` for the others. Not for fdk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub projector: Option<ProjectorKind>,
     /// Window of the ramp filter (fbp, fdk); absent: `ram-lak`.
@@ -251,9 +251,9 @@ pub enum WeightsKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProjectorKind {
-    /// Voxel-driven, linear.
+    /// Voxel-driven, linear; the shadows of voxels in a cone beam.
     Linear,
-    /// Joseph's.
+    /// Joseph's, ray-driven.
     Joseph,
 }
 

@@ -24,7 +24,7 @@ use convoke_kernels::{Buffer, ConeFootprint, ConeGeometry, ConePart, ConeProject
 use super::angles;
 use super::normalise::NormaliseReport;
 use super::regularised::{Measured, Prior, Regularised};
-use super::spec::{FilterKind, MethodSpec, Spec};
+use super::spec::{FilterKind, MethodSpec, ProjectorKind, Spec};
 use bands::Bands;
 use input::Input;
 use iterate::Iteration;
@@ -67,14 +67,10 @@ fn rank_grid(ranks: usize, slices: usize) -> RankGrid {
 }
 
 fn footprint(method: &MethodSpec) -> ConeFootprint {
-    if method.algorithm.is_direct() { ConeFootprint::Linear } else { ConeFootprint::Shadow }
-}
-
-/// Half-width in pixels of the widest hat.
-fn reach(method: &MethodSpec, geometry: &ConeGeometry) -> f64 {
-    match footprint(method) {
-        ConeFootprint::Linear => 1.0,
-        ConeFootprint::Shadow => geometry.shadow().max(1.0),
+    match method.projector {
+        _ if method.algorithm.is_direct() => ConeFootprint::Linear,
+        Some(ProjectorKind::Joseph) => ConeFootprint::Joseph,
+        Some(ProjectorKind::Linear) | None => ConeFootprint::Shadow,
     }
 }
 
@@ -98,7 +94,7 @@ impl Cone {
         let (group, column) = (ctx.comm.split(slab, place)?, ctx.comm.split(place, slab)?);
         let slices = block(g.shape[0], slab, grid.slabs);
         let views = block(g.views.len(), place, grid.groups);
-        let bands = Bands::new(&g, grid.slabs, reach(&spec.method, &g));
+        let bands = Bands::new(&g, grid.slabs, footprint(&spec.method));
         let rows = bands.of(slab);
         let mine: Vec<usize> = views.clone().collect();
         // All data are read and checked before anything is computed or written.

@@ -7,7 +7,7 @@ use convoke_kernels::cone::weights::FdkWeights;
 
 use super::bands::Bands;
 use super::input::Input;
-use super::{coverage_note, rank_grid, reach, reads_by_step, setup};
+use super::{coverage_note, footprint, rank_grid, reads_by_step, setup};
 use crate::tomography::plan::{PROGRAM, sum_bytes};
 use crate::tomography::regularised;
 use crate::tomography::spec::{Algorithm, Spec};
@@ -38,7 +38,7 @@ pub(super) fn plan(spec: &Spec, input: &Input, resources: &Resources) -> Result<
     let g = &input.geometry;
     let direct = spec.method.algorithm.is_direct();
     let grid = rank_grid(resources.ranks, g.shape[0]);
-    let bands = Bands::new(g, grid.slabs, reach(&spec.method, g));
+    let bands = Bands::new(g, grid.slabs, footprint(&spec.method));
     let mut plan =
         Plan { steps: steps(spec, g), work_unit: "voxel updates", notes: input.notes.clone(), ..Plan::default() };
     let mut n_cols = g.n_cols;
