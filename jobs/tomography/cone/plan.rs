@@ -75,7 +75,10 @@ pub(super) fn plan(spec: &Spec, input: &Input, resources: &Resources) -> Result<
         // Data, model, weights, and the whole before it is cut into subsets.
         _ => (4 * data, 4 + subsets),
     };
-    plan.holds(format!("projections of {rows} detector rows and {views} views"), projections + overhead + fixed);
+    plan.holds(format!("projections of {rows} detector rows and {views} views"), projections + overhead);
+    if fixed > 0 {
+        plan.holds("projections whose phase is retrieved", fixed);
+    }
     plan.holds(format!("images of {slices} slices"), images * image);
     let column = slices + COLUMN_MARGIN;
     let strips =
