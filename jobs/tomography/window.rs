@@ -221,8 +221,7 @@ fn regularised(
     let views = views(job, data, &share, &here.clone().collect::<Vec<_>>())?;
     let count = (slices.1 * n_angles * share.n_cols) as f64;
     let (operator, data) = ParallelRays::new(share, views, job.column.clone(), slices, (here, n_angles))?;
-    let (attenuation, noise) = job.source.noise();
-    let measured = Measured { data, count, attenuation, noise, prior: job.prior.cloned() };
+    let measured = Measured { data, count, noise: job.source.noise(), prior: job.prior.cloned() };
     Regularised::new(Box::new(operator), measured, &job.spec.method, mask)
 }
 

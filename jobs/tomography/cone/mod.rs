@@ -113,9 +113,8 @@ impl Cone {
             if spec.method.algorithm.is_whole() {
                 let projector = ConeProjector::new(&ctx.device, g.clone(), part, footprint(&spec.method))?;
                 let operator = ConeRays::new(ranks, projector, slices.clone(), (views.clone(), g.views.len()));
-                let (attenuation, noise) = input.noise();
                 let count = (g.n_rows * g.views.len() * g.n_cols) as f64;
-                let measured = Measured { data, count, attenuation, noise, prior };
+                let measured = Measured { data, count, noise: input.noise(), prior };
                 let mask = spec.method.mask_radius.map(|radius| disc(&g, radius));
                 Work::Regularised(Box::new(Regularised::new(Box::new(operator), measured, &spec.method, mask)?))
             } else {
