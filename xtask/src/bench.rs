@@ -34,7 +34,7 @@ const BUILT: &str = "target/peers/built";
 #[command(after_help = "Examples:
   cargo xtask bench                              every workload that has peers
   cargo xtask bench tomography --quick           small sizes, minutes
-  cargo xtask bench tomography -- --size 512     what follows `--` goes to tests/peers/tomography/bench.py")]
+  cargo xtask bench tomography -- --rounds 5     what follows `--` goes to tests/peers/tomography/bench.py")]
 pub struct Args {
     /// One workload instead of all.
     workload: Option<String>,

@@ -1,5 +1,7 @@
-"""Tomography beside other programs, in one run: parallel beams of 256^3 voxels, 180 angles, 256 columns, then cone beams (cone_bench.py),
-whole jobs on threads and ranks and priors on k-space (jobs_bench.py), stripes and priors of few views (examples bench_rings, bench_prior).
+"""Tomography beside other programs, in one run.
+
+Parallel beams of 256^3 voxels, 180 angles, 256 columns, then cone beams (cone_bench.py), whole jobs on threads and ranks and priors on k-space
+(jobs_bench.py), stripes and priors of few views (examples bench_rings, bench_prior).
 
 `bench.py --convoke target/release/convoke [--built DIR] [--quick] [--rounds N] [--json FILE]`, with
 `cargo build --release -p convoke-kernels --example bench_projector` done before, and DIR holding the program that
