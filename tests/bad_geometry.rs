@@ -69,8 +69,8 @@ const CASES: &[(&str, &str, &str)] = &[
     ),
     (
         "\"fdk\"",
-        "\"cgls\"\nprojector = \"joseph\"",
-        "job.toml:18:13: problem.method.projector: [problem.geometry] has no such key\n  help: cone beams have one pair of projectors",
+        "\"fdk\"\nprojector = \"joseph\"",
+        "job.toml:18:13: problem.method.projector: algorithm \"fdk\" has no such key\n  help: it goes from voxel to voxel; iterative algorithms have \"linear\" and \"joseph\"",
     ),
     (
         "kind = \"circular\"",

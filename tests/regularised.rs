@@ -224,6 +224,15 @@ fn bad_values_are_named() {
         ("algorithm = \"lsqr\"\nnon_negative = true".to_owned(), "problem.method.non_negative"),
         ("algorithm = \"cgls\"\nweights = \"poisson\"".to_owned(), "problem.method.weights"),
         ("algorithm = \"lsqr\"\nweights = \"gauss\"".to_owned(), "unknown variant `gauss`, expected `poisson`"),
+        ("algorithm = \"lsqr\"\nreadout_counts = 5.0".to_owned(), "problem.method.readout_counts: goes with weights"),
+        (
+            "algorithm = \"lsqr\"\nweights = \"poisson\"\nreadout_counts = 5.0".to_owned(),
+            "problem.method.readout_counts: says nothing as long as the number of photons is unknown",
+        ),
+        (
+            "algorithm = \"lsqr\"\nweights = \"poisson\"\nreadout_counts = -1.0".to_owned(),
+            "problem.method.readout_counts = -1: expected 0 to 1000000000",
+        ),
     ] {
         let spec = common::job(scratch.path(), "job.toml", &parallel(8, 2, 4, "", &method));
         let out = common::below(scratch.path(), "run");

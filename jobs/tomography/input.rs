@@ -24,6 +24,7 @@ use super::spec::{AngleUnit, PhantomKind, PhantomSpec, ScanSpec, Spec};
 /// Random streams of this workload.
 const STREAM_OBJECT: u64 = 1;
 const STREAM_PHOTONS: u64 = 2;
+const STREAM_READOUT: u64 = 3;
 /// Rows that are checked at once.
 pub(super) const BAND: usize = 8;
 /// Transmissions that are made at once for phase retrieval.
@@ -49,7 +50,49 @@ pub struct Source {
 #[derive(Debug)]
 enum Kind {
     Scan { scan: Box<Scan>, spec: ScanSpec, first_row: usize, phase: Option<Paganin> },
-    Phantom { object: Phantom, rays: ParallelRays, photons: Option<f64>, attenuation: f64, seed: u64 },
+    Phantom { object: Phantom, rays: ParallelRays, photons: Option<Photons>, attenuation: f64, seed: u64 },
+}
+
+/// A beam that is counted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Photons {
+    /// Photons of a ray that nothing attenuates.
+    pub count: f64,
+    /// −ln T of a projection of value 1.
+    pub attenuation: f64,
+    /// Standard deviation of the readout, in photons.
+    pub readout: f64,
+}
+
+/// What is known of the noise of projections.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct NoiseModel {
+    /// −ln T of a projection of value 1.
+    pub attenuation: f64,
+    /// Standard deviation of a ray that nothing attenuates, where it is known.
+    pub sigma: Option<f64>,
+    /// Standard deviation of the readout, in photons.
+    pub readout: f64,
+}
+
+impl Photons {
+    /// Of a phantom whose voxels of value 1 attenuate so much per unit of length of the projections.
+    pub fn of(phantom: &PhantomSpec, attenuation: f64) -> Option<Self> {
+        let readout = phantom.readout_counts.unwrap_or(0.0);
+        phantom.photons.map(|count| Self { count, attenuation, readout })
+    }
+
+    pub fn noise(&self) -> NoiseModel {
+        let sigma = (self.count + self.readout.powi(2)).sqrt() / (self.attenuation * self.count);
+        NoiseModel { attenuation: self.attenuation, sigma: Some(sigma), readout: self.readout }
+    }
+}
+
+impl NoiseModel {
+    /// Nothing is known of projections of −ln T = `attenuation` times their value.
+    pub fn unknown(attenuation: f64) -> Self {
+        Self { attenuation, sigma: None, readout: 0.0 }
+    }
 }
 
 impl Source {
@@ -132,7 +175,13 @@ impl Source {
             n_cols: spec.size,
             pixel: (1.0, "pixel"),
             notes: Vec::new(),
-            kind: Kind::Phantom { object, rays, photons: spec.photons, attenuation: spec.attenuation_per_voxel, seed },
+            kind: Kind::Phantom {
+                object,
+                rays,
+                photons: Photons::of(spec, spec.attenuation_per_voxel),
+                attenuation: spec.attenuation_per_voxel,
+                seed,
+            },
         }
     }
 
@@ -144,13 +193,12 @@ impl Source {
         }
     }
 
-    /// −ln T of a projection of value 1, and the standard deviation of the noise of a ray that nothing attenuates, where it is known.
-    pub fn noise(&self) -> (f64, Option<f64>) {
+    /// What is known of the noise.
+    pub(super) fn noise(&self) -> NoiseModel {
         match &self.kind {
-            Kind::Scan { .. } => (1.0, None),
-            Kind::Phantom { photons, attenuation, .. } => {
-                (*attenuation, photons.map(|n| 1.0 / (attenuation * n.sqrt())))
-            }
+            Kind::Scan { .. } => NoiseModel::unknown(1.0),
+            Kind::Phantom { photons: Some(photons), .. } => photons.noise(),
+            Kind::Phantom { photons: None, attenuation, .. } => NoiseModel::unknown(*attenuation),
         }
     }
 
@@ -181,7 +229,7 @@ impl Source {
                 let line = (phase.most_rows() * scan.n_cols) as u64;
                 let frames = phase_angles(phase, scan, self.angles_rad.len()) as u64;
                 let raw = frames * spec.every.unwrap_or(1) as u64 + (scan.n_white + scan.n_dark) as u64;
-                4 * line * (2 * raw + frames) + threads as u64 * (phase.image_bytes() + 16 * line)
+                4 * line * (2 * raw + 2 * frames) + threads as u64 * (phase.image_bytes() + 16 * line)
             }
             _ => 0,
         }
@@ -244,20 +292,20 @@ impl Source {
             Kind::Scan { first_row, .. } => {
                 self.measured(first_row + rows.start..first_row + rows.end, 0..self.angles_rad.len())?
             }
-            Kind::Phantom { object, rays, photons, attenuation, seed } => {
+            Kind::Phantom { object, rays, photons, seed, .. } => {
                 let mut data = object.line_integrals(rays, rows.clone());
                 // From units of the half width to detector pixels.
                 let pixels = self.n_cols as f32 / 2.0;
                 data.iter_mut().for_each(|p| *p *= pixels);
                 if let Some(photons) = photons {
                     let first = rows.start * self.angles_rad.len() * self.n_cols;
-                    count_photons(&mut data, |i| (first + i) as u64, *photons, *attenuation, *seed);
+                    count_photons(&mut data, |i| (first + i) as u64, photons, *seed);
                 }
                 (data, NormaliseReport::default())
             }
         };
         if let Some(rings) = self.rings {
-            let (attenuation, _) = self.noise();
+            let attenuation = self.noise().attenuation;
             let sinogram = self.angles_rad.len() * self.n_cols;
             data.par_chunks_mut(sinogram).for_each(|row| rings::remove(row, self.n_cols, rings, attenuation));
         }
@@ -394,18 +442,17 @@ pub(super) fn object(spec: &PhantomSpec, seed: u64) -> Phantom {
 /// Photon counts of a beam that the object attenuates, and back to line integrals.
 ///
 /// The noise of a pixel is keyed by its global index (row, angle, column): `index` of its place in `data`.
-pub(super) fn count_photons(
-    data: &mut [f32],
-    index: impl Fn(usize) -> u64 + Sync,
-    photons: f64,
-    attenuation: f64,
-    seed: u64,
-) {
-    let random = Philox::new(seed, STREAM_PHOTONS);
+pub(super) fn count_photons(data: &mut [f32], index: impl Fn(usize) -> u64 + Sync, photons: &Photons, seed: u64) {
+    let Photons { count: photons, attenuation, readout } = *photons;
+    let (random, noise) = (Philox::new(seed, STREAM_PHOTONS), Philox::new(seed, STREAM_READOUT));
     data.par_iter_mut().enumerate().for_each(|(i, p)| {
         let mean = photons * (-f64::from(*p) * attenuation).exp();
         // A pixel without a photon counts as half of one.
-        let count = (random.poisson(index(i), mean) as f64).max(0.5);
+        let mut count = random.poisson(index(i), mean) as f64;
+        if readout > 0.0 {
+            count += readout * noise.normal(index(i));
+        }
+        let count = count.max(0.5);
         *p = ((photons / count).ln() / attenuation) as f32;
     });
 }

@@ -210,8 +210,8 @@ mod tests {
         }
     }
 
-    /// Tiles with their halos give what the whole gives, to what the kernel has beyond its reach; any rows that are asked for lie in the
-    /// same tiles.
+    /// Tiles with their halos give what the whole gives, to twice what the kernel has beyond its reach (frequencies end, so that it also rings, by
+    /// as much here, where a bump is cut); any rows that are asked for lie in the same tiles.
     #[test]
     fn tiles_give_what_the_whole_gives() {
         let blur = [1.5, 1.5];
@@ -226,7 +226,7 @@ mod tests {
             let found = tile.retrieve(&propagated[tile.halo.start * SHAPE[1]..tile.halo.end * SHAPE[1]]);
             assert_eq!(found.len(), tile.rows.len() * SHAPE[1]);
             for (a, b) in found.iter().zip(&contact[tile.rows.start * SHAPE[1]..]) {
-                assert!((a - b).abs() < TAIL, "{a} {b}");
+                assert!((a - b).abs() < 2.0 * TAIL, "{a} {b}");
             }
         }
     }

@@ -84,7 +84,11 @@ pub(super) fn plan(spec: &Spec, source: &Source, resources: &Resources) -> Resul
         ..Plan::default()
     };
     plan.holds("program and libraries", PROGRAM);
-    plan.holds("weights", fixed(spec, source, resources.threads) - PROGRAM);
+    let overhead = source.overhead(resources.threads);
+    plan.holds("weights", fixed(spec, source, resources.threads) - PROGRAM - overhead);
+    if overhead > 0 {
+        plan.holds("projections whose phase is retrieved", overhead);
+    }
     plan.holds(format!("projections of {mine} slices"), mine * sinograms);
     plan.holds(format!("images of {mine} slices"), mine * images);
     let projections = match regularised::price(&spec.method, source.angles_rad.len()) {

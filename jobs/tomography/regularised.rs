@@ -8,6 +8,7 @@ use convoke_kernels::{Buffer, Device};
 use rayon::prelude::*;
 
 use super::angles;
+use super::input::NoiseModel;
 use super::methods::{Share, Views};
 use super::spec::{Algorithm, MethodSpec, Spec, WeightsKind};
 use crate::inverse::diffusion::{DiffusionSpec, Method};
@@ -104,10 +105,8 @@ pub(super) struct Measured {
     pub data: Vec<f32>,
     /// How many there are on all ranks.
     pub count: f64,
-    /// −ln T of a projection of value 1.
-    pub attenuation: f64,
-    /// Standard deviation of the noise of a ray that nothing attenuates, where it is known.
-    pub noise: Option<f64>,
+    /// What is known of their noise.
+    pub noise: NoiseModel,
     /// A denoiser, for algorithms that have one.
     pub prior: Option<Prior>,
 }
@@ -128,6 +127,27 @@ pub(super) fn price(method: &MethodSpec, angles: usize) -> Option<Price> {
     Some(Price { measured: price.measured + u64::from(method.weights.is_some()), ..price })
 }
 
+/// ρ = σ_r²/I₀, with the readout's standard deviation σ_r in photons, for I₀ photons of which −ln T has the standard deviation `sigma` where
+/// nothing attenuates: I₀² sigma² = I₀ + σ_r².
+fn relative_readout(sigma: f64, readout: f64) -> f64 {
+    let (s2, r2) = (sigma * sigma, readout * readout);
+    let photons = (1.0 + (1.0 + 4.0 * s2 * r2).sqrt()) / (2.0 * s2);
+    r2 / photons
+}
+
+/// √w of projections p whose w = I²/(I + σ_r²) a², inverse variances of p, I = I₀ exp(−a p): as 1/σ₀² where p is 0, with ρ = σ_r²/I₀.
+fn root_weights(data: &[f32], attenuation: f64, sigma: f64, rho: f64) -> Vec<f32> {
+    let (half, all) = (-0.5 * attenuation as f32, (1.0 + rho) as f32);
+    let (sigma, rho) = (sigma as f32, rho as f32);
+    let root = |p: &f32| {
+        let root = (half * p).exp(); // √T
+        let plain = root / sigma;
+        // T = 0 of a ray that lets nothing through has no weight.
+        if rho > 0.0 { plain * root * (all / (root * root + rho)).sqrt() } else { plain }
+    };
+    data.par_iter().map(root).collect()
+}
+
 /// What of total variation a job asks for.
 fn variation(method: &MethodSpec) -> Option<TvParams> {
     let (minimiser, spec) = (method.algorithm.minimiser()?, method.variation.as_ref()?);
@@ -145,12 +165,13 @@ impl Regularised {
     ) -> Result<Self> {
         let price = price(method, angles).expect("the algorithm is one of these");
         let part = method.views.as_ref().map_or(1.0, |views| views.measured(angles) as f64 / angles as f64);
-        let Measured { mut data, count, attenuation, noise, prior } = measured;
+        let Measured { mut data, count, noise: NoiseModel { attenuation, sigma: noise, readout }, prior } = measured;
         let known = method.noise.or(noise);
+        let readout = method.readout_counts.unwrap_or(readout);
+        let rho = |sigma: f64| relative_readout(sigma * attenuation, readout);
         let roots = method.weights.map(|WeightsKind::Poisson| {
-            // The variance of −ln T is 1/I: w = T/σ₀².
-            let (half, sigma) = (-0.5 * attenuation as f32, known.unwrap_or(1.0) as f32);
-            data.par_iter().map(|p| (half * p).exp() / sigma).collect::<Vec<f32>>()
+            let sigma = known.unwrap_or(1.0);
+            root_weights(&data, attenuation, sigma, rho(sigma))
         });
         if let Some(roots) = &roots {
             vectors::zip(&mut data, roots, |p, w| *p *= w);
@@ -161,7 +182,7 @@ impl Regularised {
         // With weights the noise has a deviation of one.
         let deviation = known.map_or(0.0, |sigma| if roots.is_some() { 1.0 } else { sigma });
         // Rays that nothing is known of have the noise of their photons, where that is known.
-        let photons = noise.map(|sigma| Noise::Photons { sigma, attenuation });
+        let photons = noise.map(|sigma| Noise::Photons { sigma, attenuation, readout: rho(sigma) });
         let told =
             if roots.is_some() { known.map(|_| Noise::Norm2(count)) } else { target2.map(Noise::Norm2).or(photons) };
         let params = variation(method).map(|params| TvParams { mask: mask.clone(), noise: told, ..params });
@@ -298,5 +319,41 @@ impl Operator for ParallelRays {
 
     fn device(&self) -> &Device {
         &self.share.device
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::input::{Photons, count_photons};
+    use super::*;
+
+    /// Simulated counts of photons and readout: the sample variance of projections is that of the weights to five of its own standard
+    /// deviations, from rays of many photons to rays where the readout is more than the photons, in any unit of length.
+    #[test]
+    fn weights_are_inverse_variances_of_simulated_counts() {
+        const N: usize = 40_000;
+        for (attenuation, readout) in [(1.0, 0.0), (1.0, 25.0), (0.02, 60.0)] {
+            let photons = Photons { count: 20_000.0, attenuation, readout };
+            let noise = photons.noise();
+            let sigma = noise.sigma.expect("known");
+            let rho = relative_readout(sigma * attenuation, readout);
+            assert!((rho - readout * readout / photons.count).abs() < 1e-9 * rho.max(1e-9), "{rho}");
+            for optical in [0.0, 1.0, 2.2] {
+                let p = (optical / attenuation) as f32;
+                let mut data = vec![p; N];
+                count_photons(&mut data, |i| i as u64, &photons, 11);
+                let mean = data.iter().map(|v| f64::from(*v)).sum::<f64>() / N as f64;
+                let variance = data.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / N as f64;
+                let root = f64::from(root_weights(&[p], attenuation, sigma, rho)[0]);
+                // The logarithm's next term adds 2.5 variances squared.
+                let relative = variance * attenuation * attenuation;
+                let bound = 5.0 * (2.0 / N as f64).sqrt() + 4.0 * relative;
+                assert!(
+                    (variance * root * root - 1.0).abs() < bound,
+                    "{optical}, {readout}: {}",
+                    variance * root * root
+                );
+            }
+        }
     }
 }

@@ -108,6 +108,9 @@ pub struct PhantomSpec {
     /// Photons per pixel without sample; absent: no noise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub photons: Option<f64>,
+    /// Standard deviation of the detector's readout, in photons; absent: 0. With `photons`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readout_counts: Option<f64>,
     /// Attenuation of a voxel of value 1, which sets the contrast of the noise.
     #[serde(default = "defaults::attenuation")]
     pub attenuation_per_voxel: f64,
@@ -164,7 +167,7 @@ pub struct VolumeSpec {
 pub struct MethodSpec {
     /// Which.
     pub algorithm: Algorithm,
-    /// Weights of the projector; absent: `linear` for fbp, `joseph` for the others. Parallel beams only.
+    /// Weights of the projector; absent: `linear` for fbp and cone beams, `joseph` for the others. Not for fdk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub projector: Option<ProjectorKind>,
     /// Window of the ramp filter (fbp, fdk); absent: `ram-lak`.
@@ -194,6 +197,9 @@ pub struct MethodSpec {
     /// Weights of the measured values; absent: all the same (lsqr, fista-tv, admm-tv, pdhg).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<WeightsKind>,
+    /// Standard deviation of the detector's readout, in photons (with weights); absent: that of the phantom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readout_counts: Option<f64>,
     /// Total variation (fista-tv, admm-tv, pdhg).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variation: Option<VariationSpec>,
@@ -247,7 +253,7 @@ pub enum Algorithm {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WeightsKind {
-    /// Inverse variances of photon noise: the transmissions.
+    /// Inverse variances of the noise of photons and of the readout: without that, the transmissions.
     Poisson,
 }
 
@@ -255,9 +261,9 @@ pub enum WeightsKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProjectorKind {
-    /// Voxel-driven, linear.
+    /// Voxel-driven, linear; the shadows of voxels in a cone beam.
     Linear,
-    /// Joseph's.
+    /// Joseph's, ray-driven.
     Joseph,
 }
 
@@ -462,6 +468,12 @@ fn check_phantom(phantom: &PhantomSpec, most_degrees: f64) -> Result<(), BadValu
     within("problem.phantom.axis_shift_pixels", phantom.axis_shift_pixels, -half, half)?;
     within("problem.phantom.parts", phantom.parts as f64, 0.0, 100_000.0)?;
     within("problem.phantom.attenuation_per_voxel", phantom.attenuation_per_voxel, 1e-9, 10.0)?;
+    if let Some(readout) = phantom.readout_counts {
+        within("problem.phantom.readout_counts", readout, 0.0, 1e9)?;
+        if phantom.photons.is_none() {
+            return Err(BadValue::wrong("problem.phantom.readout_counts", "goes with photons, which is not there"));
+        }
+    }
     match phantom.photons {
         Some(photons) => within("problem.phantom.photons", photons, 1.0, 1e15),
         None => Ok(()),
@@ -516,6 +528,17 @@ fn check_method(method: &MethodSpec, phantom: Option<&PhantomSpec>) -> Result<()
         if variation.choice() == Some(Choice::Discrepancy) && method.noise.is_none() && !photons {
             let bad = BadValue::wrong("problem.method.variation.weight", "\"discrepancy\" needs to know the noise");
             return Err(bad.help("give problem.method.noise, the standard deviation of the projections"));
+        }
+    }
+    if let Some(readout) = method.readout_counts {
+        let key = "problem.method.readout_counts";
+        within(key, readout, 0.0, 1e9)?;
+        if method.weights.is_none() {
+            return Err(BadValue::wrong(key, "goes with weights = \"poisson\", which is not there"));
+        }
+        if method.noise.is_none() && phantom.is_none_or(|p| p.photons.is_none()) {
+            let bad = BadValue::wrong(key, "says nothing as long as the number of photons is unknown");
+            return Err(bad.help("give problem.method.noise, the standard deviation where nothing attenuates"));
         }
     }
     if let Some(cutoff) = method.cutoff {

@@ -230,8 +230,7 @@ fn regularised(
         let (operator, data) = ParallelRays::new(share, views, job.column.clone(), slices, (here, n_angles))?;
         (Box::new(operator), data)
     };
-    let (attenuation, noise) = job.source.noise();
-    let measured = Measured { data, count, attenuation, noise, prior: job.prior.cloned() };
+    let measured = Measured { data, count, noise: job.source.noise(), prior: job.prior.cloned() };
     Regularised::new(operator, measured, method, (mask, n_angles))
 }
 

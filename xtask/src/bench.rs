@@ -12,12 +12,13 @@ use crate::python::{self, Group};
 use crate::say;
 
 /// What we are compared with.
-const WHEELS: [Group; 5] = [
+const WHEELS: [Group; 6] = [
     Group {
         wheels: &["numpy", "scipy", "scikit-image", "h5py", "sympy"],
         purpose: "measure scikit-image and our own baselines",
     },
     Group { wheels: &["astra-toolbox"], purpose: "measure the ASTRA toolbox" },
+    Group { wheels: &["itk-rtk"], purpose: "measure RTK" },
     Group { wheels: &["dppy"], purpose: "measure DPPy" },
     Group { wheels: &["torch"], purpose: "measure PyTorch" },
     Group { wheels: &["torch-cfd"], purpose: "measure torch-cfd" },
@@ -33,7 +34,7 @@ const BUILT: &str = "target/peers/built";
 #[command(after_help = "Examples:
   cargo xtask bench                              every workload that has peers
   cargo xtask bench tomography --quick           small sizes, minutes
-  cargo xtask bench tomography -- --size 512     what follows `--` goes to tests/peers/tomography/bench.py")]
+  cargo xtask bench tomography -- --rounds 5     what follows `--` goes to tests/peers/tomography/bench.py")]
 pub struct Args {
     /// One workload instead of all.
     workload: Option<String>,
@@ -59,9 +60,11 @@ pub fn bench(sh: &Shell, args: &Args) -> Result<()> {
     say::heading("Release build");
     say::run(cmd!(sh, "cargo build --release"))?;
     // They measure kernels alone, without the job around them.
-    let kernels = ["--example", "bench_projector", "--example", "bench_kronecker"];
+    let kernels = ["--example", "bench_projector", "--example", "bench_cone", "--example", "bench_kronecker"];
     say::run(cmd!(sh, "cargo build --release --package convoke-kernels {kernels...}"))?;
-    say::run(cmd!(sh, "cargo build --release --example bench_dpp --example bench_operator"))?;
+    let examples =
+        ["bench_dpp", "bench_operator", "bench_prior", "bench_rings"].iter().flat_map(|name| ["--example", name]);
+    say::run(cmd!(sh, "cargo build --release {examples...}"))?;
     let (python, convoke, release) =
         (&peers.python, root.join("target/release/convoke"), root.join(BUILT).join("release"));
     let quick = args.quick.then_some("--quick");

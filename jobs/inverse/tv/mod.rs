@@ -73,12 +73,14 @@ pub struct TvParams {
 pub enum Noise {
     /// Expected squared norm.
     Norm2(f64),
-    /// Photons: the standard deviation of a measurement of y is σ exp(a y/2).
+    /// Photons and readout: the variance of a measurement of y is σ² exp(a y) (1 + ρ exp(a y))/(1 + ρ).
     Photons {
-        /// σ.
+        /// σ, the standard deviation where y is 0.
         sigma: f64,
         /// a.
         attenuation: f64,
+        /// ρ, the readout's variance over the number of photons where y is 0.
+        readout: f64,
     },
 }
 
@@ -213,9 +215,11 @@ impl TotalVariation {
         self.target2 = match params.noise {
             None => 0.0,
             Some(Noise::Norm2(norm2)) => norm2,
-            Some(Noise::Photons { sigma, attenuation }) => {
+            Some(Noise::Photons { sigma, attenuation, readout }) => {
                 let (sigma, half) = (sigma as f32, 0.5 * attenuation as f32);
-                vectors::zip(q.host_mut(), y.host(), |q, y| *q = sigma * (half * y).exp());
+                let (rho, all) = (readout as f32, 1.0 + readout as f32);
+                let deviation = |root: f32| sigma * root * ((1.0 + rho * root * root) / all).sqrt();
+                vectors::zip(q.host_mut(), y.host(), |q, y| *q = deviation((half * y).exp()));
                 norm2(q, |q| operator.dot(q, q))?
             }
         };

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use convoke_cluster::{Comm, Result, block};
-use convoke_kernels::ConeGeometry;
+use convoke_kernels::{ConeFootprint, ConeGeometry};
 
 /// Global slices of slab `slab` of `slabs` of a window of them.
 pub(super) fn slab_of(window: &Range<usize>, slab: usize, slabs: usize) -> Range<usize> {
@@ -16,16 +16,24 @@ pub(super) fn slab_of(window: &Range<usize>, slab: usize, slabs: usize) -> Range
 pub(super) struct Bands(Vec<Range<usize>>);
 
 impl Bands {
-    /// For `slabs` slabs of the volume and hats of half-width `reach` pixels.
-    pub fn new(geometry: &ConeGeometry, slabs: usize, reach: f64) -> Self {
-        Self::of_window(geometry, 0..geometry.shape[0], slabs, reach)
+    /// For `slabs` slabs of the volume and a pair of projectors.
+    pub fn new(geometry: &ConeGeometry, slabs: usize, footprint: ConeFootprint) -> Self {
+        Self::of_window(geometry, 0..geometry.shape[0], slabs, footprint)
     }
 
     /// The same for slabs of a window of slices.
-    pub fn of_window(geometry: &ConeGeometry, window: Range<usize>, slabs: usize, reach: f64) -> Self {
+    pub fn of_window(geometry: &ConeGeometry, window: Range<usize>, slabs: usize, footprint: ConeFootprint) -> Self {
+        // Half-width in pixels of the widest hat.
+        let reach = match footprint {
+            ConeFootprint::Linear | ConeFootprint::Joseph => 1.0,
+            ConeFootprint::Shadow => geometry.shadow().max(1.0),
+        };
         let band = |slab: usize| -> Range<usize> {
             let slices = slab_of(&window, slab, slabs);
-            let rows = (0..geometry.views.len()).map(|view| geometry.rows_of(view, slices.clone(), reach));
+            let rows = (0..geometry.views.len()).map(|view| match footprint {
+                ConeFootprint::Joseph => geometry.rows_of_rays(view, slices.clone()),
+                _ => geometry.rows_of(view, slices.clone(), reach),
+            });
             let both = |a: Range<usize>, b: Range<usize>| match (a.is_empty(), b.is_empty()) {
                 (true, _) => b,
                 (_, true) => a,
@@ -131,8 +139,8 @@ mod tests {
 
     #[test]
     fn every_row_that_is_seen_has_one_owner_and_bands_overlap() {
-        for slabs in 1..8 {
-            let bands = Bands::new(&geometry(), slabs, 1.0);
+        for (slabs, footprint) in (1..8).flat_map(|n| [(n, ConeFootprint::Linear), (n, ConeFootprint::Joseph)]) {
+            let bands = Bands::new(&geometry(), slabs, footprint);
             let owned: Vec<usize> = (0..slabs).flat_map(|s| bands.owned(s)).collect();
             assert_eq!(owned, (0..30).collect::<Vec<_>>(), "{slabs} slabs");
             assert!((1..slabs).all(|s| bands.of(s).start < bands.of(s - 1).end));
@@ -141,7 +149,7 @@ mod tests {
 
     #[test]
     fn sums_are_equal_in_all_bands_and_spread_gives_the_owners_values() {
-        let bands = Bands::new(&geometry(), 3, 1.0);
+        let bands = Bands::new(&geometry(), 3, ConeFootprint::Linear);
         let outcomes = run_threads(3, |comm| {
             let rows = bands.of(comm.rank());
             let mut band: Vec<f32> = rows.clone().flat_map(|row| [row as f32; 2]).collect();

@@ -57,7 +57,7 @@ impl Direct {
         let repairs = if job.is_one_window(g) && !by_step {
             job.open(ctx, input, place, 0..g.shape[0])?
         } else {
-            let rows = Bands::new(g, place.grid.slabs, 1.0).of(place.slab);
+            let rows = Bands::new(g, place.grid.slabs, ConeFootprint::Linear).of(place.slab);
             ctx.comm.agree(input.check(rows))?
         };
         Ok((job, repairs))
@@ -77,7 +77,7 @@ impl Direct {
     fn open(&mut self, ctx: &Ctx, input: &Input, place: &Place, whole: Range<usize>) -> Result<NormaliseReport> {
         let g = &input.geometry;
         self.slices = slab_of(&whole, place.slab, place.grid.slabs);
-        self.rows = Bands::of_window(g, whole.clone(), place.grid.slabs, 1.0).of(place.slab);
+        self.rows = Bands::of_window(g, whole.clone(), place.grid.slabs, ConeFootprint::Linear).of(place.slab);
         let read = if self.by_step {
             Ok(Default::default())
         } else {

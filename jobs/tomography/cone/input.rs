@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use super::setup;
 use crate::tomography::cleaning::RingsSpec;
-use crate::tomography::input::{BAND as CHECKED, Source, count_photons, object};
+use crate::tomography::input::{BAND as CHECKED, NoiseModel, Photons, Source, count_photons, object};
 use crate::tomography::normalise::NormaliseReport;
 use crate::tomography::rings::{self, Rings};
 use crate::tomography::spec::Spec;
@@ -32,7 +32,14 @@ pub(super) struct Input {
 #[derive(Debug)]
 enum Kind {
     Scan(Box<Source>),
-    Phantom { object: Phantom, views: Vec<PointView>, half_mm: f64, photons: Option<(f64, f64)>, seed: u64 },
+    Phantom {
+        object: Phantom,
+        views: Vec<PointView>,
+        half_mm: f64,
+        photons: Option<Photons>,
+        attenuation: f64,
+        seed: u64,
+    },
 }
 
 impl Input {
@@ -64,7 +71,8 @@ impl Input {
             views: views.collect(),
             half_mm,
             // From the attenuation of a voxel to that of a mm.
-            photons: phantom.photons.map(|n| (n, phantom.attenuation_per_voxel / geometry.voxel)),
+            photons: Photons::of(phantom, phantom.attenuation_per_voxel / geometry.voxel),
+            attenuation: phantom.attenuation_per_voxel / geometry.voxel,
             seed,
         };
         Ok(Self { geometry, kind, rings, notes: Vec::new() })
@@ -89,14 +97,12 @@ impl Input {
         }
     }
 
-    /// −ln T of a projection of value 1, and the standard deviation of the noise of a ray that nothing attenuates, where it is known.
-    pub fn noise(&self) -> (f64, Option<f64>) {
+    /// What is known of the noise.
+    pub fn noise(&self) -> NoiseModel {
         match &self.kind {
             Kind::Scan(source) => source.noise(),
-            Kind::Phantom { photons: Some((photons, attenuation)), .. } => {
-                (*attenuation, Some(1.0 / (attenuation * photons.sqrt())))
-            }
-            Kind::Phantom { photons: None, .. } => (1.0, None),
+            Kind::Phantom { photons: Some(photons), .. } => photons.noise(),
+            Kind::Phantom { photons: None, attenuation, .. } => NoiseModel::unknown(*attenuation),
         }
     }
 
@@ -183,20 +189,20 @@ impl Input {
                 let some = (0..n_rows).flat_map(|row| views.iter().flat_map(move |view| line(row, view)));
                 Ok((some.copied().collect(), report))
             }
-            Kind::Phantom { object, views: rays, half_mm, photons, seed } => {
+            Kind::Phantom { object, views: rays, half_mm, photons, seed, .. } => {
                 let rays: Vec<PointView> = views.iter().map(|v| rays[*v]).collect();
                 let mut data = object.point_integrals(&rays, rows.clone(), n_cols);
                 data.par_iter_mut().for_each(|p| *p *= *half_mm as f32);
-                if let Some((photons, attenuation)) = photons {
+                if let Some(photons) = photons {
                     let index = |i: usize| {
                         let (row, view, col) = (i / n_cols / views.len(), i / n_cols % views.len(), i % n_cols);
                         (((rows.start + row) * n_views + views[view]) * n_cols + col) as u64
                     };
-                    count_photons(&mut data, index, *photons, *attenuation, *seed);
+                    count_photons(&mut data, index, photons, *seed);
                 }
                 if let Some(rings) = self.rings {
                     data.par_chunks_mut(views.len() * n_cols)
-                        .for_each(|row| rings::remove(row, n_cols, rings, self.noise().0));
+                        .for_each(|row| rings::remove(row, n_cols, rings, self.noise().attenuation));
                 }
                 Ok((data, NormaliseReport::default()))
             }

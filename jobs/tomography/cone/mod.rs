@@ -25,7 +25,7 @@ use convoke_kernels::{ConeFootprint, ConeGeometry, ConePart, ConeProjector};
 use super::angles;
 use super::normalise::NormaliseReport;
 use super::regularised::{Measured, Prior, Regularised, settled};
-use super::spec::{MethodSpec, Spec};
+use super::spec::{MethodSpec, ProjectorKind, Spec};
 use bands::Bands;
 use direct::{Direct, reads_by_step};
 use input::Input;
@@ -69,14 +69,10 @@ fn rank_grid(ranks: usize, slices: usize) -> RankGrid {
 }
 
 fn footprint(method: &MethodSpec) -> ConeFootprint {
-    if method.algorithm.is_direct() { ConeFootprint::Linear } else { ConeFootprint::Shadow }
-}
-
-/// Half-width in pixels of the widest hat.
-fn reach(method: &MethodSpec, geometry: &ConeGeometry) -> f64 {
-    match footprint(method) {
-        ConeFootprint::Linear => 1.0,
-        ConeFootprint::Shadow => geometry.shadow().max(1.0),
+    match method.projector {
+        _ if method.algorithm.is_direct() => ConeFootprint::Linear,
+        Some(ProjectorKind::Joseph) => ConeFootprint::Joseph,
+        Some(ProjectorKind::Linear) | None => ConeFootprint::Shadow,
     }
 }
 
@@ -115,7 +111,7 @@ impl Cone {
                 repairs,
             });
         }
-        let bands = Bands::new(&g, grid.slabs, reach(&spec.method, &g));
+        let bands = Bands::new(&g, grid.slabs, footprint(&spec.method));
         let rows = bands.of(slab);
         let mine: Vec<usize> = views.clone().collect();
         // All data are read and checked before anything is computed or written.
@@ -126,9 +122,8 @@ impl Cone {
         let work = if spec.method.algorithm.is_whole() {
             let projector = ConeProjector::new(&ctx.device, g.clone(), part, footprint(&spec.method))?;
             let operator = ConeRays::new(ranks, projector, slices.clone(), (views.clone(), g.views.len()));
-            let (attenuation, noise) = input.noise();
             let count = (g.n_rows * g.views.len() * g.n_cols) as f64;
-            let measured = Measured { data, count, attenuation, noise, prior };
+            let measured = Measured { data, count, noise: input.noise(), prior };
             let mask = spec.method.mask_radius.map(|radius| disc(&g, radius));
             let mut work = Regularised::new(Box::new(operator), measured, &spec.method, (mask, g.views.len()))?;
             work.check()?;

@@ -7,7 +7,7 @@ use convoke_kernels::cone::weights::FdkWeights;
 
 use super::bands::Bands;
 use super::input::Input;
-use super::{coverage_note, rank_grid, reach, reads_by_step, setup};
+use super::{coverage_note, footprint, rank_grid, reads_by_step, setup};
 use crate::tomography::plan::{PROGRAM, sum_bytes};
 use crate::tomography::regularised;
 use crate::tomography::spec::{Algorithm, Spec};
@@ -69,7 +69,7 @@ fn priced(spec: &Spec, input: &Input, resources: &Resources, window: usize) -> R
     let bands: Vec<Bands> = starts
         .map(|start| {
             let end = g.shape[0].min(start + window);
-            Bands::of_window(g, start..end, grid.slabs, reach(&spec.method, g))
+            Bands::of_window(g, start..end, grid.slabs, footprint(&spec.method))
         })
         .collect();
     let parts = parts(spec, g);
@@ -110,7 +110,10 @@ fn priced(spec: &Spec, input: &Input, resources: &Resources, window: usize) -> R
         // Data, model, weights, and the whole before it is cut into subsets.
         _ => (4 * data, 4 + subsets),
     };
-    plan.holds(format!("projections of {rows} detector rows and {views} views"), projections + overhead + fixed);
+    plan.holds(format!("projections of {rows} detector rows and {views} views"), projections + overhead);
+    if fixed > 0 {
+        plan.holds("projections whose phase is retrieved", fixed);
+    }
     plan.holds(format!("images of {slices} slices"), images * image);
     let column = slices + COLUMN_MARGIN;
     let strips =

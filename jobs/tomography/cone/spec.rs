@@ -86,11 +86,14 @@ pub fn check_geometry(spec: &Spec) -> Result<(), BadValue> {
         ("problem.centre", centre, "geometry.detector_shift_mm says where the axis projects to"),
         ("problem.phantom.axis_shift_pixels", shifted, "use geometry.detector_shift_mm"),
         ("problem.volume.voxel_pixels", spec.volume.voxel_pixels.is_some(), "use volume.voxel_mm"),
-        ("problem.method.projector", method.projector.is_some(), "cone beams have one pair of projectors"),
     ] {
         if there {
             return Err(BadValue::foreign(key, cone).help(help));
         }
+    }
+    if method.projector.is_some() && method.algorithm.is_direct() {
+        let bad = BadValue::foreign("problem.method.projector", "algorithm \"fdk\"");
+        return Err(bad.help("it goes from voxel to voxel; iterative algorithms have \"linear\" and \"joseph\""));
     }
     if let Some(phantom) = phantom {
         within("problem.phantom.angles", phantom.angles as f64, 2.0, 1e6)?;

@@ -81,7 +81,7 @@ fn views(p: &ConeProjector) -> Vec<View> {
         let view = &p.geometry.views[*index];
         let m = p.geometry.matrix(view);
         let sides = match p.footprint {
-            ConeFootprint::Linear => [0.0; 2],
+            ConeFootprint::Linear | ConeFootprint::Joseph => [0.0; 2],
             ConeFootprint::Shadow => view.pixel().map(|pixel| p.geometry.voxel / pixel),
         };
         let upright = Upright::new(view, &m, sides).filter(|u| u.fits([ny, nx]));

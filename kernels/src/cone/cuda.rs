@@ -54,7 +54,7 @@ fn words(p: &ConeProjector, view: &ConeView) -> Vec<u64> {
     let distance = dot(a, normal).abs() / norm(normal);
     let ray = [dot(a, a), dot(a, v), dot(v, v), dot(a, u), dot(u, v), dot(u, u)];
     let sides = match p.footprint {
-        ConeFootprint::Linear => [0.0; 2],
+        ConeFootprint::Linear | ConeFootprint::Joseph => [0.0; 2],
         ConeFootprint::Shadow => view.pixel().map(|pixel| g.voxel / pixel),
     };
     let steps = [u, v].map(|step| scaled(step, 1.0 / g.voxel));

@@ -219,6 +219,30 @@ impl ConeGeometry {
         if cols.is_empty() { 0..0 } else { rows }
     }
 
+    /// Detector rows (first, last + 1) to which rays go that Joseph's method takes through the slices `z` in `view`: those that meet the box one
+    /// voxel beyond the outermost centres.
+    pub fn rows_of_rays(&self, view: usize, z: std::ops::Range<usize>) -> std::ops::Range<usize> {
+        let m = self.matrix(&self.views[view]);
+        let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
+        for corner in self.corners(z) {
+            // Corners of cubes are half a voxel beyond their centres.
+            let middle = [self.shape[2] as f64 / 2.0 - 0.5, self.shape[1] as f64 / 2.0 - 0.5];
+            let beyond = |k: usize| corner[k] + 0.5 * (corner[k] - middle[k]).signum();
+            let [x, y] = [beyond(0), beyond(1)];
+            for z in [corner[2] - 0.5, corner[2] + 0.5] {
+                let w = apply(&m[2], &[x, y, z]);
+                if w <= 0.0 {
+                    return 0..self.n_rows; // beside the source
+                }
+                let row = apply(&m[1], &[x, y, z]) / w;
+                (low, high) = (low.min(row), high.max(row));
+            }
+        }
+        let clamp = |x: f64| x.clamp(0.0, self.n_rows as f64) as usize;
+        let (first, end) = (clamp(low.floor()), clamp(high.ceil() + 1.0));
+        first.min(end)..end
+    }
+
     /// Refuses sizes of zero, steps that span no plane, a source or a detector that touches the volume, a volume
     /// behind the source, and views that see nothing of the volume.
     pub fn check(&self) -> Result<()> {

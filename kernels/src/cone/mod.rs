@@ -6,7 +6,8 @@
 //!   `(A f)(view, i, j) = c / cos(i, j)  sum over X of  hat(i - v) hat(j - u) / w^2  f(X)`,   hat(d) = (1 - |d|/reach)+/reach
 //!
 //! with c = voxel^3 / (pixel width * pixel height): a voxel's mass, spread over its shadow of area (voxel/w)^2 / cos. So A
-//! gives line integrals, in the unit of length of the geometry. `reach` is that of the [`ConeFootprint`].
+//! gives line integrals, in the unit of length of the geometry. `reach` is that of the [`ConeFootprint`], which may ask for
+//! Joseph's ray-driven pair instead.
 //!
 //! A projector works on a [`ConePart`]: some slices, some detector rows, some views. `volume` is `[slices, ny, nx]` and
 //! `sinogram` is `[rows, views, n_cols]`, both row-major, of the part. A slab's back projection has the same bits as
@@ -30,7 +31,7 @@ use crate::{Buffer, Device, KernelError, Result};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Half-width of the hats, in pixels, along columns and rows.
+/// Which pair: half-width of the hats, in pixels, along columns and rows, or rays instead of hats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConeFootprint {
     /// 1: linear interpolation between pixels, which filtered back projection wants.
@@ -38,6 +39,9 @@ pub enum ConeFootprint {
     /// max(1, s), with the side s = voxel/(w pixel) of the voxel's shadow: no holes between the shadows, which
     /// projections of voxels want.
     Shadow,
+    /// No hats: line integrals along rays, bilinear between voxels, and their exact adjoint. On the CPU. Filtered views are
+    /// back-projected as by `Linear`.
+    Joseph,
 }
 
 /// What of a scan is at hand.
@@ -103,6 +107,7 @@ impl ConeProjector {
         }
         let mut projector = Self { geometry, part, footprint, simd: Some(machine::simd()), plan: None };
         if let Device::Gpu(gpu) = device
+            && footprint != ConeFootprint::Joseph
             && cuda::can(&projector)
         {
             projector.plan = Some(Arc::new(cuda::Plan::new(gpu, &projector)?));
@@ -132,6 +137,9 @@ impl ConeProjector {
 
     /// sinogram = A volume.
     pub fn forward(&self, volume: &mut Buffer<f32>, sinogram: &mut Buffer<f32>) -> Result<()> {
+        if self.footprint == ConeFootprint::Joseph {
+            return self.forward_joseph(volume, sinogram);
+        }
         self.check(volume, sinogram)?;
         if let Some(plan) = self.plan.as_ref().filter(|_| !sinogram.is_empty() && !volume.is_empty()) {
             return plan.forward(self, volume, sinogram);
@@ -145,6 +153,11 @@ impl ConeProjector {
 
     /// volume = A^T sinogram.
     pub fn back(&self, sinogram: &mut Buffer<f32>, volume: &mut Buffer<f32>) -> Result<()> {
+        if self.footprint == ConeFootprint::Joseph {
+            self.check(volume, sinogram)?;
+            joseph::back(self, sinogram.host(), volume.host_out());
+            return Ok(());
+        }
         self.back_with(Factor::Matched, sinogram, volume)
     }
 
@@ -158,7 +171,7 @@ impl ConeProjector {
         self.back_with(Factor::PerView(weights), sinogram, volume)
     }
 
-    /// sinogram = line integrals by Joseph's method: ray-driven, without an adjoint here, for data and comparisons.
+    /// sinogram = line integrals by Joseph's method, whatever the footprint.
     pub fn forward_joseph(&self, volume: &mut Buffer<f32>, sinogram: &mut Buffer<f32>) -> Result<()> {
         self.check(volume, sinogram)?;
         joseph::forward(self, volume.host(), sinogram.host_out());
@@ -192,7 +205,7 @@ impl ConeProjector {
     /// The half-widths of the hats, in pixels, at depth w of a view.
     fn reach(&self, view: &ConeView, w: f64) -> [f64; 2] {
         match self.footprint {
-            ConeFootprint::Linear => [1.0; 2],
+            ConeFootprint::Linear | ConeFootprint::Joseph => [1.0; 2],
             ConeFootprint::Shadow => view.pixel().map(|pixel| (self.geometry.voxel / (w * pixel)).max(1.0)),
         }
     }
@@ -200,7 +213,7 @@ impl ConeProjector {
     /// The widest hat.
     fn widest(&self) -> f64 {
         match self.footprint {
-            ConeFootprint::Linear => 1.0,
+            ConeFootprint::Linear | ConeFootprint::Joseph => 1.0,
             ConeFootprint::Shadow => self.geometry.shadow().max(1.0),
         }
     }

@@ -1,4 +1,7 @@
-"""Parallel-beam tomography beside other programs, in one run: 256^3 voxels, 180 angles, 256 columns.
+"""Tomography beside other programs, in one run.
+
+Parallel beams of 256^3 voxels, 180 angles, 256 columns, then cone beams (cone_bench.py), whole jobs on threads and ranks and priors on k-space
+(jobs_bench.py), stripes and priors of few views (examples bench_rings, bench_prior).
 
 `bench.py --convoke target/release/convoke [--built DIR] [--quick] [--rounds N] [--json FILE]`, with
 `cargo build --release -p convoke-kernels --example bench_projector` done before, and DIR holding the program that
@@ -10,6 +13,7 @@ program once, one after the other; figures are medians over the rounds, ratios m
 
 import argparse
 import importlib.metadata
+import importlib.util
 import json
 import os
 import subprocess
@@ -49,6 +53,7 @@ def main() -> None:
     parser.add_argument("--built", type=Path, metavar="DIR", help="has peers that cargo builds; without it, none")
     parser.add_argument("--quick", action="store_true", help="64 slices, one round")
     parser.add_argument("--rounds", type=int, help="default: 3")
+    parser.add_argument("--parallel-only", action="store_true", help="leave out what follows parallel beams")
     parser.add_argument("--json", type=Path, metavar="FILE", help="every measurement of every round")
     arguments = parser.parse_args()
     slices = 64 if arguments.quick else 256
@@ -78,6 +83,30 @@ def main() -> None:
     hardware(rounds, slices)
     if arguments.json:
         arguments.json.write_text(json.dumps({"slices": slices, "loads": loads, "rounds": rounds}, indent=1))
+    if not arguments.parallel_only:
+        beyond(arguments.convoke, arguments.quick)
+
+
+def beyond(convoke: Path, quick: bool) -> None:
+    """The other benchmarks of tomography, each as a program of its own; what is not there is said."""
+    examples = convoke.parent / "examples"
+    few = ["--quick"] if quick else []
+    sizes = ["--size", "96", "--views", "96", "--rounds", "1"] if quick else []
+    objects = "2" if quick else "6"
+    prior = ["objects=" + objects, "methods=dds,admm-tv", "data=matched"]
+    for title, program, command in [
+        ("cone beams", examples / "bench_cone", [sys.executable, "-B", HERE / "cone_bench.py", "--example", examples / "bench_cone", *sizes]),
+        ("whole jobs", convoke, [sys.executable, "-B", HERE / "jobs_bench.py", "--convoke", convoke, *few]),
+        ("stripes", examples / "bench_rings", [examples / "bench_rings"]),
+        ("priors, 8 views", examples / "bench_prior", [examples / "bench_prior", *prior]),
+    ]:
+        print(f"\n# {title}", flush=True)
+        if not program.exists():
+            print(f"skipped: {program} was not built")
+        elif title == "cone beams" and importlib.util.find_spec("itk") is None:
+            print("skipped: this Python has no RTK (itk-rtk)")
+        elif subprocess.run(command).returncode != 0:
+            sys.exit(f"{' '.join(map(str, command))} failed")
 
 
 def tomoxide_version() -> str:

@@ -2,7 +2,8 @@
 
 Reads case.json, volume.npy [nz, ny, nx] and projections.npy [rows, views, cols]. Writes fdk.npy (RTK's FDK of the
 projections on a circle), and for a helix and for views with every offset and angle that RTK's geometry has: joseph-NAME.npy
-(its projections of the volume) and NAME.xml (the geometry, as RTK writes it).
+(its projections of the volume), back-NAME.npy (what its adjoint makes of the projections) and NAME.xml (the geometry, as RTK writes it).
+Writes parker.npy and displaced.npy too: its weights of rays that a short scan, or a displaced detector, measures twice, [views, columns].
 
 RTK turns about its y: its (X, Y, Z) is our (x, z, -y). Keep every filter in a variable: ITK's Python frees what has none.
 """
@@ -45,6 +46,12 @@ def main(folder: Path) -> None:
         writer.SetObject(scan)
         writer.WriteFile()
         np.save(folder / f"joseph-{name}.npy", joseph(case, scan, volume, projections.shape))
+        np.save(folder / f"back-{name}.npy", joseph_back(case, scan, projections, volume.shape))
+    short = geometry({**case, "degrees": case["short_degrees"]}, [{} for _ in case["short_degrees"]])
+    np.save(folder / "parker.npy", weights(rtk.ParkerShortScanImageFilter, case, short, len(case["short_degrees"]), projections.shape))
+    shift = [{"source": (0.0, 0.0), "detector": (case["shift"], 0.0)} for _ in case["degrees"]]
+    shifted = geometry(case, shift)
+    np.save(folder / "displaced.npy", weights(rtk.DisplacedDetectorImageFilter, case, shifted, n, projections.shape))
 
 
 def geometry(case, views):
@@ -115,6 +122,33 @@ def joseph(case, scan, volume, shape):
     filter.SetGeometry(scan)
     filter.Update()
     return np.ascontiguousarray(itk.array_from_image(filter.GetOutput()).transpose(1, 0, 2))
+
+
+def joseph_back(case, scan, projections, shape):
+    data = stack(case, projections)
+    empty = image(to_rtk(np.zeros(shape, np.float32)), [case["voxel"]] * 3)
+    kind = itk.Image[itk.F, 3]
+    filter = rtk.JosephBackProjectionImageFilter[kind, kind].New()
+    filter.SetInput(0, empty)
+    filter.SetInput(1, data)
+    filter.SetGeometry(scan)
+    filter.Update()
+    return from_rtk(itk.array_from_image(filter.GetOutput()))
+
+
+def weights(filter, case, scan, n_views, shape):
+    """What a filter multiplies ones with, of the middle row: [views, columns]; columns that it adds are left out."""
+    data = stack(case, np.ones((shape[0], n_views, shape[2]), np.float32))
+    kind = itk.Image[itk.F, 3]
+    weigh = filter[kind].New()
+    weigh.SetInput(data)
+    weigh.SetGeometry(scan)
+    weigh.Update()
+    output = weigh.GetOutput()
+    values = itk.array_from_image(output)[:, shape[0] // 2, :]
+    # A displaced detector is widened; the columns that were there begin where their origin is.
+    first = round((data.GetOrigin()[0] - output.GetOrigin()[0]) / case["pixel"]) - output.GetLargestPossibleRegion().GetIndex()[0]
+    return np.ascontiguousarray(values[:, first : first + shape[2]])
 
 
 if __name__ == "__main__":
