@@ -16,7 +16,7 @@ use super::samplers::mbir::{Mbir, MbirParams};
 use super::samplers::red::{Red, RedParams};
 use super::samplers::tally::{MOST_SAMPLES, Tally};
 use super::samplers::{Chain, Sampler};
-use crate::prior::{Learnt, foreign, weights};
+use crate::prior::{Denoiser, Learnt, foreign, weights};
 
 /// Where the values lie in a job file.
 const KEY: &str = "problem.method.diffusion";
@@ -217,6 +217,15 @@ impl DiffusionSpec {
         passes * slices as f64 * denoiser.flops(points)
     }
 
+    /// Who denoises, in a sentence for the bill.
+    pub fn denoised_by(denoiser: &dyn Learnt) -> String {
+        if denoiser.has_kernels() {
+            "a GPU denoises, where there is one; its kernels are untested on a GPU".to_owned()
+        } else {
+            "the processor denoises, also beside a GPU: there are no kernels for networks of other programs".to_owned()
+        }
+    }
+
     /// What a sample costs. Its first step counts as one among the others.
     pub fn price(&self, method: Method) -> Price {
         // A x, and how far it is from the data.
@@ -266,6 +275,10 @@ impl DiffusionSpec {
         seed: u64,
     ) -> Result<Sampler> {
         let (levels, lambda, rho) = (self.levels(method), self.lambda(), self.rho.unwrap_or(1e-2));
+        let denoiser: Arc<dyn Denoiser> = match denoiser.on(operator.device())? {
+            Some(there) => there,
+            None => denoiser,
+        };
         let data = Data::new(operator, y, (scale, deviation))?;
         let len = operator.place().len();
         let chain: Box<dyn Chain> = match method {

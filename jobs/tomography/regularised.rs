@@ -66,6 +66,7 @@ impl Prior {
         plan.work += plan.steps as f64 * self.updates();
         plan.result_bytes *= if self.spec.samples > 1 { 4 } else { 1 };
         plan.notes.push("multiplications and additions of the denoiser count as voxel updates".to_owned());
+        plan.notes.push(DiffusionSpec::denoised_by(&*self.denoiser));
     }
 }
 

@@ -9,6 +9,7 @@
 
 pub mod buffer;
 pub mod cone;
+pub mod convolution;
 pub mod determinantal;
 pub mod device;
 mod error;
