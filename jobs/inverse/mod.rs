@@ -50,6 +50,14 @@ pub trait Operator: Debug {
     /// Of the exchange.
     fn dot(&self, a: &[f32], b: &[f32]) -> Result<f64>;
 
+    /// Σ a² of measured values, where they are.
+    ///
+    /// # Errors
+    /// Of the exchange and of the device.
+    fn norm2(&self, a: &mut Buffer<f32>) -> Result<f64> {
+        norm2(a, |a| self.dot(a, a))
+    }
+
     /// Keeps measured values, such as residuals, in a checkpoint.
     fn keep<'a>(&self, name: &str, q: &'a mut Buffer<f32>, fields: &mut Fields<'a>);
 
@@ -63,6 +71,11 @@ pub trait Operator: Debug {
 
     /// Device on which it works, where its buffers should be.
     fn device(&self) -> &convoke_kernels::Device;
+
+    /// Whether that is a GPU, and A and Aᵀ are there.
+    fn is_on_gpu(&self) -> bool {
+        self.device().is_gpu()
+    }
 }
 
 /// A reconstruction under way: what a solver holds between its steps.

@@ -23,6 +23,7 @@ pub mod ramp_filter;
 pub mod random;
 pub mod slices;
 pub mod spatiotemporal;
+pub mod variation;
 
 pub use buffer::{Buffer, Element};
 pub use cone::{ConeFootprint, ConeGeometry, ConePart, ConeProjector, ConeView, Orbit};

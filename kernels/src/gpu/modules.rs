@@ -31,9 +31,10 @@ pub(crate) static PROJECTOR: Module = module!("projector");
 pub(crate) static RAMP_FILTER: Module = module!("ramp_filter");
 pub(crate) static SLICES: Module = module!("slices");
 pub(crate) static SPATIOTEMPORAL: Module = module!("spatiotemporal");
+pub(crate) static VARIATION: Module = module!("variation");
 
 /// Every module of this crate.
-pub static MODULES: [&Module; 10] = [
+pub static MODULES: [&Module; 11] = [
     &CONE,
     &CONVOLUTION,
     &DETERMINANTAL,
@@ -44,6 +45,7 @@ pub static MODULES: [&Module; 10] = [
     &RAMP_FILTER,
     &SLICES,
     &SPATIOTEMPORAL,
+    &VARIATION,
 ];
 
 impl Module {
