@@ -47,7 +47,7 @@ fn what_was_learnt_denoises_and_is_given_away() {
         ["noisy", "denoised"].map(|name| reader.read(&format!("/result/{name}")).expect(name));
     let size = noisy.len() / sigma.len();
     for (k, sigma) in sigma.iter().enumerate() {
-        let found = from_file.denoise(&noisy[k * size..(k + 1) * size], [16, 16], *sigma);
+        let found = from_file.denoise(&noisy[k * size..(k + 1) * size], [16, 16], *sigma).expect("no device");
         let far = found.iter().zip(&denoised[k * size..]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(far < 1e-5, "{far:e} at {sigma}");
     }

@@ -309,6 +309,9 @@ fn trajectories_of_an_operator_are_refined_by_their_equation() {
             let (sent, planned) = (outcome.traffic.bytes, outcome.plan.bytes_sent_per_rank);
             assert!(sent <= planned, "{sent} bytes sent by one of {ranks}, {planned} planned");
             assert_eq!(outcome.steps, outcome.plan.steps);
+            // Three samples; what the ways cost is what the plan says.
+            let all: f64 = doubles(&dir, "flops").iter().sum();
+            assert!((outcome.plan.work - 3.0 * all).abs() < 1e-9 * outcome.plan.work, "{} {all}", outcome.plan.work);
         }
         dir
     });

@@ -19,7 +19,7 @@ use super::samplers::tally::{MOST_SAMPLES, Tally};
 use super::samplers::tuning::CANDIDATES;
 use super::samplers::{Chain, Sampler};
 use super::setting::{Setting, Words};
-use crate::prior::{Learnt, foreign, weights};
+use crate::prior::{Denoiser, Learnt, foreign, weights};
 
 /// Where the values lie in a job file.
 const KEY: &str = "problem.method.diffusion";
@@ -286,6 +286,15 @@ impl DiffusionSpec {
         passes * slices as f64 * denoiser.flops(points)
     }
 
+    /// Who denoises, in a sentence for the bill.
+    pub fn denoised_by(denoiser: &dyn Learnt) -> String {
+        if denoiser.has_kernels() {
+            "a GPU denoises, where there is one; its kernels are untested on a GPU".to_owned()
+        } else {
+            "the processor denoises, also beside a GPU: there are no kernels for networks of other programs".to_owned()
+        }
+    }
+
     /// What a sample costs. Its first step counts as one among the others.
     pub fn price(&self, method: Method) -> Price {
         // A x, and how far it is from the data.
@@ -362,6 +371,7 @@ impl DiffusionSpec {
         (scale, deviation): (f64, f64),
         seed: u64,
     ) -> Result<Active> {
+        let denoiser = placed(denoiser, operator)?;
         Active::new((choice, self.dds(), self.samples), denoiser, operator, (scale, deviation), seed)
     }
 
@@ -380,6 +390,7 @@ impl DiffusionSpec {
         seed: u64,
     ) -> Result<Sampler> {
         let (levels, lambda, rho) = (self.levels(method), self.given(), self.rho.unwrap_or(1e-2));
+        let denoiser = placed(denoiser, operator)?;
         let data = Data::new(operator, y, (scale, deviation))?;
         let len = operator.place().len();
         let chain: Box<dyn Chain> = match method {
@@ -399,4 +410,12 @@ impl DiffusionSpec {
         let sampler = Sampler::new(chain, denoiser, (operator, data), self.samples, seed)?;
         Ok(if self.is_tuned() { sampler.tuned() } else { sampler })
     }
+}
+
+/// The denoiser where the operator works, if it can.
+fn placed(denoiser: Arc<dyn Learnt>, operator: &dyn Operator) -> Result<Arc<dyn Denoiser>> {
+    Ok(match denoiser.on(operator.device())? {
+        Some(there) => there,
+        None => denoiser,
+    })
 }

@@ -51,6 +51,14 @@ pub trait Operator: Debug {
     /// Of the exchange.
     fn dot(&self, a: &[f32], b: &[f32]) -> Result<f64>;
 
+    /// Σ a² of measured values, where they are.
+    ///
+    /// # Errors
+    /// Of the exchange and of the device.
+    fn norm2(&self, a: &mut Buffer<f32>) -> Result<f64> {
+        norm2(a, |a| self.dot(a, a))
+    }
+
     /// Keeps measured values, such as residuals, in a checkpoint.
     fn keep<'a>(&self, name: &str, q: &'a mut Buffer<f32>, fields: &mut Fields<'a>);
 
@@ -64,6 +72,11 @@ pub trait Operator: Debug {
 
     /// Device on which it works, where its buffers should be.
     fn device(&self) -> &convoke_kernels::Device;
+
+    /// Whether that is a GPU, and A and Aᵀ are there.
+    fn is_on_gpu(&self) -> bool {
+        self.device().is_gpu()
+    }
 
     /// Itself, where its measurements come in views that may be chosen.
     fn views(&mut self) -> Option<&mut dyn Views> {

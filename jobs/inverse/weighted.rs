@@ -4,7 +4,7 @@
 //! Process. 41 (1993) 534), and Σ of its squared residuals is the number of measurements where the model is right.
 
 use convoke_cluster::{Fields, Result};
-use convoke_kernels::{Buffer, Device};
+use convoke_kernels::{Buffer, Device, Slices};
 use rayon::prelude::*;
 
 use super::place::Place;
@@ -15,28 +15,42 @@ use super::{Operator, vectors};
 pub struct Weighted {
     inner: Box<dyn Operator>,
     /// √W, as the measurements.
-    roots: Option<Vec<f32>>,
+    roots: Option<Buffer<f32>>,
     /// 1 or 0, one slice.
-    mask: Option<Vec<f32>>,
+    mask: Option<Buffer<f32>>,
 }
 
 impl Weighted {
     /// `roots` are the square roots of the weights, one for each measured value that is here; `mask` is one slice of ones and zeros.
-    pub fn new(inner: Box<dyn Operator>, roots: Option<Vec<f32>>, mask: Option<Vec<f32>>) -> Self {
-        Self { inner, roots, mask }
+    ///
+    /// # Errors
+    /// Where the device has no room.
+    pub fn new(inner: Box<dyn Operator>, roots: Option<Vec<f32>>, mask: Option<Vec<f32>>) -> Result<Self> {
+        let there =
+            |values: Option<Vec<f32>>| values.map(|values| Buffer::from_vec(inner.device(), values)).transpose();
+        let (roots, mask) = (there(roots)?, there(mask)?);
+        Ok(Self { inner, roots, mask })
     }
 
-    fn weigh(&self, q: &mut Buffer<f32>) {
-        if let Some(roots) = &self.roots {
-            vectors::zip(q.host_mut(), roots, |q, w| *q *= w);
+    fn weigh(&mut self, q: &mut Buffer<f32>) -> Result<()> {
+        let Some(roots) = &mut self.roots else { return Ok(()) };
+        if self.inner.is_on_gpu() && !q.is_empty() {
+            return Ok(Slices::new(self.inner.device(), 1)?.multiply(roots, q)?);
         }
+        vectors::zip(q.host_mut(), roots.host(), |q, w| *q *= w);
+        Ok(())
     }
 
-    fn cut(&self, v: &mut Buffer<f32>) {
-        if let Some(mask) = &self.mask {
-            let slices = v.host_mut().par_chunks_mut(mask.len());
-            slices.for_each(|slice| slice.iter_mut().zip(mask).for_each(|(v, m)| *v *= m));
+    fn cut(&mut self, v: &mut Buffer<f32>) -> Result<()> {
+        let Some(mask) = &mut self.mask else { return Ok(()) };
+        if self.inner.is_on_gpu() && !v.is_empty() {
+            let slices = v.len() / mask.len();
+            return Ok(Slices::new(self.inner.device(), slices)?.multiply(mask, v)?);
         }
+        let mask = mask.host();
+        let slices = v.host_mut().par_chunks_mut(mask.len());
+        slices.for_each(|slice| slice.iter_mut().zip(mask).for_each(|(v, m)| *v *= m));
+        Ok(())
     }
 }
 
@@ -50,21 +64,23 @@ impl Operator for Weighted {
     }
 
     fn forward(&mut self, v: &mut Buffer<f32>, q: &mut Buffer<f32>) -> Result<()> {
-        self.cut(v);
+        self.cut(v)?;
         self.inner.forward(v, q)?;
-        self.weigh(q);
-        Ok(())
+        self.weigh(q)
     }
 
     fn back(&mut self, q: &mut Buffer<f32>, v: &mut Buffer<f32>) -> Result<()> {
-        self.weigh(q);
+        self.weigh(q)?;
         self.inner.back(q, v)?;
-        self.cut(v);
-        Ok(())
+        self.cut(v)
     }
 
     fn dot(&self, a: &[f32], b: &[f32]) -> Result<f64> {
         self.inner.dot(a, b)
+    }
+
+    fn norm2(&self, a: &mut Buffer<f32>) -> Result<f64> {
+        self.inner.norm2(a)
     }
 
     fn keep<'a>(&self, name: &str, q: &'a mut Buffer<f32>, fields: &mut Fields<'a>) {
@@ -77,5 +93,9 @@ impl Operator for Weighted {
 
     fn device(&self) -> &Device {
         self.inner.device()
+    }
+
+    fn is_on_gpu(&self) -> bool {
+        self.inner.is_on_gpu()
     }
 }

@@ -14,6 +14,7 @@ use convoke_cluster::workload::{Inputs, Resources};
 use convoke_cluster::{Ctx, Fields, Plan, Progress, Region, Result, Results, Workload};
 use convoke_kernels::Buffer;
 
+use crate::inverse::diffusion::DiffusionSpec;
 use crate::inverse::price::{Pass, Price};
 use crate::inverse::tv::{Noise, TotalVariation, TvParams, VariationSpec};
 use crate::inverse::{Operator, Solver};
@@ -112,6 +113,7 @@ impl Workload for Mri {
         if let Some(denoiser) = denoiser {
             let bytes = denoiser.memory(resources.threads, source.points);
             plan.holds("denoiser and values inside of it", bytes);
+            plan.notes.push(DiffusionSpec::denoised_by(&*denoiser));
         }
         let (lines, ny) = (source.lines.len(), source.points[0]);
         plan.notes.push(format!("{lines} of {ny} lines are measured: acceleration {:.2}", ny as f64 / lines as f64));

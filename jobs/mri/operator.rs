@@ -187,6 +187,11 @@ impl Operator for Encoding {
     fn device(&self) -> &Device {
         &self.device
     }
+
+    /// Fourier transforms are the processor's.
+    fn is_on_gpu(&self) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use rustfft::num_complex::Complex;
 use rustfft::{Fft, FftPlanner};
 
 use super::pool::Pool;
-use crate::learning::matrix::product;
+use crate::learning::matrix::{note, product};
 use crate::learning::real::Real;
 
 /// Columns that go together: what is folded of them stays in the second cache. With fewer, gathering and folding them costs more than it
@@ -103,14 +103,20 @@ impl<T: Real> Axis<T> {
         self.points
     }
 
-    /// Multiplications and additions of one line of `[points, after]`.
+    /// Multiplications and additions of one line of `[points, after]`: of products, and of the sums and differences before them; of an FFT
+    /// of two lines 5 n log₂ n.
     pub fn flops(&self, after: usize) -> f64 {
-        let (n, rows) = (self.points as f64, self.rows() as f64);
+        let (n, rows) = (self.points, self.rows());
         match self.way {
-            Way::Fft(_) => 2.5 * n * n.log2(),
-            Way::Folded { .. } if after >= COLUMNS => n * rows,
-            _ => 2.0 * n * rows,
+            Way::Fft(_) => 2.5 * n as f64 * (n as f64).log2(),
+            Way::Folded { .. } if after >= COLUMNS => (2 * rows * (n / 2 + 1) + self.paired()) as f64,
+            _ => (2 * n * rows) as f64,
         }
+    }
+
+    /// Points that have another with the same cosine.
+    fn paired(&self) -> usize {
+        (self.points - 1) / 2 * 2
     }
 
     /// From `[before, points, after]` to `[before, C above D, after]`.
@@ -161,6 +167,7 @@ impl<T: Real> Axis<T> {
     ) {
         let (n, half, k, width) = (self.points, self.points / 2 + 1, self.frequencies, columns.len());
         let mut work = pool.take(2 * half * width);
+        note(self.paired() * width);
         let (even, odd) = work.split_at_mut(half * width);
         let row = |i: usize| &x[i * after + columns.start..][..width];
         for (i, (even, odd)) in even.chunks_mut(width).zip(odd.chunks_mut(width)).enumerate() {
@@ -191,6 +198,7 @@ impl<T: Real> Axis<T> {
         let (n, half, k, width) = (self.points, self.points / 2 + 1, self.frequencies, columns.len());
         let mut work = pool.take(2 * half * width);
         let (even, odd) = work.split_at_mut(half * width);
+        note(self.paired() * width);
         let (c, d) = y.split_at(k * after);
         product(Accum::Replace, even, cos, &c[columns.start..], (half, k, width), [after, width]);
         product(Accum::Replace, odd, sin, &d[columns.start..], (half, k, width), [after, width]);
@@ -219,6 +227,7 @@ impl<T: Real> Axis<T> {
             for (i, z) in line.iter_mut().enumerate() {
                 *z = Complex { re: at(a, i), im: b.map_or(T::default(), |b| at(b, i)) };
             }
+            note((5.0 * n as f64 * (n as f64).log2()) as usize);
             fft.process_with_scratch(&mut line, &mut scratch);
             let place = |column: Column, row: usize| (column.before * rows + row) * after + column.after;
             for k in 0..self.frequencies {
@@ -253,6 +262,7 @@ impl<T: Real> Axis<T> {
                     line[n - k] = Complex { re: half * (a_re + b_im), im: half * (b_re - a_im) };
                 }
             }
+            note((5.0 * n as f64 * (n as f64).log2()) as usize);
             fft.process_with_scratch(&mut line, &mut scratch);
             let place = |column: Column, i: usize| (column.before * n + i) * after + column.after;
             for (i, z) in line.iter().enumerate() {

@@ -6,6 +6,7 @@ use faer::{Accum, MatMut, MatRef, Par};
 
 use super::layers::{activate, total};
 use super::pool::Pool;
+use crate::learning::matrix::note;
 use crate::learning::real::Real;
 
 /// Points at a time.
@@ -68,6 +69,7 @@ impl<'p, T: Real> Feed<'p, T> {
         let w2 = MatRef::from_row_major_slice(self.w2, h, WIDER * h);
         for at in (0..n).step_by(POINTS) {
             let count = POINTS.min(n - at);
+            note(4 * WIDER * h * h * count);
             let (u, slopes) = self.inside(pool, columns(x, h, n, at, count));
             let hidden = MatRef::from_row_major_slice(&u, WIDER * h, count);
             matmul(columns_mut(&mut y, h, n, at, count), Accum::Add, w2, hidden, T::of(1.0), Par::Seq);

@@ -120,17 +120,16 @@ impl FnoShape {
         2 * size * (self.width * (2 * self.layers + 4) + behind + ends) as u64
     }
 
-    /// Flops of a forward pass over one sample: products of matrices.
+    /// Flops of a forward pass over one sample: transforms, and products of matrices.
     pub fn flops(&self, points: &[usize]) -> f64 {
-        let points = self.padded(points);
-        let (n, h) = (points.iter().product::<usize>() as f64, self.width as f64);
-        let given = (self.input + points.len()) as f64;
+        let padded = self.padded(points);
+        let [n, wide] = [points, &padded].map(|points| points.iter().product::<usize>() as f64);
+        let (h, given) = (self.width as f64, (self.input + points.len()) as f64);
         let lift = self.lifting.map_or(given * h, |lifting| lifting as f64 * (given + h));
+        let ends = lift + self.projection as f64 * (h + self.output as f64);
         let behind = self.channel_mlp.as_ref().map_or(0, |mlp| mlp.products(self.width));
-        let pointwise =
-            lift + self.layers as f64 * (h * h + behind as f64) + self.projection as f64 * (h + self.output as f64);
-        let spectral = 2.0 * h * Transform::<f64>::flops(&points, &self.modes) + 8.0 * self.kept() as f64 * h * h;
-        2.0 * n * pointwise + self.layers as f64 * spectral
+        let spectral = 2.0 * h * Transform::<f64>::flops(&padded, &self.modes) + 8.0 * self.kept() as f64 * h * h;
+        2.0 * n * ends + self.layers as f64 * (2.0 * wide * (h * h + behind as f64) + spectral)
     }
 }
 

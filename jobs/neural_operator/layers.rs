@@ -8,6 +8,7 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use super::pool::Pool;
+use crate::learning::matrix::note;
 use crate::learning::parameters::Parts;
 use crate::learning::real::Real;
 
@@ -18,6 +19,7 @@ pub type Batch<T> = Vec<Vec<T>>;
 pub fn mix<T: Real>(pool: &Pool<T>, w: &[T], b: &[T], x: &[T]) -> Vec<T> {
     let (to, from) = (b.len(), w.len() / b.len());
     let n = x.len() / from;
+    note(2 * to * from * n);
     let mut y = pool.take(to * n);
     y.chunks_mut(n).zip(b).for_each(|(y, b)| y.fill(*b));
     let (w, x) = (MatRef::from_row_major_slice(w, to, from), MatRef::from_row_major_slice(x, from, n));

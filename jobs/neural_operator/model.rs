@@ -84,7 +84,7 @@ impl Shape {
         }
     }
 
-    /// Flops of a forward pass over one sample: products of matrices.
+    /// Flops of a forward pass over one sample: transforms, and products of matrices.
     pub fn flops(&self, points: &[usize]) -> f64 {
         match self {
             Self::Fno(shape) => shape.flops(points),
@@ -177,6 +177,58 @@ impl<T: Real> Model<T> {
             (Self::Fno(model), Tape::Fno(tape)) => model.recycle(outputs, tape),
             (Self::StFno(model), Tape::StFno(tape)) => model.recycle(outputs, tape),
             _ => unreachable!("a tape of another operator"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::channel_mlp::{ChannelMlp, Skip};
+    use super::*;
+    use crate::learning::matrix::tests::counted;
+
+    /// What is counted in a plan, and in a study of refinement, is what a pass does: axes in their order, folded, whole and by FFTs, windows of
+    /// time; equal but for digits of the FFTs' count.
+    #[test]
+    fn passes_do_the_flops_of_the_plan() {
+        let fno = |modes: Vec<usize>, padding: Vec<usize>, behind: Option<Skip>| {
+            Shape::Fno(FnoShape {
+                input: 2,
+                output: 3,
+                width: 4,
+                layers: 2,
+                modes,
+                projection: 5,
+                padding,
+                lifting: behind.map(|_| 6),
+                channel_mlp: behind.map(|skip| ChannelMlp { channels: 3, skip }),
+                tucker: None,
+                activations: 1,
+            })
+        };
+        let st = StShape { input: 6, output: 9, width: 4, layers: 3, modes: vec![3, 4, 2], latent: 5, growth: 0.1 };
+        for (shape, points) in [
+            (fno(vec![5], vec![0], None), vec![16]),
+            (fno(vec![60], vec![0], None), vec![128]),
+            (fno(vec![3, 4], vec![2, 1], Some(Skip::Linear)), vec![9, 10]),
+            // 512 lines side by side are folded.
+            (fno(vec![3, 4, 2], vec![0, 0, 0], Some(Skip::SoftGating)), vec![12, 26, 22]),
+            (fno(vec![3, 4], vec![0, 0], None), vec![11, 520]),
+            (Shape::StFno(st.clone()), vec![12, 14]),
+            (Shape::StFno(st), vec![16, 96]),
+        ] {
+            let size: usize = points.iter().product();
+            let inputs = [vec![0.5; shape.channels()[0] * size]];
+            let parameters: Vec<f64> = shape.parts().initial(1);
+            let model = Model::new(&shape, &points, &points);
+            let done = counted(|| {
+                model.forward(&parameters, &inputs, &Sharing::default()).expect("no exchange");
+            });
+            let planned = shape.flops(&points);
+            assert!(
+                (done - planned).abs() <= 1e-4 * planned,
+                "{shape:?} on {points:?}: {done} done, {planned} planned"
+            );
         }
     }
 }

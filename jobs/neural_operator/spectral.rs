@@ -16,6 +16,7 @@ use rayon::prelude::*;
 use super::layers::Batch;
 use super::pool::Pool;
 use super::transform::Transform;
+use crate::learning::matrix::note;
 use crate::learning::real::Real;
 
 /// Who holds the matrices: all of them here, or those of a block of outer modes on each rank.
@@ -254,6 +255,7 @@ fn contract<T: Real>(
             for (out, w) in [(&mut p, &both[..size]), (&mut q, &both[size..])] {
                 let w = rows(w, from, to);
                 let w = if back { w.transpose() } else { w };
+                note(4 * n * come * go);
                 let out = MatMut::from_row_major_slice_mut(out, 2 * n, go);
                 matmul(out, Accum::Replace, rows(&stacked, 2 * n, come), w, T::of(1.0), Par::Seq);
             }

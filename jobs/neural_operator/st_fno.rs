@@ -84,18 +84,28 @@ impl StShape {
         (xy * times * self.width * (3 * self.layers + 8)) as u64
     }
 
-    /// Flops of a forward pass over one sample: products of matrices.
+    /// Periods of the last K on both sides, and where its times lie in them: zeros stand before the input's.
+    fn periods(&self) -> [(usize, usize); 2] {
+        let l = self.latent;
+        [(2 * (l + 1), l + 1), (self.output + l + 2, l + 2)]
+    }
+
+    /// Flops of a forward pass over one sample: transforms, and products of matrices.
     pub fn flops(&self, points: &[usize]) -> f64 {
         let (xy, h) = (points.iter().product::<usize>() as f64, self.width as f64);
-        let transform = |times: usize| Transform::<f64>::flops(&[points[0], points[1], times], &self.modes);
+        let window = |times: usize, period: (usize, usize)| {
+            Transform::<f64>::window_flops(&[points[0], points[1], times], &self.modes, period)
+        };
+        let whole = |times: usize| window(times, (times, 0));
         let (layers, latent) = (self.layers as f64, xy * self.latent as f64);
         let pointwise = 2.0 * h * h * (xy * self.input as f64 + (layers - 1.0) * latent)
             + layers * latent * Feed::<f64>::flops(h)
             + 2.0 * latent * h;
-        let transforms = h * (transform(self.input) + (2.0 * layers - 1.0) * transform(self.latent))
-            + transform(self.latent + 1)
-            + transform(self.output);
-        pointwise + transforms + 8.0 * self.kept() as f64 * layers * h * h
+        let [extended, forecast] = self.periods();
+        let transforms = h * (whole(self.input) + (2.0 * layers - 1.0) * whole(self.latent))
+            + window(self.latent + 1, extended)
+            + window(self.output, forecast);
+        pointwise + transforms + 8.0 * self.kept() as f64 * (layers * h * h + 1.0)
     }
 }
 
@@ -147,10 +157,11 @@ impl<T: Real> StFno<T> {
         let window =
             |times: usize, period: (usize, usize)| Transform::window(&grid(times), modes, period).sharing(&pool);
         let size = |points: &[usize]| points.iter().product::<usize>() as f64;
+        let [extended, forecast] = shape.periods();
         Self {
             latent: window(l, (l, 0)),
-            extended: window(l + 1, (2 * (l + 1), l + 1)),
-            forecast: window(shape.output, (shape.output + l + 2, l + 2)),
+            extended: window(l + 1, extended),
+            forecast: window(shape.output, forecast),
             encoding: encoding(shape, points),
             bias: T::of(BIAS * size(points) / size(trained)),
             parts: shape.parts(),

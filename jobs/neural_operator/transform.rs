@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use super::axis::Axis;
 use super::pool::Pool;
+use crate::learning::matrix::note;
 use crate::learning::real::Real;
 
 /// A grid and its kept modes.
@@ -79,10 +80,8 @@ impl<T: Real> Transform<T> {
 
     /// Along the last axis the points are those from `offset` on of a `period` that is longer: the others are zero for the analysis, and
     /// the synthesis does not make them.
-    pub fn window(points: &[usize], modes: &[usize], (period, offset): (usize, usize)) -> Self {
-        let mut periods = whole(points);
-        periods[points.len() - 1] = (period, offset);
-        Self::of(points, kept(points, modes), &periods)
+    pub fn window(points: &[usize], modes: &[usize], period: (usize, usize)) -> Self {
+        Self::of(points, kept(points, modes), &last(points, period))
     }
 
     /// Of the points of some `rows` of the first of several axes alone: coefficients of all rows are the sum of those of their parts.
@@ -111,22 +110,33 @@ impl<T: Real> Transform<T> {
 
     /// Real multiplications and additions of an analysis, or of a synthesis, of one field.
     pub fn flops(points: &[usize], modes: &[usize]) -> f64 {
-        let axes: Vec<Axis<T>> = points
-            .iter()
-            .zip(kept(points, modes))
-            .map(|(n, kept)| Axis::new(*n, frequencies(&kept), (*n, 0)))
-            .collect();
-        cheapest(&axes).1
+        Self::count(points, &kept(points, modes), &whole(points))
+    }
+
+    /// The same of [`Transform::window`].
+    pub fn window_flops(points: &[usize], modes: &[usize], period: (usize, usize)) -> f64 {
+        Self::count(points, &kept(points, modes), &last(points, period))
+    }
+
+    fn count(points: &[usize], kept: &[Vec<i64>], periods: &[(usize, usize)]) -> f64 {
+        let axes = Self::axes(points, kept, periods);
+        // Coefficients of k and −k are a sum and a difference for each number of them.
+        let (mut sizes, mut joined) = (axes.iter().map(Axis::rows).collect::<Vec<usize>>(), 0);
+        for axis in (0..points.len() - 1).rev() {
+            sizes[axis] = kept[axis].len();
+            joined += sizes.iter().product::<usize>();
+        }
+        cheapest(&axes).1 + joined as f64
+    }
+
+    fn axes(points: &[usize], kept: &[Vec<i64>], periods: &[(usize, usize)]) -> Vec<Axis<T>> {
+        let each = points.iter().zip(kept).zip(periods);
+        each.map(|((n, kept), period)| Axis::new(*n, frequencies(kept), *period)).collect()
     }
 
     fn of(points: &[usize], kept: Vec<Vec<i64>>, periods: &[(usize, usize)]) -> Self {
         let d = points.len();
-        let axes: Vec<Axis<T>> = points
-            .iter()
-            .zip(&kept)
-            .zip(periods)
-            .map(|((n, kept), period)| Axis::new(*n, frequencies(kept), *period))
-            .collect();
+        let axes = Self::axes(points, &kept, periods);
         let places = |kept: &Vec<i64>| {
             let place = |k: i64| kept.iter().position(|other| *other == k);
             let of = |k: usize| [place(k as i64), if k == 0 { None } else { place(-(k as i64)) }];
@@ -238,6 +248,7 @@ impl<T: Real> Transform<T> {
         let ((line, place), rows, m) = (self.place(axis, channels), self.axes[axis].rows(), self.inner());
         let befores = z.len() / (rows * line);
         let mut out = self.pool.take(befores * self.kept[axis].len() * line);
+        note(out.len());
         for (b, z) in z.chunks(rows * line).enumerate() {
             let (c, d) = z.split_at(rows / 2 * line);
             for ((c, d), modes) in c.chunks(line).zip(d.chunks(line)).zip(&self.places[axis]) {
@@ -262,6 +273,7 @@ impl<T: Real> Transform<T> {
     fn part(&self, y: Vec<T>, axis: usize, channels: usize) -> Vec<T> {
         let ((line, place), rows, m) = (self.place(axis, channels), self.axes[axis].rows(), self.inner());
         let befores = y.len() / (self.kept[axis].len() * line);
+        note(y.len());
         let mut out = self.pool.zeros(befores * rows * line);
         for (b, out) in out.chunks_mut(rows * line).enumerate() {
             let (c, d) = out.split_at_mut(rows / 2 * line);
@@ -288,6 +300,13 @@ impl<T: Real> Transform<T> {
 
 fn whole(points: &[usize]) -> Vec<(usize, usize)> {
     points.iter().map(|n| (*n, 0)).collect()
+}
+
+/// The same with another period and offset along the last axis.
+fn last(points: &[usize], period: (usize, usize)) -> Vec<(usize, usize)> {
+    let mut periods = whole(points);
+    periods[points.len() - 1] = period;
+    periods
 }
 
 /// One more than the largest |k|.

@@ -1,8 +1,13 @@
 //! A learnt denoiser: a network between factors that keep what goes in and comes out of size one (Karras et al., NeurIPS 2022, table 1).
 
+use std::sync::Arc;
+
+use convoke_cluster::Result;
+use convoke_kernels::Device;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::on_device::DeviceEdm;
 use super::unet::{Shape, Unet};
 use super::{Denoiser, Learnt};
 use crate::learning::real::Real;
@@ -87,8 +92,8 @@ impl<T: Real> Edm<T> {
 }
 
 impl Denoiser for Edm<f32> {
-    fn denoise(&self, x: &[f32], points: [usize; 2], sigma: f64) -> Vec<f32> {
-        self.clean(x, points, sigma)
+    fn denoise(&self, x: &[f32], points: [usize; 2], sigma: f64) -> Result<Vec<f32>> {
+        Ok(self.clean(x, points, sigma))
     }
 }
 
@@ -99,6 +104,17 @@ impl Learnt for Edm<f32> {
 
     fn flops(&self, points: [usize; 2]) -> f64 {
         self.network.flops(points)
+    }
+
+    fn has_kernels(&self) -> bool {
+        true
+    }
+
+    fn on(&self, device: &Device) -> Result<Option<Arc<dyn Denoiser>>> {
+        if !device.is_gpu() {
+            return Ok(None);
+        }
+        Ok(Some(Arc::new(DeviceEdm::new(device, self)?)))
     }
 
     fn memory(&self, threads: usize, points: [usize; 2]) -> u64 {

@@ -1,5 +1,7 @@
 //! Denoisers in closed form: for tests of those who use denoisers, and for images that are no more than this.
 
+use convoke_cluster::Result;
+
 use super::Denoiser;
 
 /// Points that are independent and normal, each with its own mean and variance: D = m + v (x − m)/(v + σ²).
@@ -12,13 +14,13 @@ pub struct Gaussian {
 }
 
 impl Denoiser for Gaussian {
-    fn denoise(&self, x: &[f32], _: [usize; 2], sigma: f64) -> Vec<f32> {
+    fn denoise(&self, x: &[f32], _: [usize; 2], sigma: f64) -> Result<Vec<f32>> {
         let law = || self.mean.iter().zip(&self.variance).cycle();
         let of = |(x, (m, v)): (&f32, (&f32, &f32))| {
             let (m, v) = (f64::from(*m), f64::from(*v));
             (m + v * (f64::from(*x) - m) / (v + sigma * sigma)) as f32
         };
-        x.iter().zip(law()).map(of).collect()
+        Ok(x.iter().zip(law()).map(of).collect())
     }
 }
 
@@ -32,7 +34,7 @@ pub struct Mixture {
 }
 
 impl Denoiser for Mixture {
-    fn denoise(&self, x: &[f32], [h, w]: [usize; 2], sigma: f64) -> Vec<f32> {
+    fn denoise(&self, x: &[f32], [h, w]: [usize; 2], sigma: f64) -> Result<Vec<f32>> {
         let (size, all) = (h * w, self.variance + sigma * sigma);
         let keep = self.variance / all;
         let one = |x: &[f32]| -> Vec<f32> {
@@ -49,7 +51,7 @@ impl Denoiser for Mixture {
                 })
                 .collect()
         };
-        x.chunks(size).flat_map(one).collect()
+        Ok(x.chunks(size).flat_map(one).collect())
     }
 }
 
@@ -72,7 +74,8 @@ mod tests {
             let alone = |x: f64| normal(x, 0.4, 0.3 + s2).ln();
             let mixed = |x: f64| [-1.0, 0.5, 2.0].iter().map(|m| normal(x, *m, 0.1 + s2)).sum::<f64>().ln();
             let check = |denoiser: &dyn Denoiser, log: &dyn Fn(f64) -> f64| {
-                let found = f64::from(denoiser.denoise(&[x as f32], [1, 1], sigma)[0]);
+                let found = denoiser.denoise(&[x as f32], [1, 1], sigma).expect("no device")[0];
+                let found = f64::from(found);
                 assert!((found - x - s2 * score(log)).abs() < 1e-5, "{x}: {found}");
             };
             check(&gaussian, &alone);
@@ -87,7 +90,8 @@ mod tests {
         let normal = |stream: u64, i: u64| Philox::new(2, stream).normal(i);
         let clean: Vec<f32> = (0..n).map(|i| (0.4 + v.sqrt() * normal(0, i)) as f32).collect();
         let noisy: Vec<f32> = clean.iter().zip(0..n).map(|(c, i)| c + (sigma * normal(1, i)) as f32).collect();
-        let found = Gaussian { mean: vec![0.4], variance: vec![v as f32] }.denoise(&noisy, [1, 1], sigma);
+        let law = Gaussian { mean: vec![0.4], variance: vec![v as f32] };
+        let found = law.denoise(&noisy, [1, 1], sigma).expect("no device");
         let error = found.iter().zip(&clean).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>() / n as f64;
         let due = v * sigma * sigma / (v + sigma * sigma);
         assert!((error / due - 1.0).abs() < 3.0 * (2.0 / n as f64).sqrt(), "{error} {due}");

@@ -15,7 +15,7 @@ pub type Extent = [usize; 3];
 /// Columns of a block of a convolution: its neighbourhoods stay in the second cache.
 const COLUMNS: usize = 256;
 /// Added to variances.
-const TINY: f64 = 1e-5;
+pub(super) const TINY: f64 = 1e-5;
 
 /// The 3 × 3 neighbourhoods of the points of some rows, zeros outside: `[channel, dy, dx, row, x]`.
 fn neighbourhoods<T: Real>(x: &[T], [c, h, w]: Extent, rows: Range<usize>, out: &mut [T]) {
@@ -125,7 +125,7 @@ pub struct Norm<'a, T> {
 
 impl<T: Real> Norm<'_, T> {
     /// Slope and offset of x̂ in channel c.
-    fn affine(&self, c: usize) -> (T, T) {
+    pub(super) fn affine(&self, c: usize) -> (T, T) {
         let (gamma, beta) = (self.gamma[c], self.beta[c]);
         let Some(film) = self.film else { return (gamma, beta) };
         let scale = T::of(1.0) + film[c];

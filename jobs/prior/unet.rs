@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use super::layers::Norm;
 use super::tape::{Id, Tape};
 use crate::learning::parameters::{Part, Parts};
 use crate::learning::real::Real;
@@ -143,25 +144,9 @@ impl Unet {
         x: Vec<T>,
         noise: &[f64],
     ) -> (Tape<'p, T>, Id) {
-        let (shape, batch) = (&self.shape, noise.len());
-        let mut tape = Tape::new(parameters, batch);
-        // cos and sin of c times frequencies from 1/2 to 32.
-        let half = shape.embedding / 2;
-        let wave = |j: usize| 0.5 * 64f64.powf(j as f64 / (half - 1).max(1) as f64);
-        let features = noise
-            .iter()
-            .flat_map(|c| {
-                (0..shape.embedding).map(move |j| {
-                    let (sin, cos) = (c * wave(j % half)).sin_cos();
-                    T::of(if j < half { cos } else { sin })
-                })
-            })
-            .collect();
-        let e = tape.input([shape.embedding, 1, 1], features);
-        let e = tape.mix(e, self.both("noise.0"));
-        let e = tape.silu(e);
-        let e = tape.mix(e, self.both("noise.1"));
-        let e = tape.silu(e);
+        let shape = &self.shape;
+        let mut tape = Tape::new(parameters, noise.len());
+        let e = self.embedding(&mut tape, noise);
         let v = tape.input([1, h, w], x);
         let v = tape.shuffle(v, false);
         let mut v = tape.convolve(v, self.both("first"));
@@ -190,6 +175,46 @@ impl Unet {
         let v = tape.convolve(v, self.both("last"));
         let v = tape.shuffle(v, true);
         (tape, v)
+    }
+
+    /// What the numbers c say: of cos and sin of c times frequencies from 1/2 to 32.
+    fn embedding<T: Real>(&self, tape: &mut Tape<'_, T>, noise: &[f64]) -> Id {
+        let half = self.shape.embedding / 2;
+        let wave = |j: usize| 0.5 * 64f64.powf(j as f64 / (half - 1).max(1) as f64);
+        let features = noise
+            .iter()
+            .flat_map(|c| {
+                (0..self.shape.embedding).map(move |j| {
+                    let (sin, cos) = (c * wave(j % half)).sin_cos();
+                    T::of(if j < half { cos } else { sin })
+                })
+            })
+            .collect();
+        let e = tape.input([self.shape.embedding, 1, 1], features);
+        let e = tape.mix(e, self.both("noise.0"));
+        let e = tape.silu(e);
+        let e = tape.mix(e, self.both("noise.1"));
+        tape.silu(e)
+    }
+
+    /// Slopes, then offsets, of the channels of each normalisation in the order of a pass, for images of one number c.
+    pub fn affine<T: Real>(&self, parameters: &[T], noise: f64) -> Vec<T> {
+        let mut tape = Tape::new(parameters, 1);
+        let e = self.embedding(&mut tape, &[noise]);
+        let mut all = Vec::new();
+        let mut push = |name: &str, film: Option<&[T]>| {
+            let [gamma, beta] = self.both(name).map(|range| &parameters[range]);
+            let norm = Norm { gamma, beta, film, groups: self.shape.groups };
+            let (slopes, offsets): (Vec<T>, Vec<T>) = (0..gamma.len()).map(|c| norm.affine(c)).unzip();
+            all.extend([slopes, offsets].concat());
+        };
+        self.shape.each_block(|name, _, _| {
+            push(&format!("{name}.norm.0"), None);
+            let film = tape.mix(e, self.both(&format!("{name}.film")));
+            push(&format!("{name}.norm.1"), Some(tape.values(film)));
+        });
+        push("last.norm", None);
+        all
     }
 
     fn block<T: Real>(&self, tape: &mut Tape<'_, T>, name: &str, x: Id, e: Id) -> Id {

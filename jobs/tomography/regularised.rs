@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use convoke_cluster::workload::Inputs;
 use convoke_cluster::{Comm, Fields, Plan, Region, Result, Results};
-use convoke_kernels::{Buffer, Device};
+use convoke_kernels::{Buffer, Device, Slices};
 use rayon::prelude::*;
 
 use super::angles;
@@ -95,6 +95,7 @@ impl Prior {
                 .push(format!("lambda is chosen first: up to {CANDIDATES} weights are tried, with two volumes each"));
         }
         plan.notes.push("multiplications and additions of the denoiser count as voxel updates".to_owned());
+        plan.notes.push(DiffusionSpec::denoised_by(&*self.denoiser));
     }
 }
 
@@ -190,7 +191,7 @@ impl Regularised {
             let solver = Box::new(spec.active(choice, denoiser, &*operator, (scale, deviation), seed)?);
             return Ok(Self { operator, solver, price, more, part });
         }
-        let operator = Box::new(Weighted::new(operator, roots, mask));
+        let operator = Box::new(Weighted::new(operator, roots, mask)?);
         let buffer = |data: Vec<f32>| Buffer::from_vec(operator.device(), data);
         let solver: Box<dyn Solver> = match (prior, params) {
             (Some(Prior { method, spec, denoiser, scale, seed, .. }), _) => {
@@ -283,6 +284,12 @@ impl ParallelRays {
         let place = Place { comm: column, slices, all, points: share.shape, leads: share.group.is_root() };
         Ok((Self { share, views, place, angles }, data))
     }
+
+    /// Sums of slices over those who share their angles, and over all slices. Collective.
+    fn sum(&self, mut slices: Vec<f64>) -> Result<f64> {
+        self.share.group.all_sum(&mut slices)?;
+        self.place.sum(&slices)
+    }
 }
 
 impl Operator for ParallelRays {
@@ -307,8 +314,16 @@ impl Operator for ParallelRays {
         let n = (self.angles.0.len() * self.share.n_cols).max(1);
         let mut sums: Vec<f64> = a.par_chunks(n).zip(b.par_chunks(n)).map(|(a, b)| vectors::dot(a, b)).collect();
         sums.resize(self.place.slices.len(), 0.0);
-        self.share.group.all_sum(&mut sums)?;
-        self.place.sum(&sums)
+        self.sum(sums)
+    }
+
+    fn norm2(&self, a: &mut Buffer<f32>) -> Result<f64> {
+        let slices = self.place.slices.len();
+        if a.is_empty() || !self.share.device.is_gpu() {
+            let a = a.host();
+            return self.dot(a, a);
+        }
+        self.sum(Slices::new(&self.share.device, slices)?.norm2(a)?)
     }
 
     fn keep<'a>(&self, name: &str, q: &'a mut Buffer<f32>, fields: &mut Fields<'a>) {

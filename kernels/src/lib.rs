@@ -9,6 +9,7 @@
 
 pub mod buffer;
 pub mod cone;
+pub mod convolution;
 pub mod determinantal;
 pub mod device;
 mod error;
@@ -22,6 +23,7 @@ pub mod ramp_filter;
 pub mod random;
 pub mod slices;
 pub mod spatiotemporal;
+pub mod variation;
 
 pub use buffer::{Buffer, Element};
 pub use cone::{ConeFootprint, ConeGeometry, ConePart, ConeProjector, ConeView, Orbit};

@@ -235,11 +235,13 @@ mod tests {
     use super::*;
 
     /// What has to be in the bundle for every kernel to be tested and timed.
-    const OWED: [&str; 9] = [
+    const OWED: [&str; 11] = [
         "tests/emulation.rs",
         "tests/emulation_cone.rs",
         "tests/emulation_fourier_layer.rs",
         "tests/emulation_spatiotemporal.rs",
+        "tests/emulation_convolution.rs",
+        "tests/emulation_variation.rs",
         "tests/emulation_kronecker.rs",
         "examples/bench_projector.rs",
         "examples/bench_kronecker.rs",

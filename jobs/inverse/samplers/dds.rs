@@ -55,7 +55,7 @@ impl Dds {
     /// Of the operator and of the exchange.
     pub fn advance(&mut self, i: u64, world: &mut World<'_>) -> Result<(f64, Vec<f32>)> {
         let (sigma, next) = (self.params.levels.at(i), self.params.levels.at(i + 1));
-        let clean = world.denoise(&self.x, sigma);
+        let clean = world.denoise(&self.x, sigma)?;
         let near = world.data.noise / (sigma * sigma).max(LEAST);
         let moved = self.splitting.solve(&clean, near, self.params.iterations, world)?;
         self.splitting.split(&moved, self.params.lambda, world)?;

@@ -44,7 +44,7 @@ impl Mbir {
 
     /// x + ε s + √(2 ε) n, ε = 2 (r ‖n‖/‖s‖)², norms those of slices, in the mean. Collective.
     fn correct(&mut self, sigma: f64, which: u64, world: &World<'_>) -> Result<()> {
-        let clean = world.denoise(&self.x, sigma);
+        let clean = world.denoise(&self.x, sigma)?;
         let score = |x: f32, d: f32| (f64::from(d) - f64::from(x)) / (sigma * sigma);
         let size = world.place.size();
         let noise: Vec<f32> = world.normal(which).collect();
@@ -82,7 +82,7 @@ impl Chain for Mbir {
     fn step(&mut self, i: u64, world: &mut World<'_>) -> Result<f64> {
         let (sigma, next) = (self.params.levels.at(i), self.params.levels.at(i + 1));
         // x + (σ² − σ'²) s + √(σ² − σ'²) n; the last step ends with what the denoiser expects.
-        let clean = world.denoise(&self.x, sigma);
+        let clean = world.denoise(&self.x, sigma)?;
         let fall = sigma * sigma - next * next;
         let (drift, new) = ((fall / (sigma * sigma)) as f32, if next > 0.0 { fall.sqrt() as f32 } else { 0.0 });
         let all = self.x.iter_mut().zip(&clean).zip(world.normal(1 + 2 * i));

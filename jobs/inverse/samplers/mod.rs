@@ -54,7 +54,10 @@ impl World<'_> {
     }
 
     /// D of this rank's slices.
-    pub fn denoise(&self, x: &[f32], sigma: f64) -> Vec<f32> {
+    ///
+    /// # Errors
+    /// Of the denoiser's device.
+    pub fn denoise(&self, x: &[f32], sigma: f64) -> Result<Vec<f32>> {
         self.denoiser.denoise(x, self.place.points, sigma)
     }
 }

@@ -64,7 +64,7 @@ impl Chain for Red {
     fn step(&mut self, i: u64, world: &mut World<'_>) -> Result<f64> {
         let sigma = self.params.levels.at(i);
         let noisy: Vec<f32> = self.mu.iter().zip(world.normal(1 + i)).map(|(mu, n)| mu + sigma as f32 * n).collect();
-        let clean = world.denoise(&noisy, sigma);
+        let clean = world.denoise(&noisy, sigma)?;
         let mut gradient = world.data.normal(world.operator, &self.mu)?;
         let weight = self.params.weight as f32;
         let parts = gradient.iter_mut().zip(&world.data.back).zip(self.mu.iter().zip(&clean));

@@ -8,6 +8,7 @@ use convoke_cluster::{Fields, Result};
 use convoke_kernels::Buffer;
 
 use super::grid::{Grid, project};
+use super::on_device::{self, Beside};
 use super::{Algorithm, Done, Pass, Price, Problem, TvParams, change, keep_field, residual};
 use crate::inverse::{Operator, vectors};
 
@@ -26,29 +27,35 @@ pub(super) fn price(params: &TvParams) -> Price {
 #[derive(Debug)]
 pub(super) struct Admm {
     /// Scaled dual field, and room for another.
-    w: Vec<f32>,
-    room: Vec<f32>,
+    pub(super) w: Buffer<f32>,
+    pub(super) room: Buffer<f32>,
     /// Scaled dual of x ≥ 0; empty without it.
-    bound: Vec<f32>,
+    pub(super) bound: Buffer<f32>,
     /// Residual, direction and its product of the conjugate gradients.
-    r: Buffer<f32>,
-    p: Buffer<f32>,
-    h: Buffer<f32>,
+    pub(super) r: Buffer<f32>,
+    pub(super) p: Buffer<f32>,
+    pub(super) h: Buffer<f32>,
+    /// What a step on a device has beside these.
+    pub(super) beside: Option<Beside>,
 }
 
 impl Admm {
     pub fn new(operator: &dyn Operator, grid: &Grid, params: &TvParams) -> Result<Self> {
         let len = operator.place().len();
-        let volume = || Buffer::zeros(operator.device(), len);
-        let field = vec![0.0; grid.field_len()];
-        let bound = vec![0.0; if params.non_negative { len } else { 0 }];
-        Ok(Self { w: field.clone(), room: field, bound, r: volume()?, p: volume()?, h: volume()? })
+        let zeros = |len: usize| Buffer::zeros(operator.device(), len);
+        let bound = zeros(if params.non_negative { len } else { 0 })?;
+        let [w, room] = [zeros(grid.field_len())?, zeros(grid.field_len())?];
+        Ok(Self { w, room, bound, r: zeros(len)?, p: zeros(len)?, h: zeros(len)?, beside: None })
     }
 }
 
 impl Algorithm for Admm {
     fn step(&mut self, problem: &mut Problem, operator: &mut dyn Operator) -> Result<Done> {
-        let Self { w, room, bound, r, p, h } = self;
+        if operator.is_on_gpu() {
+            return on_device::step(self, problem, operator);
+        }
+        let Self { w, room, bound, r, p, h, .. } = self;
+        let (w, room, bound) = (w.host_mut(), room.host_mut(), bound.host_mut());
         let Problem { params, grid, y, q, x, scale, .. } = problem;
         let points = operator.place().points;
         let nx = points[1];
@@ -108,9 +115,9 @@ impl Algorithm for Admm {
 
     fn fields<'a>(&'a mut self, operator: &dyn Operator, fields: &mut Fields<'a>) {
         let place = operator.place();
-        keep_field(place, "dual", &mut self.w, fields);
+        keep_field(place, "dual", self.w.host_mut(), fields);
         if !self.bound.is_empty() {
-            place.keep("bound", &mut self.bound, fields);
+            place.keep("bound", self.bound.host_mut(), fields);
         }
     }
 

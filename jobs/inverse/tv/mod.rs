@@ -7,6 +7,7 @@
 mod admm;
 mod fista;
 pub mod grid;
+mod on_device;
 mod pdhg;
 mod search;
 pub mod spec;

@@ -169,8 +169,8 @@ impl Foreign {
 }
 
 impl Denoiser for Foreign {
-    fn denoise(&self, x: &[f32], points: [usize; 2], sigma: f64) -> Vec<f32> {
-        x.par_chunks(points[0] * points[1]).flat_map_iter(|x| self.one(x, points, sigma)).collect()
+    fn denoise(&self, x: &[f32], points: [usize; 2], sigma: f64) -> Result<Vec<f32>> {
+        Ok(x.par_chunks(points[0] * points[1]).flat_map_iter(|x| self.one(x, points, sigma)).collect())
     }
 }
 

@@ -74,7 +74,7 @@ fn networks_give_what_the_published_code_gives() {
         // Two images at once: each on its own.
         let both = [x.clone(), x.iter().map(|v| 1.0 - v).collect()].concat();
         for (sigma, expected) in &fixture.cases {
-            let found = network.denoise(&both, [16, 16], *sigma);
+            let found = network.denoise(&both, [16, 16], *sigma).expect("no device");
             let most = expected.iter().fold(0.0, |a: f64, b| a.max(b.abs()));
             let off = found.iter().zip(expected).fold(0.0, |a: f64, (f, e)| a.max((f64::from(*f) - e).abs()));
             assert!(off < 2e-5 * most, "{name} at {sigma}: {off} of {most}");

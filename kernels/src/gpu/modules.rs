@@ -22,6 +22,7 @@ macro_rules! module {
 }
 
 pub(crate) static CONE: Module = module!("cone");
+pub(crate) static CONVOLUTION: Module = module!("convolution");
 pub(crate) static DETERMINANTAL: Module = module!("determinantal");
 pub(crate) static FOURIER_LAYER: Module = module!("fourier_layer");
 pub(crate) static KRONECKER: Module = module!("kronecker");
@@ -30,10 +31,22 @@ pub(crate) static PROJECTOR: Module = module!("projector");
 pub(crate) static RAMP_FILTER: Module = module!("ramp_filter");
 pub(crate) static SLICES: Module = module!("slices");
 pub(crate) static SPATIOTEMPORAL: Module = module!("spatiotemporal");
+pub(crate) static VARIATION: Module = module!("variation");
 
 /// Every module of this crate.
-pub static MODULES: [&Module; 9] =
-    [&CONE, &DETERMINANTAL, &FOURIER_LAYER, &KRONECKER, &POINTWISE, &PROJECTOR, &RAMP_FILTER, &SLICES, &SPATIOTEMPORAL];
+pub static MODULES: [&Module; 11] = [
+    &CONE,
+    &CONVOLUTION,
+    &DETERMINANTAL,
+    &FOURIER_LAYER,
+    &KRONECKER,
+    &POINTWISE,
+    &PROJECTOR,
+    &RAMP_FILTER,
+    &SLICES,
+    &SPATIOTEMPORAL,
+    &VARIATION,
+];
 
 impl Module {
     /// First line of this module's PTX: it names the source that it was compiled from.

@@ -100,7 +100,7 @@ struct Subspace {
 }
 
 impl Denoiser for Subspace {
-    fn denoise(&self, x: &[f32], points: [usize; 2], sigma: f64) -> Vec<f32> {
+    fn denoise(&self, x: &[f32], points: [usize; 2], sigma: f64) -> Result<Vec<f32>> {
         let one = |slice: &[f32]| {
             let mut out = vec![self.mean; slice.len()];
             for (u, v) in &self.directions {
@@ -110,7 +110,7 @@ impl Denoiser for Subspace {
             }
             out
         };
-        x.chunks(points[0] * points[1]).flat_map(one).collect()
+        Ok(x.chunks(points[0] * points[1]).flat_map(one).collect())
     }
 }
 
