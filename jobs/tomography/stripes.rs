@@ -119,9 +119,8 @@ pub(super) fn dead(sinogram: &mut [f32], n_cols: usize, snr: f64, size: usize) {
         let end = (j..n_cols).find(|k| !stripes[*k]).unwrap_or(n_cols - 1);
         for view in sinogram.chunks_mut(n_cols) {
             let (a, b) = (view[j - 1], view[end]);
-            for k in j..end {
-                view[k] = a + (b - a) * (k + 1 - j) as f32 / (end + 1 - j) as f32;
-            }
+            let step = |k: usize| (b - a) * (k + 1) as f32 / (end + 1 - j) as f32;
+            view[j..end].iter_mut().enumerate().for_each(|(k, value)| *value = a + step(k));
         }
         j = end;
     }
