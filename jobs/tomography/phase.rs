@@ -219,7 +219,7 @@ mod tests {
         let paganin = Paganin::new(blur, SHAPE[0], SHAPE[1]);
         let ranges = |rows: Range<usize>| paganin.tiles(&rows).map(|tile| tile.rows).collect::<Vec<_>>();
         assert_eq!(ranges(0..SHAPE[0]), [0..75, 75..150]);
-        assert_eq!(ranges(70..71), [0..75]);
+        assert_eq!(ranges(70..71), [0..75, 75..150][..1]);
         assert_eq!(ranges(74..76), [0..75, 75..150]);
         for tile in paganin.tiles(&(0..SHAPE[0])) {
             assert!(tile.halo.len() < SHAPE[0] && tile.halo.len() <= paganin.most_rows());
