@@ -220,7 +220,7 @@ const CASES: &[Case] = &[
             })
         },
         "rows = [0, 1]\npixel_size_mm = 0.001\n[problem.scan.phase]\nenergy_kev = 20.0\ndistance_mm = 1.0\ndelta_over_beta = 500.0",
-        "scan.h5: detector row 1: the white field is not above the dark field; phase retrieval needs it, 27 rows beside `rows`",
+        "scan.h5: detector row 1: the white field is not above the dark field; phase retrieval needs it, 34 rows beside `rows`",
     ),
     (|_| (), "angle_unit = \"turns\"", "job.toml:6:14: unknown variant `turns`, expected `degrees` or `radians`"),
 ];
