@@ -8,12 +8,15 @@ mod stripes;
 use convoke::tomography::rings::Rings;
 use stripes::{KINDS, Stripe};
 
+/// A kind, and bounds of the part of it that is left.
+type Bound = (Stripe, f64, f64);
+
 /// The best method for each kind leaves little of it and little of the clean sinogram changed; offsets of columns cannot mend columns that
 /// are dead or restless. (method, bound of the change; kind, bounds of the part that is left)
 #[test]
 fn every_kind_has_a_method_that_removes_it_and_leaves_the_object() {
     let clean = stripes::clean();
-    let cases: [(Rings, f64, &[(Stripe, f64, f64)]); 3] = [
+    let cases: [(Rings, f64, &[Bound]); 3] = [
         (
             Rings::ColumnMean { size: 11 },
             0.012,
