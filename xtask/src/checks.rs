@@ -24,9 +24,6 @@ const WHEELS: [Group; 3] = [
 /// every dependency a second time takes minutes.
 const WITHOUT_MPI: &str = "cargo test -p convoke --no-default-features --target-dir target/no-mpi --config profile.dev.opt-level=0 --test no_mpi";
 
-/// The unit tests of a crate are a second build of it: optimised it would take as long as the first one.
-const UNIT_TESTS: &str = "cargo test --workspace --lib --config profile.dev.package.convoke.opt-level=0 --config profile.dev.package.convoke-cluster.opt-level=0";
-
 /// Options of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -61,9 +58,7 @@ fn plan(fast: bool) -> Vec<Step> {
         step("format", "cargo fmt --all --check"),
         step("licences", "cargo xtask licences"),
         step("lints", "cargo clippy --workspace --all-targets -- -D warnings"),
-        step("unit tests", UNIT_TESTS),
-        step("tests", "cargo test --workspace --bins --examples --test *"),
-        step("tests in comments", "cargo test --workspace --doc"),
+        step("tests", "cargo test --workspace"),
     ];
     if !fast {
         steps.push(step("build and test without MPI", WITHOUT_MPI));
@@ -113,8 +108,8 @@ mod tests {
 
     #[test]
     fn fast_leaves_out_the_second_build_and_the_documentation() {
-        assert_eq!(names(&plan(true)), ["format", "licences", "lints", "unit tests", "tests", "tests in comments"]);
-        assert_eq!(names(&plan(false))[6..], ["build and test without MPI", "documentation"]);
+        assert_eq!(names(&plan(true)), ["format", "licences", "lints", "tests"]);
+        assert_eq!(names(&plan(false))[4..], ["build and test without MPI", "documentation"]);
     }
 
     #[test]
