@@ -162,7 +162,7 @@ const JOBS: &[(&str, &str, &str)] = &[
     (
         "size = 16",
         "sizee = 16",
-        "job.toml:10:1: unknown field `sizee`, expected one of `kind`, `size`, `rows`, `columns`, `angles`, `arc_degrees`, `axis_shift_pixels`, `parts`, `photons`, `attenuation_per_voxel`\n  help: did you mean `size`?",
+        "job.toml:10:1: unknown field `sizee`, expected one of `kind`, `size`, `rows`, `columns`, `angles`, `arc_degrees`, `axis_shift_pixels`, `parts`, `photons`, `readout_counts`, `attenuation_per_voxel`\n  help: did you mean `size`?",
     ),
     ("angles = 8", "angles = 0", "job.toml:11:10: problem.phantom.angles = 0: expected 2 to 1000000"),
     (
