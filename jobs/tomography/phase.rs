@@ -2,7 +2,7 @@
 //! filter of the transmissions turns them back into attenuation.
 //!
 //! For a homogeneous object with δ/β and the transport-of-intensity equation, T = (1 − ℓ² ∇²) exp(−μ t) with ℓ² = λ z (δ/β) / 4π, so that
-//! μ t = −ln F⁻¹[F[T] / (1 + ℓ² |k|²)]. Source: D. Paganin et al., J. Microscopy 206 (2002) 33, equation 12.
+//! μ t = −ln F⁻¹[F(T) / (1 + ℓ² |k|²)]. Source: D. Paganin et al., J. Microscopy 206 (2002) 33, equation 12.
 //!
 //! The filter's kernel falls as exp(−r/ℓ), so a projection is filtered in tiles of rows, each with the rows beside it that the kernel
 //! reaches. Tiles are counted from the detector's first row: a row has the same bits whoever asks for it.
