@@ -23,7 +23,7 @@ const COLUMNS: usize = 512;
 const FREQUENCIES_PER_DOUBLING: f64 = 7.5;
 
 /// Numbers from which on an array is worth several threads of its own.
-const WIDE: usize = 1 << 20;
+pub(super) const WIDE: usize = 1 << 20;
 
 /// An axis.
 #[derive(Clone)]

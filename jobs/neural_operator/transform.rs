@@ -11,10 +11,15 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::axis::Axis;
+use rayon::prelude::*;
+
+use super::axis::{Axis, WIDE};
 use super::pool::Pool;
 use crate::learning::matrix::note;
 use crate::learning::real::Real;
+
+/// Points of the channels that one thread takes at once: what is left of them after the first axis stays in the second cache.
+const GROUP: usize = 1 << 18;
 
 /// A grid and its kept modes.
 #[derive(Debug, Clone)]
@@ -180,18 +185,9 @@ impl<T: Real> Transform<T> {
 
     /// x̂ of `channels` fields `[channel, points]`: `[outer modes, channel, re | im, inner modes]`.
     pub fn analysis(&self, x: &[T], channels: usize) -> Vec<T> {
-        let mut sizes = self.points.clone();
-        let mut z: Option<Vec<T>> = None;
-        for axis in self.order.iter().copied() {
-            let after: usize = sizes[axis + 1..].iter().product();
-            sizes[axis] = self.axes[axis].rows();
-            let mut out = self.pool.take(channels * sizes.iter().product::<usize>());
-            self.axes[axis].analysis(&self.pool, z.as_deref().unwrap_or(x), &mut out, after);
-            if let Some(z) = z.replace(out) {
-                self.pool.give(z);
-            }
-        }
-        let mut z = z.expect("a grid has an axis");
+        let sums: usize = self.axes.iter().map(Axis::rows).product();
+        let mut z = self.pool.take(channels * sums);
+        self.by_groups((x, self.size()), (&mut z, sums), |x, z| self.sums(x, z));
         for axis in (0..self.places.len()).rev() {
             z = self.join(z, axis, channels);
         }
@@ -203,15 +199,63 @@ impl<T: Real> Transform<T> {
         for axis in 0..self.places.len() {
             y = self.part(y, axis, channels);
         }
+        let sums: usize = self.axes.iter().map(Axis::rows).product();
+        let mut x = self.pool.take(channels * self.size());
+        self.by_groups((&y, sums), (&mut x, self.size()), |y, x| self.sums_back(y, x));
+        self.pool.give(y);
+        x
+    }
+
+    /// Large arrays by groups of channels, which stay in a thread's cache from axis to axis; others as they are: several of them, those
+    /// of samples, go side by side, and a thread that waits for a part of one begins no other.
+    fn by_groups(
+        &self,
+        (from, from_len): (&[T], usize),
+        (to, to_len): (&mut [T], usize),
+        pass: impl Fn(&[T], &mut [T]) + Sync,
+    ) {
+        let group = (GROUP / self.size()).max(1);
+        if from.len().max(to.len()) < WIDE || from.len() <= group * from_len {
+            return pass(from, to);
+        }
+        to.par_chunks_mut(group * to_len).zip(from.par_chunks(group * from_len)).for_each(|(to, from)| pass(from, to));
+    }
+
+    /// C and D along all axes.
+    fn sums(&self, x: &[T], out: &mut [T]) {
+        let (mut sizes, fields) = (self.points.clone(), x.len() / self.size());
+        let mut z: Option<Vec<T>> = None;
+        let (last, first) = self.order.split_last().expect("a grid has an axis");
+        for axis in first.iter().copied() {
+            let after: usize = sizes[axis + 1..].iter().product();
+            sizes[axis] = self.axes[axis].rows();
+            let mut next = self.pool.take(fields * sizes.iter().product::<usize>());
+            self.axes[axis].analysis(&self.pool, z.as_deref().unwrap_or(x), &mut next, after);
+            if let Some(z) = z.replace(next) {
+                self.pool.give(z);
+            }
+        }
+        self.axes[*last].analysis(&self.pool, z.as_deref().unwrap_or(x), out, sizes[last + 1..].iter().product());
+        z.into_iter().for_each(|z| self.pool.give(z));
+    }
+
+    /// The adjoint of C and D along all axes.
+    fn sums_back(&self, y: &[T], out: &mut [T]) {
         let mut sizes: Vec<usize> = self.axes.iter().map(Axis::rows).collect();
-        for axis in self.order.iter().rev().copied() {
+        let fields = y.len() / sizes.iter().product::<usize>();
+        let mut z: Option<Vec<T>> = None;
+        let (last, first) = self.order.split_first().expect("a grid has an axis");
+        for axis in first.iter().rev().copied() {
             let after: usize = sizes[axis + 1..].iter().product();
             sizes[axis] = self.points[axis];
-            let mut out = self.pool.take(channels * sizes.iter().product::<usize>());
-            self.axes[axis].adjoint(&self.pool, &y, &mut out, after);
-            self.pool.give(std::mem::replace(&mut y, out));
+            let mut next = self.pool.take(fields * sizes.iter().product::<usize>());
+            self.axes[axis].adjoint(&self.pool, z.as_deref().unwrap_or(y), &mut next, after);
+            if let Some(z) = z.replace(next) {
+                self.pool.give(z);
+            }
         }
-        y
+        self.axes[*last].adjoint(&self.pool, z.as_deref().unwrap_or(y), out, sizes[last + 1..].iter().product());
+        z.into_iter().for_each(|z| self.pool.give(z));
     }
 
     /// Multiplies by c_k/N: the adjoint then is the inverse transform.
