@@ -221,7 +221,7 @@ fn bad_values_are_refused() {
         ),
         ("steps = 3", "steps = 3\nlambda = \"sure\"\nrho = 0.0", "problem.method.diffusion.lambda"),
         ("samples = 2", "[problem.method.views]\nfirst = 2\nbudget = 3", "problem.method.diffusion.samples"),
-        ("samples = 2", "samples = 2\n[problem.method.views]\nfirst = 2\nbudget = 9", "problem.method.views"),
+        ("samples = 2", "samples = 2\n[problem.method.views]\nfirst = 2\nbudget = 9", "problem.method.views.budget"),
         ("samples = 2", "samples = 2\n[problem.method.views]\nfirst = 2\nbudget = 4", "problem.method.views.window"),
         ("samples = 2", "samples = 2\n[problem.method.views]\nbudget = 4", "problem.method.views"),
         (

@@ -146,6 +146,13 @@ pub fn check(spec: &Spec) -> Result<(), BadValue> {
     let [from, to] = views.window();
     let levels = diffusion.level_count(Method::Dds);
     let choices = (budget - first) as f64;
+    if (levels as f64) < choices + 1.0 {
+        let expected = format!(
+            "fewer than {}: one view at most is chosen between two of the {levels} levels",
+            first as f64 + levels as f64
+        );
+        return Err(BadValue::new(key("budget"), budget, expected).help("raise problem.method.diffusion.steps"));
+    }
     if !(0.0..=1.0).contains(&from) || !(from..=1.0).contains(&to) || (to - from) * (levels as f64) < choices + 1.0 {
         let expected = format!("[from, to] between 0 and 1, with more than {choices} of the {levels} levels inside");
         return Err(BadValue::new(key("window"), format!("[{from}, {to}]"), expected));
