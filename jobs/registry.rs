@@ -5,7 +5,7 @@ use convoke_cluster::workload::{Inputs, Workload};
 use convoke_cluster::{Comm, JobText, Plan, Resources, Result};
 
 /// Every workload, in the order of `convoke list`.
-pub const REGISTRY: &[Entry] = &[
+pub static REGISTRY: &[Entry] = &[
     Entry::of::<crate::tomography::Tomography>(),
     Entry::of::<crate::mri::Mri>(),
     Entry::of::<crate::gp_pde::GpPde>(),

@@ -20,6 +20,9 @@ const WHEELS: [Group; 3] = [
     Group { wheels: &["nvidia-cuda-nvrtc-cu12"], purpose: "compile the CUDA kernels with NVIDIA's compiler" },
 ];
 
+/// Not the examples, which the lints compile: generic code makes them long to build, and nothing runs them here.
+const TESTS: &str = "cargo test --workspace --lib --bins --tests --no-run --message-format json-render-diagnostics";
+
 /// A build of its own, which leaves `target/debug/convoke` as it is; not optimised, because its one test is short and optimising
 /// every dependency a second time takes minutes.
 const WITHOUT_MPI: &str = "cargo test -p convoke --no-default-features --target-dir target/no-mpi --config profile.dev.opt-level=0 --test no_mpi";
@@ -53,12 +56,13 @@ pub fn test(sh: &Shell, args: &Args) -> Result<()> {
 
 /// The steps.
 fn plan(fast: bool) -> Vec<Step> {
-    let step = |name, line| Step { name, line, env: &[] };
+    let step = |name, line| Step { name, line, env: &[], suite: false };
     let mut steps = vec![
         step("format", "cargo fmt --all --check"),
         step("licences", "cargo xtask licences"),
         step("lints", "cargo clippy --workspace --all-targets -- -D warnings"),
-        step("tests", "cargo test --workspace"),
+        Step { suite: true, ..step("tests", TESTS) },
+        step("examples in the documentation", "cargo test --workspace --doc"),
     ];
     if !fast {
         steps.push(step("build and test without MPI", WITHOUT_MPI));
@@ -108,8 +112,9 @@ mod tests {
 
     #[test]
     fn fast_leaves_out_the_second_build_and_the_documentation() {
-        assert_eq!(names(&plan(true)), ["format", "licences", "lints", "tests"]);
-        assert_eq!(names(&plan(false))[4..], ["build and test without MPI", "documentation"]);
+        let fast = ["format", "licences", "lints", "tests", "examples in the documentation"];
+        assert_eq!(names(&plan(true)), fast);
+        assert_eq!(names(&plan(false))[5..], ["build and test without MPI", "documentation"]);
     }
 
     #[test]

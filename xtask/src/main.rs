@@ -23,6 +23,7 @@ mod quickstart;
 mod say;
 mod slurm_lab;
 mod steps;
+mod suite;
 mod system;
 
 use error::Result;

@@ -1,4 +1,5 @@
 //! Running command lines one after the other: quiet while they pass, everything when one fails.
+//! Test programs run side by side, because many of them wait for a queue, a clock or a rank.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,6 +11,7 @@ use xshell::{Shell, cmd};
 
 use crate::error::{Error, Result};
 use crate::say;
+use crate::suite;
 
 /// One command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub struct Step {
     pub line: &'static str,
     /// Environment on top of the shell's.
     pub env: &'static [(&'static str, &'static str)],
+    /// Whether cargo builds test programs here and tells of them in JSON; they then run side by side.
+    pub suite: bool,
 }
 
 /// A step that has passed.
@@ -59,16 +63,23 @@ fn run_one(sh: &Shell, step: &Step, logs: &Path, verbose: bool) -> Result<Passed
     say::line(format!("$ {}{}", shown.concat(), step.line));
     let mut command = Command::from(cmd!(sh, "{program} {rest...}").envs(step.env.iter().copied()));
     command.stdin(Stdio::null());
+    // Both streams into one file, in the order of time.
+    let log = File::create(&path).map_err(Error::file(&path))?;
     if !verbose {
-        // Both streams into one file, in the order of time.
-        let log = File::create(&path).map_err(Error::file(&path))?;
-        command.stdout(log.try_clone().map_err(Error::file(&path))?).stderr(log);
+        command.stderr(log.try_clone().map_err(Error::file(&path))?);
+    }
+    if !verbose || step.suite {
+        command.stdout(log);
     }
     let began = Instant::now();
-    let status = command.status().map_err(Error::file(Path::new(program)))?;
+    let mut passed = command.status().map_err(Error::file(Path::new(program)))?.success();
+    let mut output = String::from_utf8_lossy(&read(&path)?).into_owned();
+    if passed && step.suite {
+        let tests = suite::run(&suite::programs(&output), &logs.join("tests"), verbose)?;
+        (passed, output) = (tests.passed, tests.output);
+    }
     let seconds = began.elapsed().as_secs_f64();
-    let output = if verbose { String::new() } else { String::from_utf8_lossy(&read(&path)?).into_owned() };
-    if !status.success() {
+    if !passed {
         say::line(output.trim_end());
         return Err(Error::Step { step: step.name, seconds, line: step.line.to_owned(), log: path });
     }
@@ -140,7 +151,7 @@ mod tests {
     #[test]
     fn the_first_failure_stops_and_is_named() {
         let logs = std::env::temp_dir().join(format!("convoke-xtask-steps-{}", std::process::id()));
-        let step = |name, line| Step { name, line, env: &[("CONVOKE_X", "1")] };
+        let step = |name, line| Step { name, line, env: &[("CONVOKE_X", "1")], suite: false };
         let steps = [step("good", "true"), step("bad one", "false"), step("never", "no-such-program")];
         let error = run(&machine::shell().unwrap(), &steps, &logs, false).unwrap_err();
         assert!(matches!(&error, Error::Step { step: "bad one", .. }), "{error}");
