@@ -3,7 +3,7 @@
 //! order. So nothing has two writers and every sum has one order, whatever the threads.
 #![allow(unsafe_code)]
 
-use super::column::{PAD, WIDTH, taps};
+use super::column::{GROUP, PAD, WIDTH, taps};
 use super::general::{self, General};
 use super::upright::Upright;
 use super::{ConeFootprint, ConeProjector, Factor};
@@ -64,8 +64,8 @@ impl Strips {
         let margin = if has_other { taps } else { 0 };
         let n_rows = p.part.rows.len();
         // Off powers of two, so that the columns do not fall on the same sets of the cache.
-        // A block more than the rows: whole blocks are read from a multiple of the width on.
-        let stride = (n_rows + 2 * margin).next_multiple_of(WIDTH) + WIDTH;
+        // A group more than the rows: whole groups are read from a multiple of their width on.
+        let stride = (n_rows + 2 * margin).next_multiple_of(GROUP) + GROUP;
         let stride = if stride.is_multiple_of(128) { stride + 16 } else { stride };
         Self { n_cols: p.geometry.n_cols, n_rows, first_row: p.part.rows.start, taps, stride, margin }
     }
@@ -106,7 +106,7 @@ pub(super) fn back(simd: Simd, p: &ConeProjector, factor: Factor<'_>, sinogram: 
         });
         let all = &*all;
         packed.par_chunks_mut(TILE[1] * nx * slab.padded).enumerate().for_each_init(
-            || vec![0.0f32; strips.n_rows.next_multiple_of(WIDTH) + 2 * PAD],
+            || vec![0.0f32; strips.n_rows.next_multiple_of(GROUP) + 2 * PAD],
             |blend, (band, packed)| {
                 run_back(simd, (&slab, &strips), views, all, (band * TILE[1], nx), blend, packed);
             },
@@ -216,7 +216,7 @@ pub(super) fn forward(simd: Simd, p: &ConeProjector, volume: &[f32], sinogram: &
     for (pass, views) in views.chunks(in_flight).enumerate() {
         let all = &mut all[..strips.len() * views.len()];
         all.par_chunks_mut(VIEWS_FORWARD * strips.len()).zip(views.par_chunks(VIEWS_FORWARD)).for_each_init(
-            || vec![0.0f32; strips.n_rows + 2 * WIDTH],
+            || vec![0.0f32; strips.n_rows + 2 * GROUP],
             |shadow, (all, views)| {
                 all.fill(0.0);
                 run_forward(simd, (&slab, &strips), views, all, ([ny, nx], &packed), shadow);
@@ -273,7 +273,10 @@ fn run_back(
     match simd {
         // SAFETY: `Simd::available` found these instructions.
         #[cfg(target_arch = "x86_64")]
-        Simd::Avx512 | Simd::Avx2 => unsafe { x86::back_rows(simd, of, views, all, place, blend, packed) },
+        Simd::Avx512 => unsafe { x86::back_rows_wide(simd, of, views, all, place, blend, packed) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Simd::Avx2 => unsafe { x86::back_rows(simd, of, views, all, place, blend, packed) },
         _ => back_rows(simd, of, views, all, place, blend, packed),
     }
 }
@@ -290,7 +293,10 @@ fn run_forward(
     match simd {
         // SAFETY: `Simd::available` found these instructions.
         #[cfg(target_arch = "x86_64")]
-        Simd::Avx512 | Simd::Avx2 => unsafe { x86::forward_views(simd, of, views, all, volume, shadow) },
+        Simd::Avx512 => unsafe { x86::forward_views_wide(simd, of, views, all, volume, shadow) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Simd::Avx2 => unsafe { x86::forward_views(simd, of, views, all, volume, shadow) },
         _ => forward_views(simd, of, views, all, volume, shadow),
     }
 }
@@ -300,7 +306,7 @@ fn run_forward(
 mod x86 {
     use super::{Simd, Slab, Strips, View};
 
-    // SAFETY of both: called only where `Simd::available` found the instructions.
+    // SAFETY of all: called only where `Simd::available` found the instructions.
 
     #[target_feature(enable = "avx2,fma")]
     pub(super) unsafe fn back_rows(
@@ -315,8 +321,33 @@ mod x86 {
         super::back_rows(simd, of, views, all, place, blend, packed);
     }
 
+    #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx2,fma")]
+    pub(super) unsafe fn back_rows_wide(
+        simd: Simd,
+        of: (&Slab, &Strips),
+        views: &[View],
+        all: &[f32],
+        place: (usize, usize),
+        blend: &mut [f32],
+        packed: &mut [f32],
+    ) {
+        super::back_rows(simd, of, views, all, place, blend, packed);
+    }
+
     #[target_feature(enable = "avx2,fma")]
     pub(super) unsafe fn forward_views(
+        simd: Simd,
+        of: (&Slab, &Strips),
+        views: &[View],
+        all: &mut [f32],
+        volume: ([usize; 2], &[f32]),
+        shadow: &mut [f32],
+    ) {
+        super::forward_views(simd, of, views, all, volume, shadow);
+    }
+
+    #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx2,fma")]
+    pub(super) unsafe fn forward_views_wide(
         simd: Simd,
         of: (&Slab, &Strips),
         views: &[View],

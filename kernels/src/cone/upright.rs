@@ -1,7 +1,7 @@
 //! Views whose detector columns run along z and whose detector is upright: w and u do not depend on z and v is affine in
 //! it, so that a column of voxels meets one blended detector column (Chen et al., "iFDK", SC 2019).
 
-use super::column::{Line, MAX_TAPS, PAD, WIDTH, fixed, gather, taps};
+use super::column::{GROUP, Line, MAX_TAPS, PAD, fixed, gather, taps};
 use super::cpu::{Slab, Strips};
 use super::geometry::{ConeView, Matrix};
 use crate::machine::Simd;
@@ -87,8 +87,8 @@ impl Upright {
         if rows.is_empty() {
             return;
         }
-        // Whole blocks: beyond the rows, strips hold zeros.
-        let rows = rows.start / WIDTH * WIDTH..rows.end.next_multiple_of(WIDTH);
+        // Whole groups: beyond the rows, strips hold zeros.
+        let rows = rows.start / GROUP * GROUP..rows.end.next_multiple_of(GROUP);
         let part = |k: usize| &strip[(column + k) * strips.stride + strips.margin..][rows.clone()];
         blend_columns(&weights[..n_cols], part, &mut blend[PAD..][rows.clone()]);
         let line = Line { start, step, reach: reach as f32, taps: taps(reach) };
@@ -117,8 +117,8 @@ impl Upright {
         if low >= high {
             return;
         }
-        // Whole blocks, which end within the zeros of the strip's column.
-        let (low, high) = (low / WIDTH * WIDTH, high.next_multiple_of(WIDTH));
+        // Whole groups, which end within the zeros of the strip's column.
+        let (low, high) = (low / GROUP * GROUP, high.next_multiple_of(GROUP));
         // The hat over rows around the row of a slice is a hat over slices around the slice of a row.
         let reach = foot.reach[1] / foot.dv;
         let start = (low as f64 - v) / foot.dv - reach - slab.slices.start as f64;
@@ -142,26 +142,19 @@ impl Upright {
     }
 }
 
-/// out = sum over k of weights[k] part(k), whole blocks. Per element and part: 4 bytes, 2 flops.
+/// out = sum over k of weights[k] part(k). Per element and part: 4 bytes, 2 flops.
 #[inline(always)]
 fn blend_columns<'a>(weights: &[f32], part: impl Fn(usize) -> &'a [f32], out: &mut [f32]) {
-    let (a, b) = (part(0).chunks_exact(WIDTH), part(1).chunks_exact(WIDTH));
-    for ((out, a), b) in out.chunks_exact_mut(WIDTH).zip(a).zip(b) {
-        for lane in 0..WIDTH {
-            out[lane] = weights[0] * a[lane] + weights[1] * b[lane];
-        }
+    for ((out, a), b) in out.iter_mut().zip(part(0)).zip(part(1)) {
+        *out = weights[0] * a + weights[1] * b;
     }
     for (k, weight) in weights.iter().enumerate().skip(2) {
         spread(*weight, part(k), out);
     }
 }
 
-/// out += weight * x, whole blocks.
+/// out += weight * x
 #[inline(always)]
 fn spread(weight: f32, x: &[f32], out: &mut [f32]) {
-    for (out, x) in out.chunks_exact_mut(WIDTH).zip(x.chunks_exact(WIDTH)) {
-        for lane in 0..WIDTH {
-            out[lane] += weight * x[lane];
-        }
-    }
+    out.iter_mut().zip(x).for_each(|(out, x)| *out += weight * x);
 }
