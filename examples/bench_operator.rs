@@ -141,6 +141,7 @@ impl Case {
             let whole = 0..gradient.len();
             self.model.recycle(outputs, tape);
             adam.step((&mut parameters, &gradient), std::slice::from_ref(&whole), 0, (1e-6, 0.0));
+            self.model.pool().give(gradient);
         });
         let named = |what: &str| format!("{} {what}", self.name);
         [(named("forward"), forward, self.flops), (named("step"), step, 3.0 * self.flops)]

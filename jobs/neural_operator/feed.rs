@@ -1,10 +1,12 @@
 //! W₂ σ(W₁ x + b₁) + b₂ at every point, four times as wide inside. The wide part lives in a cache, for some points at a time: it is never
 //! written, and computed again for the derivative.
 
+use std::ops::Range;
+
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
-use super::layers::{activate, total};
+use super::layers::{activate, columns, columns_mut, gelu, total};
 use super::pool::Pool;
 use crate::learning::matrix::note;
 use crate::learning::real::Real;
@@ -23,17 +25,6 @@ pub struct Feed<'p, T> {
     b1: &'p [T],
     w2: &'p [T],
     b2: &'p [T],
-}
-
-/// Columns `at` to `at + count` of a matrix of `n` columns.
-fn columns<T>(values: &[T], rows: usize, n: usize, at: usize, count: usize) -> MatRef<'_, T> {
-    MatRef::from_row_major_slice_with_stride(&values[at..(rows - 1) * n + at + count], rows, count, n)
-}
-
-fn columns_mut<T>(values: &mut [T], rows: usize, n: usize, at: usize, count: usize) -> MatMut<'_, T> {
-    let values = &mut values[at..(rows - 1) * n + at + count];
-    // faer 0.24.4 swaps the strides of `from_row_major_slice_with_stride_mut`.
-    MatMut::from_column_major_slice_with_stride_mut(values, count, rows, n).transpose_mut()
 }
 
 impl<'p, T: Real> Feed<'p, T> {
@@ -61,39 +52,49 @@ impl<'p, T: Real> Feed<'p, T> {
         (u, slopes)
     }
 
-    /// Of a field `[h, points]`.
-    pub fn forward(&self, pool: &Pool<T>, x: &[T]) -> Vec<T> {
+    /// σ of the sum of this network of a field `[h, points]` and of what `beside` adds at some points of `[h, points]`, and σ'. All of it for
+    /// some points at a time, which stay in a cache.
+    pub fn forward(&self, pool: &Pool<T>, x: &[T], beside: impl Fn(Range<usize>, &mut [T])) -> (Vec<T>, Vec<T>) {
         let (h, n) = (self.h, x.len() / self.h);
-        let mut y = pool.take(x.len());
-        y.chunks_mut(n).zip(self.b2).for_each(|(y, b)| y.fill(*b));
+        let (mut y, mut slopes) = (pool.take(x.len()), pool.take(x.len()));
         let w2 = MatRef::from_row_major_slice(self.w2, h, WIDER * h);
         for at in (0..n).step_by(POINTS) {
             let count = POINTS.min(n - at);
             note(4 * WIDER * h * h * count);
-            let (u, slopes) = self.inside(pool, columns(x, h, n, at, count));
+            y.chunks_mut(n).zip(self.b2).for_each(|(y, b)| y[at..at + count].fill(*b));
+            let (u, inner) = self.inside(pool, columns(x, h, n, at, count));
             let hidden = MatRef::from_row_major_slice(&u, WIDER * h, count);
             matmul(columns_mut(&mut y, h, n, at, count), Accum::Add, w2, hidden, T::of(1.0), Par::Seq);
             pool.give(u);
-            pool.give(slopes);
+            pool.give(inner);
+            beside(at..at + count, &mut y);
+            for (y, slopes) in y.chunks_mut(n).zip(slopes.chunks_mut(n)) {
+                gelu(&mut y[at..at + count], &mut slopes[at..at + count]);
+            }
         }
-        y
+        (y, slopes)
     }
 
-    /// ∂/∂x, and ∂/∂parameters in their order, for derivatives `g` by the outputs.
-    pub fn backward(&self, pool: &Pool<T>, x: &[T], g: &[T]) -> (Vec<T>, Vec<T>) {
+    /// ∂/∂x, and ∂/∂parameters in their order, for derivatives `g` by the outputs of [`Feed::forward`]; `g` becomes those by the sum, g times
+    /// its `slopes`.
+    pub fn backward(&self, pool: &Pool<T>, x: &[T], (g, slopes): (&mut [T], &[T])) -> (Vec<T>, Vec<T>) {
         let (h, n, wide, one) = (self.h, x.len() / self.h, WIDER * self.h, T::of(1.0));
         let mut dx = pool.take(x.len());
         let mut gradient = vec![T::default(); 2 * wide * h + wide + h];
         let (dw1, rest) = gradient.split_at_mut(wide * h);
         let (db1, rest) = rest.split_at_mut(wide);
         let (dw2, db2) = rest.split_at_mut(wide * h);
-        db2.iter_mut().zip(g.chunks(n)).for_each(|(db, g)| *db = total(g));
         let w1 = MatRef::from_row_major_slice(self.w1, wide, h);
         let w2 = MatRef::from_row_major_slice(self.w2, h, wide);
         for at in (0..n).step_by(POINTS) {
             let count = POINTS.min(n - at);
+            for ((g, slopes), db) in g.chunks_mut(n).zip(slopes.chunks(n)).zip(&mut *db2) {
+                let (g, slopes) = (&mut g[at..at + count], &slopes[at..at + count]);
+                g.iter_mut().zip(slopes).for_each(|(g, slope)| *g *= *slope);
+                *db += total(g);
+            }
             let (x, g) = (columns(x, h, n, at, count), columns(g, h, n, at, count));
-            let (mut u, slopes) = self.inside(pool, x);
+            let (mut u, inner) = self.inside(pool, x);
             let hidden = MatRef::from_row_major_slice(&u, wide, count);
             matmul(MatMut::from_row_major_slice_mut(dw2, h, wide), Accum::Add, g, hidden.transpose(), one, Par::Seq);
             matmul(
@@ -104,13 +105,13 @@ impl<'p, T: Real> Feed<'p, T> {
                 one,
                 Par::Seq,
             );
-            u.iter_mut().zip(&slopes).for_each(|(u, slope)| *u *= *slope);
+            u.iter_mut().zip(&inner).for_each(|(u, slope)| *u *= *slope);
             db1.iter_mut().zip(u.chunks(count)).for_each(|(db, u)| *db += total(u));
             let du = MatRef::from_row_major_slice(&u, wide, count);
             matmul(MatMut::from_row_major_slice_mut(dw1, wide, h), Accum::Add, du, x.transpose(), one, Par::Seq);
             matmul(columns_mut(&mut dx, h, n, at, count), Accum::Replace, w1.transpose(), du, one, Par::Seq);
             pool.give(u);
-            pool.give(slopes);
+            pool.give(inner);
         }
         (dx, gradient)
     }

@@ -9,11 +9,14 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use convoke_cluster::comm::CommError;
+use faer::Accum;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::channel_mlp::ChannelMlp;
-use super::layers::{Batch, Inside, activate, add, mix, mix_back, mix_parameters, network, network_back, times};
+use super::layers::{
+    Batch, Inside, activate, add, mix, mix_back, mix_back_onto, mix_onto, mix_parameters, network, network_back, times,
+};
 use super::spectral::Sharing;
 use super::transform::Transform;
 use super::tucker::Tucker;
@@ -140,7 +143,7 @@ pub struct Fno<T> {
     pub shape: FnoShape,
     /// Points along each axis that are here.
     pub points: Vec<usize>,
-    transform: Transform<T>,
+    pub(super) transform: Transform<T>,
     parts: Parts,
     /// Of the points, `[axis, points]`, from 0 to 1.
     pub(super) coordinates: Vec<T>,
@@ -249,8 +252,8 @@ impl<T: Real> Fno<T> {
             let [weight, bias] = of(&format!("layers.{l}"));
             let last = l + 1 == self.shape.layers;
             let pass = |(v, y): (&Vec<T>, Vec<T>)| {
-                let mut u = mix(pool, weight, bias, v);
-                add(pool, &mut u, self.transform.synthesis(y, h));
+                let mut u = self.transform.synthesis(y, h);
+                mix_onto(weight, bias, v, 0..u.len() / h, &mut u);
                 let mut slopes = if last { Vec::new() } else { activate(pool, &mut u) };
                 for _ in 1..if last { 1 } else { self.shape.activations } {
                     let more = activate(pool, &mut u);
@@ -288,7 +291,7 @@ impl<T: Real> Fno<T> {
     ) -> Result<Vec<T>, CommError> {
         let of = |name: &str| self.parts.mix(parameters, name);
         let (h, pool) = (self.shape.width, &self.transform.pool);
-        let mut gradient = vec![T::default(); parameters.len()];
+        let mut gradient = pool.zeros(parameters.len());
         let both = (&self.parts, parameters, gradient.as_mut_slice());
         let hidden = network_back(pool, both, "project", (&tape.project, g));
         let [weight, _] = of("project.0");
@@ -334,8 +337,8 @@ impl<T: Real> Fno<T> {
             mix_parameters(&layer.v, &g, dw, db);
             let [weight, _] = of(&name);
             let pass = |(g, modes): (Vec<T>, Vec<T>)| {
-                let mut x = mix_back(pool, weight, h, &g);
-                add(pool, &mut x, self.transform.adjoint(modes, h));
+                let mut x = self.transform.adjoint(modes, h);
+                mix_back_onto(Accum::Add, weight, h, &g, &mut x);
                 pool.give(g);
                 x
             };

@@ -2,6 +2,8 @@
 //!
 //! Sums over the batch go in the order of the samples, so that no result depends on threads.
 
+use std::ops::Range;
+
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use pulp::Arch;
@@ -27,13 +29,40 @@ pub fn mix<T: Real>(pool: &Pool<T>, w: &[T], b: &[T], x: &[T]) -> Vec<T> {
     y
 }
 
+/// Adds W x + b at some of the points to y.
+pub fn mix_onto<T: Real>(w: &[T], b: &[T], x: &[T], points: Range<usize>, y: &mut [T]) {
+    let (to, from) = (b.len(), w.len() / b.len());
+    let (n, at, count) = (y.len() / to, points.start, points.len());
+    note(2 * to * from * count);
+    y.chunks_mut(n).zip(b).for_each(|(y, b)| y[points.clone()].iter_mut().for_each(|y| *y += *b));
+    let (w, x) = (MatRef::from_row_major_slice(w, to, from), columns(x, from, n, at, count));
+    matmul(columns_mut(y, to, n, at, count), Accum::Add, w, x, T::of(1.0), Par::Seq);
+}
+
+/// Columns `at` to `at + count` of a matrix of `n` columns.
+pub(super) fn columns<T>(values: &[T], rows: usize, n: usize, at: usize, count: usize) -> MatRef<'_, T> {
+    MatRef::from_row_major_slice_with_stride(&values[at..(rows - 1) * n + at + count], rows, count, n)
+}
+
+/// The same, to be changed.
+pub(super) fn columns_mut<T>(values: &mut [T], rows: usize, n: usize, at: usize, count: usize) -> MatMut<'_, T> {
+    let values = &mut values[at..(rows - 1) * n + at + count];
+    // faer 0.24.4 swaps the strides of `from_row_major_slice_with_stride_mut`.
+    MatMut::from_column_major_slice_with_stride_mut(values, count, rows, n).transpose_mut()
+}
+
 /// ∂/∂x of [`mix`]: Wᵀ g.
 pub fn mix_back<T: Real>(pool: &Pool<T>, w: &[T], to: usize, g: &[T]) -> Vec<T> {
-    let (from, n) = (w.len() / to, g.len() / to);
-    let mut x = pool.take(from * n);
-    let (w, g) = (MatRef::from_row_major_slice(w, to, from), MatRef::from_row_major_slice(g, to, n));
-    matmul(MatMut::from_row_major_slice_mut(&mut x, from, n), Accum::Replace, w.transpose(), g, T::of(1.0), Par::Seq);
+    let mut x = pool.take(w.len() / to * (g.len() / to));
+    mix_back_onto(Accum::Replace, w, to, g, &mut x);
     x
+}
+
+/// The same into `x`, or added to it.
+pub fn mix_back_onto<T: Real>(how: Accum, w: &[T], to: usize, g: &[T], x: &mut [T]) {
+    let (from, n) = (w.len() / to, g.len() / to);
+    let (w, g) = (MatRef::from_row_major_slice(w, to, from), MatRef::from_row_major_slice(g, to, n));
+    matmul(MatMut::from_row_major_slice_mut(x, from, n), how, w.transpose(), g, T::of(1.0), Par::Seq);
 }
 
 /// ∂/∂W and ∂/∂b of [`mix`], added over the batch into `dw` and `db`.
@@ -130,11 +159,16 @@ pub fn network_back<T: Real>(
 /// GELU in place; returns its derivative.
 pub fn activate<T: Real>(pool: &Pool<T>, x: &mut [T]) -> Vec<T> {
     let mut slopes = pool.take(x.len());
+    gelu(x, &mut slopes);
+    slopes
+}
+
+/// GELU in place, its derivative to `slopes`.
+pub fn gelu<T: Real>(x: &mut [T], slopes: &mut [T]) {
     Arch::new().dispatch(
         #[inline(always)]
-        || x.iter_mut().zip(&mut slopes).for_each(|(x, slope)| (*x, *slope) = x.gelu()),
+        || x.iter_mut().zip(slopes).for_each(|(x, slope)| (*x, *slope) = x.gelu()),
     );
-    slopes
 }
 
 /// x += y, and y is for others.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fno::{self, Fno, FnoShape};
 use super::layers::Batch;
+use super::pool::Pool;
 use super::spectral::Sharing;
 use super::st_fno::{self, StFno, StShape};
 use crate::learning::parameters::Parts;
@@ -165,6 +166,15 @@ impl<T: Real> Model<T> {
             (Self::Fno(model), Tape::Fno(tape)) => model.backward(parameters, tape, g, sharing),
             (Self::StFno(model), Tape::StFno(tape)) => model.backward(parameters, tape, g, sharing),
             _ => unreachable!("a tape of another operator"),
+        }
+    }
+
+    /// Memory of the passes, to which a gradient may be given once nobody needs it: fresh pages for one at each step cost more than its
+    /// numbers.
+    pub fn pool(&self) -> &Pool<T> {
+        match self {
+            Self::Fno(model) => &model.transform.pool,
+            Self::StFno(model) => &model.pool,
         }
     }
 

@@ -133,7 +133,7 @@ impl Sharing {
         Ok((self.to_all(comm, transform.outer(), y, (&counts, samples), line * to, &transform.pool)?, owned))
     }
 
-    /// ∂/∂X̂ of [`Sharing::products`], Σ_o Ĝ_o conj(W_io); ∂/∂W is added into `dw`, complete where matrices are shared out.
+    /// ∂/∂X̂ of [`Sharing::products`], Σ_o Ĝ_o conj(W_io); ∂/∂W is written to `dw`, complete where matrices are shared out.
     ///
     /// # Errors
     /// As the exchange.
@@ -272,7 +272,7 @@ fn contract<T: Real>(
     to_samples(pool, blocks, n)
 }
 
-/// ∂/∂W of [`contract`], added into `dw`: Σ_b conj(X̂_i) Ĝ_o, real and imaginary parts as independent numbers.
+/// ∂/∂W of [`contract`], written to `dw`: Σ_b conj(X̂_i) Ĝ_o, real and imaginary parts as independent numbers.
 fn parameters<T: Real>(transform: &Transform<T>, x: &[Vec<T>], g: &[Vec<T>], (from, to): (usize, usize), dw: &mut [T]) {
     let (n, inner, size) = (x.len(), transform.inner(), from * to);
     let (xs, gs) = (Modes { samples: x, channels: from, inner }, Modes { samples: g, channels: to, inner });
@@ -289,7 +289,14 @@ fn parameters<T: Real>(transform: &Transform<T>, x: &[Vec<T>], g: &[Vec<T>], (fr
             let (dw_re, dw_im) = dw.split_at_mut(size);
             for (out, g) in [(dw_re, &g), (dw_im, &turned)] {
                 let out = MatMut::from_row_major_slice_mut(out, from, to);
-                matmul(out, Accum::Add, rows(&x, 2 * n, from).transpose(), rows(g, 2 * n, to), T::of(1.0), Par::Seq);
+                matmul(
+                    out,
+                    Accum::Replace,
+                    rows(&x, 2 * n, from).transpose(),
+                    rows(g, 2 * n, to),
+                    T::of(1.0),
+                    Par::Seq,
+                );
             }
         }
     });

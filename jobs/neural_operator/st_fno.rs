@@ -6,14 +6,16 @@
 //! it and as many zeros before that, K at T_out + 1 times gives what is added to the newest snapshot.
 
 use std::f64::consts::PI;
+use std::ops::Range;
 use std::sync::Arc;
 
 use convoke_cluster::comm::CommError;
+use faer::Accum;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::feed::{Feed, WIDER};
-use super::layers::{Batch, activate, add, mix, mix_back, mix_parameters, times};
+use super::layers::{Batch, mix, mix_back, mix_back_onto, mix_onto, mix_parameters};
 use super::pool::Pool;
 use super::spectral::Sharing;
 use super::transform::Transform;
@@ -117,7 +119,7 @@ pub struct StFno<T> {
     /// Points along x and y.
     pub points: Vec<usize>,
     parts: Parts,
-    pool: Arc<Pool<T>>,
+    pub(super) pool: Arc<Pool<T>>,
     /// At the times that are given, inside, and of the last K on both sides.
     history: Transform<T>,
     latent: Transform<T>,
@@ -195,16 +197,12 @@ impl<T: Real> StFno<T> {
             let (products, modes) = sharing.products(from, weight, modes, (h, h))?;
             let fed: Batch<T> = products.into_par_iter().map(|y| self.latent.synthesis(y, h)).collect();
             let feed = self.feed(parameters, l);
+            let beside = (l > 0).then(|| self.parts.mix(parameters, &format!("layers.{l}")));
             let pass = |(fed, source): (&Vec<T>, &Vec<T>)| {
-                let mut u = feed.forward(pool, fed);
-                if l == 0 {
-                    self.spread(source, &mut u);
-                } else {
-                    let [weight, bias] = self.parts.mix(parameters, &format!("layers.{l}"));
-                    add(pool, &mut u, mix(pool, weight, bias, source));
-                }
-                let slopes = activate(pool, &mut u);
-                (u, slopes)
+                feed.forward(pool, fed, |points, u| match beside {
+                    None => self.spread(points, source, u),
+                    Some([weight, bias]) => mix_onto(weight, bias, source, points, u),
+                })
             };
             let (next, slopes) = fed.par_iter().zip(source).map(pass).unzip();
             layers.push(Layer { v: std::mem::replace(&mut v, next), modes, fed, slopes });
@@ -248,7 +246,7 @@ impl<T: Real> StFno<T> {
         sharing: &Sharing,
     ) -> Result<Vec<T>, CommError> {
         let (h, pool) = (self.shape.width, &self.pool);
-        let mut gradient = vec![T::default(); parameters.len()];
+        let mut gradient = pool.zeros(parameters.len());
         let reduced = self.backward_of_output((parameters, sharing), tape, g, &mut gradient)?;
         let (dw, db) = self.parts.mix_mut(&mut gradient, "reduce");
         mix_parameters(&tape.reduced_from, &reduced, dw, db);
@@ -257,9 +255,8 @@ impl<T: Real> StFno<T> {
         pool.give_all(reduced);
         for (l, layer) in tape.layers.iter().enumerate().rev() {
             let feed = self.feed(parameters, l);
-            let through = |((g, slopes), fed): ((Vec<T>, &Vec<T>), &Vec<T>)| {
-                let g = times(g, slopes);
-                let (ds, part) = feed.backward(pool, fed, &g);
+            let through = |((mut g, slopes), fed): ((Vec<T>, &Vec<T>), &Vec<T>)| {
+                let (ds, part) = feed.backward(pool, fed, (&mut g, slopes));
                 let mut modes = self.latent.analysis(&ds, h);
                 self.latent.weigh(&mut modes);
                 pool.give(ds);
@@ -285,7 +282,7 @@ impl<T: Real> StFno<T> {
                 if l == 0 {
                     self.gather(g, &mut x);
                 } else {
-                    add(pool, &mut x, mix_back(pool, self.parts.mix(parameters, &name)[0], h, g));
+                    mix_back_onto(Accum::Add, self.parts.mix(parameters, &name)[0], h, g, &mut x);
                 }
                 x
             };
@@ -341,7 +338,7 @@ impl<T: Real> StFno<T> {
         parts.chain([outputs, standard, reduced_from, last]).for_each(|batch| self.pool.give_all(batch));
     }
 
-    fn feed_range(&self, l: usize) -> std::ops::Range<usize> {
+    fn feed_range(&self, l: usize) -> Range<usize> {
         let [first, last] =
             ["feed.0.weight", "feed.1.bias"].map(|part| self.parts.range(&format!("layers.{l}.{part}")));
         first.start..last.end
@@ -398,10 +395,14 @@ impl<T: Real> StFno<T> {
         to_bias.iter_mut().zip(db).for_each(|(to, db)| *to += *db);
     }
 
-    /// Adds the newest time of `from` to all latent ones.
-    fn spread(&self, from: &[T], to: &mut [T]) {
-        for (line, to) in from.chunks(self.shape.input).zip(to.chunks_mut(self.shape.latent)) {
-            to.iter_mut().for_each(|v| *v += line[line.len() - 1]);
+    /// Adds the newest time of `from` to latent ones, at some points of each channel.
+    fn spread(&self, points: Range<usize>, from: &[T], to: &mut [T]) {
+        let (h, StShape { input, latent, .. }) = (self.shape.width, &self.shape);
+        for (from, to) in from.chunks(from.len() / h).zip(to.chunks_mut(to.len() / h)) {
+            for line in points.start / latent..points.end.div_ceil(*latent) {
+                let times = (line * latent).max(points.start)..((line + 1) * latent).min(points.end);
+                to[times].iter_mut().for_each(|v| *v += from[line * input + input - 1]);
+            }
         }
     }
 

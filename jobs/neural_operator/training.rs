@@ -230,8 +230,10 @@ impl<T: Real> Training<T> {
             return Ok((loss[0], Vec::new(), square));
         }
         let inputs: Batch<T> = mine.iter().map(|i| set.inputs[*i].clone()).collect();
-        let mut gradient = vec![T::default(); operator.parameters.len()];
-        if !inputs.is_empty() || self.sharing.is_shared() {
+        let mut gradient;
+        if inputs.is_empty() && !self.sharing.is_shared() {
+            gradient = self.placed.model.pool().zeros(operator.parameters.len());
+        } else {
             let (mut outputs, tape) = self.placed.model.forward(&operator.parameters, &inputs, &self.sharing)?;
             let targets: Vec<&Vec<T>> = mine.iter().map(|i| &set.targets[*i]).collect();
             let (errors, slopes): (Vec<f64>, Batch<T>) = if let Some(comm) = self.sharing.space() {
@@ -400,6 +402,7 @@ impl<T: Real> Learn for Training<T> {
             }
             let both = (&mut self.operator.parameters[..], &gradient[..]);
             self.adam.step(both, &self.owned.ranges(), self.done, (rate, training.weight_decay));
+            self.placed.model.pool().give(gradient);
         }
         let (every, work) =
             (training.test_every, batch.len() as f64 * 3.0 * self.operator.card.shape.flops(&self.set.points));
