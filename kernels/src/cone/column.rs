@@ -4,19 +4,18 @@
 //!   out[k] += sum over samples i of  max(0, 1 - |i - position(k)| / reach) in[i],     position(k) = start + reach + k step
 //!
 //! Back, outputs are the voxels of a column (x, y) and samples the pixels of a blended detector column; forward the
-//! other way round. Eight outputs look at 8 to 16 neighbouring samples, which two loads and permutations fetch: there is no
-//! gather. Positions are fixed point, so an output's bits do not depend on where its column begins; processors with wider vectors
-//! take two blocks of eight together, with the same bits.
-//! Per output and tap: 8 bytes from L1, 2 to 4 flops.
+//! other way round. Sixteen outputs look at neighbouring samples, which a few loads and permutations fetch: there is no
+//! gather. Positions are fixed point, the same for every set of instructions, so an output's bits depend neither on them nor on
+//! where its column begins. Per output and tap: 8 bytes from L1, 2 to 4 flops.
 #![allow(unsafe_code)]
 
 use crate::machine::Simd;
 
-/// Outputs that are computed together.
-pub(super) const WIDTH: usize = 8;
-/// Outputs of which callers make whole groups: two blocks, a cache line.
-pub(super) const GROUP: usize = 2 * WIDTH;
-/// Zeros before and after the samples: a block of outputs that touches any sample reads no further.
+/// Outputs whose positions are counted from one place: columns are whole groups of them, from multiples on.
+pub(super) const GROUP: usize = 16;
+/// Outputs of a vector of AVX2.
+const HALF: usize = 8;
+/// Zeros before and after the samples: a group of outputs that touches any sample reads no further.
 pub(super) const PAD: usize = 80;
 /// Most samples under a hat.
 pub(super) const MAX_TAPS: usize = 36;
@@ -50,89 +49,103 @@ pub(super) fn fixed(x: f64) -> i64 {
     (x * ONE) as i64
 }
 
-/// Adds to `out` (a whole number of blocks) what `line` finds in `input`, which has [`PAD`] zeros on both sides.
+/// Adds to `out` (a whole number of groups) what `line` finds in `input`, which has [`PAD`] zeros on both sides.
 #[inline(always)]
 pub(super) fn gather(simd: Simd, input: &[f32], line: Line, out: &mut [f32]) {
     let n = input.len() - 2 * PAD;
     let step = line.step as f64 / ONE;
-    assert!(line.step > 0 && line.taps <= MAX_TAPS && out.len().is_multiple_of(WIDTH), "a rising line, whole blocks");
+    assert!(line.step > 0 && line.taps <= MAX_TAPS && out.len().is_multiple_of(GROUP), "a rising line, whole groups");
     let (line, out) = trim(n, line, out);
     if out.is_empty() {
         return;
     }
-    // Registers of samples that the 8 outputs look at; the slack is for the rounding of positions.
-    let registers = match (7.0 * step + 1.001).max(0.0) {
-        span if span <= 8.0 => 1,
-        span if span <= 16.0 => 2,
-        _ => return scattered(input, line, out),
-    };
+    // How far the first so many outputs look; the slack is for the rounding of positions.
+    let span = |outputs: usize| (outputs - 1) as f64 * step + 1.001;
+    if span(HALF) > 16.0 {
+        return scattered(input, line, out);
+    }
     match simd {
-        // SAFETY: `Simd::available` found these instructions. `trim` leaves blocks whose first sample is at
-        // -(8 step + taps) >= -56 or later and at n - 1 or earlier: what they read, 32 + taps samples, is in the zeros.
+        // SAFETY: `Simd::available` found these instructions. `trim` leaves groups whose first sample is at
+        // -(16 step + taps) >= -71 or later and at n - 1 or earlier: what they read, 16 to 32 + taps samples of a register or two from
+        // there on, or 16 + taps from 8 step <= 18 on, is in the zeros.
         #[cfg(target_arch = "x86_64")]
-        Simd::Avx512 if 15.0 * step + 1.001 <= 32.0 => unsafe {
-            let single = 15.0 * step + 1.001 <= 16.0;
-            x86::gather_pairs(input.as_ptr().add(PAD), line, if single { 1 } else { 2 }, out);
+        Simd::Avx512 if span(GROUP) <= 32.0 => unsafe {
+            x86::wide(input.as_ptr().add(PAD), line, span(GROUP) <= 16.0, out);
         },
-        // SAFETY: as above, with 16 + taps samples.
+        // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Simd::Avx512 | Simd::Avx2 => unsafe { x86::gather(input.as_ptr().add(PAD), line, registers, out) },
-        _ => blocks(input, line, out),
+        Simd::Avx512 | Simd::Avx2 => unsafe { x86::halves(input.as_ptr().add(PAD), line, span(HALF) <= 8.0, out) },
+        _ => groups(input, line, out),
     }
 }
 
-/// Only those blocks whose hats touch one of `n` samples.
+/// Only those groups whose hats touch one of `n` samples.
 #[inline(always)]
 fn trim(n: usize, mut line: Line, out: &mut [f32]) -> (Line, &mut [f32]) {
-    let block = WIDTH as i64 * line.step;
-    let blocks = (out.len() / WIDTH) as i64;
-    // A block from q touches samples above q, and those up to q + block + taps.
-    let lowest = -block - ((line.taps as i64) << 32);
+    let group = GROUP as i64 * line.step;
+    let groups = (out.len() / GROUP) as i64;
+    // A group from q touches samples above q, and those up to q + group + taps.
+    let lowest = -group - ((line.taps as i64) << 32);
     let highest = (n as i64) << 32;
-    let first = if line.start >= lowest { 0 } else { (lowest - line.start).div_euclid(block) + 1 };
-    let last = line.start + (blocks - 1) * block;
-    let end = if last < highest { blocks } else { blocks - 1 - (last - highest).div_euclid(block) };
+    let first = if line.start >= lowest { 0 } else { (lowest - line.start).div_euclid(group) + 1 };
+    let last = line.start + (groups - 1) * group;
+    let end = if last < highest { groups } else { groups - 1 - (last - highest).div_euclid(group) };
     if first >= end {
         return (line, &mut []);
     }
-    line.start += first * block;
-    (line, &mut out[first as usize * WIDTH..end as usize * WIDTH])
+    line.start += first * group;
+    (line, &mut out[first as usize * GROUP..end as usize * GROUP])
 }
 
-/// First sample of a block and the distance to it: floor and fraction of the position, the latter to 24 bits.
-#[inline(always)]
-fn split(position: i64) -> (isize, f32) {
-    ((position >> 32) as isize, (position as u32 >> 8) as f32 * (1.0 / 16_777_216.0))
-}
+/// Bits behind the point of positions within a group.
+const FINE: u32 = 24;
 
-/// The plain form, with the arithmetic of the vectors.
-fn blocks(input: &[f32], line: Line, out: &mut [f32]) {
-    let step = (line.step as f64 / ONE) as f32;
-    let inverse = 1.0 / line.reach;
-    let mut position = line.start;
-    for out in out.chunks_exact_mut(WIDTH) {
-        let (base, fraction) = split(position);
-        let first = (base + 1 + PAD as isize) as usize;
-        for (lane, out) in out.iter_mut().enumerate() {
-            let t = fraction + lane as f32 * step;
-            let whole = t.floor();
-            // The first sample lies 1 - delta - reach above the position.
-            let (at, distance) = (first + whole as usize, 1.0 - line.reach - (t - whole));
-            let weight = |k: usize| (1.0 - (distance + k as f32).abs() * inverse).max(0.0);
-            *out += (0..line.taps).map(|k| weight(k) * input[at + k]).sum::<f32>();
-        }
-        position += WIDTH as i64 * line.step;
+/// Positions within a group.
+impl Line {
+    /// From one output to the next.
+    #[inline(always)]
+    fn fine_step(self) -> i32 {
+        ((self.step + (1 << (31 - FINE))) >> (32 - FINE)) as i32
     }
 }
 
-/// For steps so long that eight outputs look further than 16 samples.
+/// Where a group begins: floor of the position, and its fraction within the group.
+#[inline(always)]
+fn split(position: i64) -> (isize, i32) {
+    ((position >> 32) as isize, (position as u32 >> (32 - FINE)) as i32)
+}
+
+/// 1 of a position within a group, and what follows the point.
+const FINE_ONE: f32 = (1u32 << FINE) as f32;
+const FRACTION: i32 = (1 << FINE) - 1;
+
+/// The plain form, with the arithmetic of the vectors.
+fn groups(input: &[f32], line: Line, out: &mut [f32]) {
+    let inverse = 1.0 / line.reach;
+    let mut position = line.start;
+    for out in out.chunks_exact_mut(GROUP) {
+        let (base, fraction) = split(position);
+        let first = (base + 1 + PAD as isize) as usize;
+        for (lane, out) in out.iter_mut().enumerate() {
+            let t = fraction + lane as i32 * line.fine_step();
+            let delta = (t & FRACTION) as f32 * (1.0 / FINE_ONE);
+            // The first sample lies 1 - delta - reach above the position.
+            let (at, distance) = (first + (t >> FINE) as usize, 1.0 - line.reach - delta);
+            let weight = |k: usize| (1.0 - (distance + k as f32).abs() * inverse).max(0.0);
+            *out += (0..line.taps).map(|k| weight(k) * input[at + k]).sum::<f32>();
+        }
+        position += GROUP as i64 * line.step;
+    }
+}
+
+/// For steps so long that half a group looks further than 16 samples.
 #[inline(never)]
 fn scattered(input: &[f32], line: Line, out: &mut [f32]) {
     let inverse = 1.0 / line.reach;
     for (k, out) in out.iter_mut().enumerate() {
         let (base, fraction) = split(line.start + k as i64 * line.step);
         let first = base + 1 + PAD as isize;
-        let distance = 1.0 - line.reach - fraction;
+        let distance = 1.0 - line.reach - fraction as f32 * (1.0 / FINE_ONE);
         for t in 0..line.taps {
             let sample = usize::try_from(first + t as isize).ok().and_then(|i| input.get(i)).copied().unwrap_or(0.0);
             *out += (1.0 - (distance + t as f32).abs() * inverse).max(0.0) * sample;
@@ -142,201 +155,274 @@ fn scattered(input: &[f32], line: Line, out: &mut [f32]) {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{GROUP, Line, ONE, WIDTH, split};
+    use super::{FINE, FINE_ONE, FRACTION, GROUP, HALF, Line, split};
     use std::arch::x86_64::*;
 
     // SAFETY of all below: called by `super::gather` only, which has checked instructions and range.
 
-    /// Two blocks at once, the last one alone if their number is odd; the arithmetic is that of single blocks.
+    /// A group in one register, whose samples stand in one or two.
     #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx2,fma")]
-    pub(super) unsafe fn gather_pairs(input: *const f32, line: Line, registers: usize, out: &mut [f32]) {
-        let (pairs, last) = out.split_at_mut(out.len() / GROUP * GROUP);
+    pub(super) unsafe fn wide(input: *const f32, line: Line, single: bool, out: &mut [f32]) {
         // SAFETY: passed on.
         unsafe {
-            match (line.taps, registers) {
-                (2, 1) if line.reach == 1.0 => pairs::lerp::<1>(input, line, pairs),
-                (2, _) if line.reach == 1.0 => pairs::lerp::<2>(input, line, pairs),
-                (2, 1) => pairs::hats::<1>(input, line, 2, pairs),
-                (3, 1) => pairs::hats::<1>(input, line, 3, pairs),
-                (taps, 1) => pairs::hats::<1>(input, line, taps, pairs),
-                (taps, _) => pairs::hats::<2>(input, line, taps, pairs),
+            match (line.taps, single) {
+                (2, true) if line.reach == 1.0 => lerp::<Wide<1>>(input, line, out),
+                (2, false) if line.reach == 1.0 => lerp::<Wide<2>>(input, line, out),
+                (2, true) => hats::<Wide<1>>(input, line, 2, out),
+                (2, false) => hats::<Wide<2>>(input, line, 2, out),
+                (3, true) => hats::<Wide<1>>(input, line, 3, out),
+                (3, false) => hats::<Wide<2>>(input, line, 3, out),
+                (taps, true) => hats::<Wide<1>>(input, line, taps, out),
+                (taps, false) => hats::<Wide<2>>(input, line, taps, out),
             }
-            let start = line.start + pairs.len() as i64 * line.step;
-            // Eight outputs look no further than sixteen.
-            gather(input, Line { start, ..line }, 2, last);
         }
     }
 
+    /// The halves of a group, one after the other.
     #[target_feature(enable = "avx2,fma")]
-    pub(super) unsafe fn gather(input: *const f32, line: Line, registers: usize, out: &mut [f32]) {
+    pub(super) unsafe fn halves(input: *const f32, line: Line, single: bool, out: &mut [f32]) {
         // SAFETY: passed on.
         unsafe {
-            match (line.taps, registers) {
-                (2, 1) if line.reach == 1.0 => lerp::<1>(input, line, out),
-                (2, _) if line.reach == 1.0 => lerp::<2>(input, line, out),
-                (2, 1) => hats::<1>(input, line, 2, out),
-                (2, _) => hats::<2>(input, line, 2, out),
-                (3, 1) => hats::<1>(input, line, 3, out),
-                (3, _) => hats::<2>(input, line, 3, out),
-                (taps, 1) => hats::<1>(input, line, taps, out),
-                (taps, _) => hats::<2>(input, line, taps, out),
+            match (line.taps, single) {
+                (2, true) if line.reach == 1.0 => lerp::<Half<1>>(input, line, out),
+                (2, false) if line.reach == 1.0 => lerp::<Half<2>>(input, line, out),
+                (2, true) => hats::<Half<1>>(input, line, 2, out),
+                (2, false) => hats::<Half<2>>(input, line, 2, out),
+                (3, true) => hats::<Half<1>>(input, line, 3, out),
+                (3, false) => hats::<Half<2>>(input, line, 3, out),
+                (taps, true) => hats::<Half<1>>(input, line, taps, out),
+                (taps, false) => hats::<Half<2>>(input, line, taps, out),
             }
         }
     }
 
-    /// Samples p[index[lane]], from R registers.
-    #[inline(always)]
-    unsafe fn pick<const R: usize>(p: *const f32, index: __m256i) -> __m256 {
-        // SAFETY: the caller's promise: 8 R samples from p on.
-        unsafe {
-            let low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(p), index);
-            if R == 1 {
-                return low;
-            }
-            let high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(p.add(WIDTH)), index);
-            // Bit 3 of the index chooses the register.
-            _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(index, 28)))
-        }
+    /// Lanes of floats, and of whole numbers that choose samples.
+    ///
+    /// # Safety
+    /// The processor has the instructions; pointers point to what is read.
+    trait Lanes: Copy {
+        const COUNT: usize;
+        type Index: Copy;
+        /// lane times step.
+        unsafe fn steps(step: i32) -> Self::Index;
+        /// Whole and fractional part of positions from `start` on, `steps` apart.
+        unsafe fn positions(start: i32, steps: Self::Index) -> (Self::Index, Self);
+        /// Samples p[index[lane]].
+        unsafe fn pick(p: *const f32, index: Self::Index) -> Self;
+        unsafe fn load(p: *const f32) -> Self;
+        unsafe fn store(self, p: *mut f32);
+        unsafe fn splat(x: f32) -> Self;
+        unsafe fn add(self, other: Self) -> Self;
+        unsafe fn sub(self, other: Self) -> Self;
+        /// a b + self
+        unsafe fn fma(self, a: Self, b: Self) -> Self;
+        /// max(0, 1 - |self| inverse)
+        unsafe fn hat(self, inverse: Self) -> Self;
     }
 
-    /// lane * step
+    /// Calls `each` with the first sample, the lanes' choices among those that follow, the distances to them, and the outputs.
     #[inline(always)]
-    unsafe fn lanes(line: Line) -> __m256 {
-        // SAFETY: the caller has the instructions.
+    unsafe fn blocks<L: Lanes>(
+        input: *const f32,
+        line: Line,
+        out: &mut [f32],
+        each: impl Fn(*const f32, L::Index, L, &mut [f32]),
+    ) {
+        // SAFETY: as said above.
         unsafe {
-            let step = _mm256_set1_ps((line.step as f64 / ONE) as f32);
-            _mm256_mul_ps(step, _mm256_setr_ps(0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0))
+            let step = line.fine_step();
+            let (steps, mut position) = (L::steps(step), line.start);
+            for out in out.chunks_exact_mut(GROUP) {
+                let (base, mut fraction) = split(position);
+                let mut p = input.offset(base + 1);
+                for out in out.chunks_exact_mut(L::COUNT) {
+                    let (index, delta) = L::positions(fraction, steps);
+                    each(p, index, delta, out);
+                    fraction += L::COUNT as i32 * step;
+                    p = p.offset((fraction >> FINE) as isize);
+                    fraction &= FRACTION;
+                }
+                position += GROUP as i64 * line.step;
+            }
         }
     }
 
     /// Linear interpolation: a hat of reach 1.
     #[inline(always)]
-    unsafe fn lerp<const R: usize>(input: *const f32, line: Line, out: &mut [f32]) {
+    unsafe fn lerp<L: Lanes>(input: *const f32, line: Line, out: &mut [f32]) {
         // SAFETY: as said above.
         unsafe {
-            let lanes = lanes(line);
-            let mut position = line.start;
-            for out in out.chunks_exact_mut(WIDTH) {
-                let (base, fraction) = split(position);
-                let p = input.offset(base + 1);
-                let t = _mm256_add_ps(_mm256_set1_ps(fraction), lanes);
-                let whole = _mm256_floor_ps(t);
-                let index = _mm256_cvttps_epi32(t);
-                let delta = _mm256_sub_ps(t, whole);
-                let (a, b) = (pick::<R>(p, index), pick::<R>(p.add(1), index));
+            blocks::<L>(input, line, out, |p, index, delta, out| {
+                let (a, b) = (L::pick(p, index), L::pick(p.add(1), index));
                 // out += a + delta (b - a)
-                let sum = _mm256_add_ps(_mm256_loadu_ps(out.as_ptr()), a);
-                _mm256_storeu_ps(out.as_mut_ptr(), _mm256_fmadd_ps(delta, _mm256_sub_ps(b, a), sum));
-                position += WIDTH as i64 * line.step;
-            }
+                L::load(out.as_ptr()).add(a).fma(delta, b.sub(a)).store(out.as_mut_ptr());
+            });
         }
     }
 
     #[inline(always)]
-    unsafe fn hats<const R: usize>(input: *const f32, line: Line, taps: usize, out: &mut [f32]) {
+    unsafe fn hats<L: Lanes>(input: *const f32, line: Line, taps: usize, out: &mut [f32]) {
         // SAFETY: as said above.
         unsafe {
-            let lanes = lanes(line);
-            let (one, zero, sign) = (_mm256_set1_ps(1.0), _mm256_setzero_ps(), _mm256_set1_ps(-0.0));
-            let inverse = _mm256_set1_ps(1.0 / line.reach);
-            let offset = _mm256_set1_ps(1.0 - line.reach);
-            let mut position = line.start;
-            for out in out.chunks_exact_mut(WIDTH) {
-                let (base, fraction) = split(position);
-                let p = input.offset(base + 1);
-                let t = _mm256_add_ps(_mm256_set1_ps(fraction), lanes);
-                let index = _mm256_cvttps_epi32(t);
+            let (one, inverse, offset) = (L::splat(1.0), L::splat(1.0 / line.reach), L::splat(1.0 - line.reach));
+            blocks::<L>(input, line, out, |p, index, delta, out| {
                 // Of the first sample: 1 - reach - delta.
-                let mut distance = _mm256_sub_ps(offset, _mm256_sub_ps(t, _mm256_floor_ps(t)));
-                let mut sum = _mm256_loadu_ps(out.as_ptr());
+                let mut distance = offset.sub(delta);
+                let mut sum = L::load(out.as_ptr());
                 for k in 0..taps {
-                    let weight = _mm256_fnmadd_ps(_mm256_andnot_ps(sign, distance), inverse, one);
-                    sum = _mm256_fmadd_ps(_mm256_max_ps(weight, zero), pick::<R>(p.add(k), index), sum);
-                    distance = _mm256_add_ps(distance, one);
+                    sum = sum.fma(distance.hat(inverse), L::pick(p.add(k), index));
+                    distance = distance.add(one);
                 }
-                _mm256_storeu_ps(out.as_mut_ptr(), sum);
-                position += WIDTH as i64 * line.step;
+                sum.store(out.as_mut_ptr());
+            });
+        }
+    }
+
+    /// Sixteen lanes, samples from R registers.
+    #[derive(Clone, Copy)]
+    struct Wide<const R: usize>(__m512);
+
+    /// Eight lanes, samples from R registers.
+    #[derive(Clone, Copy)]
+    struct Half<const R: usize>(__m256);
+
+    impl<const R: usize> Lanes for Wide<R> {
+        const COUNT: usize = GROUP;
+        type Index = __m512i;
+        #[inline(always)]
+        unsafe fn steps(step: i32) -> __m512i {
+            // SAFETY: the caller's promise; so below.
+            unsafe {
+                let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+                _mm512_mullo_epi32(lanes, _mm512_set1_epi32(step))
+            }
+        }
+        #[inline(always)]
+        unsafe fn positions(start: i32, steps: __m512i) -> (__m512i, Self) {
+            // SAFETY: as above.
+            unsafe {
+                let t = _mm512_add_epi32(_mm512_set1_epi32(start), steps);
+                let fraction = _mm512_cvtepi32_ps(_mm512_and_si512(t, _mm512_set1_epi32(FRACTION)));
+                (_mm512_srli_epi32::<FINE>(t), Self(_mm512_mul_ps(fraction, _mm512_set1_ps(1.0 / FINE_ONE))))
+            }
+        }
+        #[inline(always)]
+        unsafe fn pick(p: *const f32, index: __m512i) -> Self {
+            // SAFETY: as above.
+            unsafe {
+                if R == 1 {
+                    return Self(_mm512_permutexvar_ps(index, _mm512_loadu_ps(p)));
+                }
+                Self(_mm512_permutex2var_ps(_mm512_loadu_ps(p), index, _mm512_loadu_ps(p.add(GROUP))))
+            }
+        }
+        #[inline(always)]
+        unsafe fn load(p: *const f32) -> Self {
+            // SAFETY: as above.
+            unsafe { Self(_mm512_loadu_ps(p)) }
+        }
+        #[inline(always)]
+        unsafe fn store(self, p: *mut f32) {
+            // SAFETY: as above.
+            unsafe { _mm512_storeu_ps(p, self.0) }
+        }
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> Self {
+            // SAFETY: as above.
+            unsafe { Self(_mm512_set1_ps(x)) }
+        }
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            // SAFETY: as above.
+            unsafe { Self(_mm512_add_ps(self.0, other.0)) }
+        }
+        #[inline(always)]
+        unsafe fn sub(self, other: Self) -> Self {
+            // SAFETY: as above.
+            unsafe { Self(_mm512_sub_ps(self.0, other.0)) }
+        }
+        #[inline(always)]
+        unsafe fn fma(self, a: Self, b: Self) -> Self {
+            // SAFETY: as above.
+            unsafe { Self(_mm512_fmadd_ps(a.0, b.0, self.0)) }
+        }
+        #[inline(always)]
+        unsafe fn hat(self, inverse: Self) -> Self {
+            // SAFETY: as above.
+            unsafe {
+                let weight = _mm512_fnmadd_ps(_mm512_abs_ps(self.0), inverse.0, _mm512_set1_ps(1.0));
+                Self(_mm512_max_ps(weight, _mm512_setzero_ps()))
             }
         }
     }
 
-    /// Two blocks in one register, the second in its upper half.
-    mod pairs {
-        use super::*;
-
-        /// Of a pair of blocks from `position` on: the first sample, where each lane looks from there, and the distance to it.
+    impl<const R: usize> Lanes for Half<R> {
+        const COUNT: usize = HALF;
+        type Index = __m256i;
         #[inline(always)]
-        unsafe fn look(input: *const f32, position: i64, line: Line, lanes: __m512) -> (*const f32, __m512i, __m512) {
-            // SAFETY: as said above.
+        unsafe fn steps(step: i32) -> __m256i {
+            // SAFETY: the caller's promise; so below.
+            unsafe { _mm256_mullo_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(step)) }
+        }
+        #[inline(always)]
+        unsafe fn positions(start: i32, steps: __m256i) -> (__m256i, Self) {
+            // SAFETY: as above.
             unsafe {
-                const UPPER: __mmask16 = 0xff00;
-                let (base, fraction) = split(position);
-                let (next, fraction_next) = split(position + WIDTH as i64 * line.step);
-                let fractions = _mm512_mask_mov_ps(_mm512_set1_ps(fraction), UPPER, _mm512_set1_ps(fraction_next));
-                let t = _mm512_add_ps(fractions, lanes);
-                let index = _mm512_cvttps_epi32(t);
-                let index = _mm512_mask_add_epi32(index, UPPER, index, _mm512_set1_epi32((next - base) as i32));
-                let delta = _mm512_sub_ps(t, _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(t));
-                (input.offset(base + 1), index, delta)
+                let t = _mm256_add_epi32(_mm256_set1_epi32(start), steps);
+                let fraction = _mm256_cvtepi32_ps(_mm256_and_si256(t, _mm256_set1_epi32(FRACTION)));
+                (_mm256_srli_epi32::<{ FINE as i32 }>(t), Self(_mm256_mul_ps(fraction, _mm256_set1_ps(1.0 / FINE_ONE))))
             }
         }
-
-        /// lane * step, in both halves.
         #[inline(always)]
-        unsafe fn lanes(line: Line) -> __m512 {
-            // SAFETY: the caller has the instructions.
+        unsafe fn pick(p: *const f32, index: __m256i) -> Self {
+            // SAFETY: as above.
             unsafe {
-                let half = super::lanes(line);
-                _mm512_insertf32x8(_mm512_castps256_ps512(half), half, 1)
-            }
-        }
-
-        /// Samples p[index[lane]], from R registers.
-        #[inline(always)]
-        unsafe fn pick<const R: usize>(p: *const f32, index: __m512i) -> __m512 {
-            // SAFETY: the caller's promise: 16 R samples from p on.
-            unsafe {
+                let low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(p), index);
                 if R == 1 {
-                    return _mm512_permutexvar_ps(index, _mm512_loadu_ps(p));
+                    return Self(low);
                 }
-                _mm512_permutex2var_ps(_mm512_loadu_ps(p), index, _mm512_loadu_ps(p.add(GROUP)))
+                let high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(p.add(HALF)), index);
+                // Bit 3 of the index chooses the register.
+                Self(_mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32::<28>(index))))
             }
         }
-
         #[inline(always)]
-        pub(super) unsafe fn lerp<const R: usize>(input: *const f32, line: Line, out: &mut [f32]) {
-            // SAFETY: as said above.
-            unsafe {
-                let (lanes, mut position) = (lanes(line), line.start);
-                for out in out.chunks_exact_mut(GROUP) {
-                    let (p, index, delta) = look(input, position, line, lanes);
-                    let (a, b) = (pick::<R>(p, index), pick::<R>(p.add(1), index));
-                    let sum = _mm512_add_ps(_mm512_loadu_ps(out.as_ptr()), a);
-                    _mm512_storeu_ps(out.as_mut_ptr(), _mm512_fmadd_ps(delta, _mm512_sub_ps(b, a), sum));
-                    position += GROUP as i64 * line.step;
-                }
-            }
+        unsafe fn load(p: *const f32) -> Self {
+            // SAFETY: as above.
+            unsafe { Self(_mm256_loadu_ps(p)) }
         }
-
         #[inline(always)]
-        pub(super) unsafe fn hats<const R: usize>(input: *const f32, line: Line, taps: usize, out: &mut [f32]) {
-            // SAFETY: as said above.
+        unsafe fn store(self, p: *mut f32) {
+            // SAFETY: as above.
+            unsafe { _mm256_storeu_ps(p, self.0) }
+        }
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> Self {
+            // SAFETY: as above.
+            unsafe { Self(_mm256_set1_ps(x)) }
+        }
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            // SAFETY: as above.
+            unsafe { Self(_mm256_add_ps(self.0, other.0)) }
+        }
+        #[inline(always)]
+        unsafe fn sub(self, other: Self) -> Self {
+            // SAFETY: as above.
+            unsafe { Self(_mm256_sub_ps(self.0, other.0)) }
+        }
+        #[inline(always)]
+        unsafe fn fma(self, a: Self, b: Self) -> Self {
+            // SAFETY: as above.
+            unsafe { Self(_mm256_fmadd_ps(a.0, b.0, self.0)) }
+        }
+        #[inline(always)]
+        unsafe fn hat(self, inverse: Self) -> Self {
+            // SAFETY: as above.
             unsafe {
-                let (lanes, mut position) = (lanes(line), line.start);
-                let (one, zero) = (_mm512_set1_ps(1.0), _mm512_setzero_ps());
-                let (inverse, offset) = (_mm512_set1_ps(1.0 / line.reach), _mm512_set1_ps(1.0 - line.reach));
-                for out in out.chunks_exact_mut(GROUP) {
-                    let (p, index, delta) = look(input, position, line, lanes);
-                    let mut distance = _mm512_sub_ps(offset, delta);
-                    let mut sum = _mm512_loadu_ps(out.as_ptr());
-                    for k in 0..taps {
-                        let weight = _mm512_fnmadd_ps(_mm512_abs_ps(distance), inverse, one);
-                        sum = _mm512_fmadd_ps(_mm512_max_ps(weight, zero), pick::<R>(p.add(k), index), sum);
-                        distance = _mm512_add_ps(distance, one);
-                    }
-                    _mm512_storeu_ps(out.as_mut_ptr(), sum);
-                    position += GROUP as i64 * line.step;
-                }
+                let distance = _mm256_andnot_ps(_mm256_set1_ps(-0.0), self.0);
+                let weight = _mm256_fnmadd_ps(distance, inverse.0, _mm256_set1_ps(1.0));
+                Self(_mm256_max_ps(weight, _mm256_setzero_ps()))
             }
         }
     }
@@ -379,8 +465,7 @@ mod tests {
             };
             let mut vectors: Option<Vec<f32>> = None;
             for simd in Simd::available() {
-                // An odd number of blocks.
-                let mut out = vec![0.5f32; 104];
+                let mut out = vec![0.5f32; 112];
                 gather(*simd, &input, line, &mut out);
                 if matches!(simd, Simd::Avx512 | Simd::Avx2) {
                     assert_eq!(*vectors.get_or_insert(out.clone()), out, "case {case}, {simd:?}: not the same bits");

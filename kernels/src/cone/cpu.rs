@@ -3,7 +3,7 @@
 //! order. So nothing has two writers and every sum has one order, whatever the threads.
 #![allow(unsafe_code)]
 
-use super::column::{GROUP, PAD, WIDTH, taps};
+use super::column::{GROUP, PAD, taps};
 use super::general::{self, General};
 use super::upright::Upright;
 use super::{ConeFootprint, ConeProjector, Factor};
@@ -16,7 +16,7 @@ const VIEWS_BACK: usize = 32;
 /// Views of one task, forward: their strips under a tile of voxels stay in L2.
 const VIEWS_FORWARD: usize = 4;
 /// Voxels of a tile along x and y: 256 slices of them are 16 KiB, so that they stay in L1 over all views.
-const TILE: [usize; 2] = [8, 2];
+const TILE: [usize; 2] = [16, 4];
 /// Detector rows, and slices, that are transposed together: a cache line.
 const LINES: usize = 16;
 
@@ -24,9 +24,9 @@ const LINES: usize = 16;
 #[derive(Clone, Debug)]
 pub(super) struct Slab {
     pub slices: Range<usize>,
-    /// First slice of the first block of slices: blocks begin at multiples of their width, wherever the slab does.
+    /// First slice of the first group of slices: groups begin at multiples of their width, wherever the slab does.
     pub first: usize,
-    /// Slices of all blocks.
+    /// Slices of all groups.
     pub padded: usize,
 }
 
@@ -53,8 +53,8 @@ enum View {
 impl Slab {
     fn new(p: &ConeProjector) -> Self {
         let slices = p.part.slices.clone();
-        let first = slices.start / WIDTH * WIDTH;
-        Self { padded: (slices.end - first).next_multiple_of(WIDTH), first, slices }
+        let first = slices.start / GROUP * GROUP;
+        Self { padded: (slices.end - first).next_multiple_of(GROUP), first, slices }
     }
 }
 

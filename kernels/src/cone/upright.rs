@@ -64,7 +64,7 @@ impl Upright {
         Some(((first as isize + strips.taps as isize) as usize, taps))
     }
 
-    /// Adds to `sums`, the voxels (x, y) of the slab's blocks of slices, what they see on `strip`. `blend` is workspace.
+    /// Adds to `sums`, the voxels (x, y) of the slab's groups of slices, what they see on `strip`. `blend` is workspace.
     #[inline(always)]
     pub(super) fn back(
         &self,
