@@ -293,7 +293,7 @@ fn price(
         plan.holds("rows and columns of the loss", part(12 * mine * bytes * outputs as u64, shares[0]));
     }
     plan.notes.push(format!("{} parameters, {} on {:?} points", shape.parts().count(), train.samples, train.points));
-    plan.notes.push(match on_device::unsuited(&shape, training.precision, shared) {
+    plan.notes.push(match on_device::unsuited(training.precision, shared) {
         None => "a GPU trains it, where there is one".to_owned(),
         Some(reason) => format!("the processor trains it, also beside a GPU: {reason}"),
     });

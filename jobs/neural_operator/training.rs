@@ -358,7 +358,7 @@ impl Training<f32> {
         if !ctx.device.is_gpu() {
             return Ok(self);
         }
-        if let Some(reason) = unsuited(&self.operator.card.shape, Precision::Single, shared) {
+        if let Some(reason) = unsuited(Precision::Single, shared) {
             ctx.notes.add(format!("the GPU is not used: {reason}"));
             return Ok(self);
         }

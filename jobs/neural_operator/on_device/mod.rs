@@ -5,6 +5,7 @@
 //! then outputs come to the host and their derivatives go back. The state of a checkpoint is the host's copy, brought up to date when it
 //! is asked for.
 
+mod behind;
 mod fno;
 mod st_fno;
 
@@ -19,7 +20,7 @@ use convoke_kernels::{Buffer, Device, Slices};
 use self::fno::DeviceFno;
 use self::st_fno::DeviceStFno;
 use super::layers::Batch;
-use super::model::{Model, Shape};
+use super::model::Model;
 use super::norms::Norm;
 use super::saved::{Operator, Placed};
 use super::sharding::Owned;
@@ -29,17 +30,9 @@ use crate::learning::optimiser::{BETA, EPSILON};
 use crate::learning::parameters::Parts;
 
 /// Why the processor trains an operator also where there is a GPU.
-pub fn unsuited(shape: &Shape, precision: Precision, shared: Shared) -> Option<&'static str> {
+pub fn unsuited(precision: Precision, shared: Shared) -> Option<&'static str> {
     if precision == Precision::Double {
         return Some("precision = \"double\"");
-    }
-    if let Shape::Fno(fno) = shape {
-        if fno.tucker.is_some() {
-            return Some("there are no kernels yet for Tucker products");
-        }
-        if fno.lifting.is_some() || fno.channel_mlp.is_some() {
-            return Some("there are no kernels yet for channel MLPs and liftings of two maps");
-        }
     }
     (shared != Shared::Samples)
         .then_some("ranks share the matrices of the modes; problem.training.shared = \"samples\" lets it serve")
@@ -167,7 +160,7 @@ impl DeviceModel {
 /// Where a pointwise map lies among the parameters.
 fn place(parts: &Parts, name: &str) -> Mix {
     let [weight, bias] = ["weight", "bias"].map(|part| parts.range(&format!("{name}.{part}")));
-    Mix { from: weight.len() / bias.len(), to: bias.len(), weight: weight.start, bias: bias.start }
+    Mix { from: weight.len() / bias.len(), to: bias.len(), weight: weight.start, bias: Some(bias.start) }
 }
 
 /// A training whose arrays are on a device.
