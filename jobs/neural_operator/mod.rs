@@ -40,7 +40,7 @@ use exchange::Start;
 use refine::study::{self, Study};
 use saved::{Card, Operator};
 use spec::{EquationSpec, EvaluationSpec, ModelSpec, Normalise, RefinementSpec, Shared, Spec, TestSpec, TrainingSpec};
-use training::Training;
+use training::{Training, at_once};
 
 /// Registry name.
 pub const NAME: &str = "neural-operator";
@@ -293,7 +293,9 @@ fn price(
         plan.holds("rows and columns of the loss", part(12 * mine * bytes * outputs as u64, shares[0]));
     }
     plan.notes.push(format!("{} parameters, {} on {:?} points", shape.parts().count(), train.samples, train.points));
-    plan.notes.push(match on_device::unsuited(training.precision, shared) {
+    let passes = std::iter::once(train).chain(tests);
+    let passes = passes.map(|set| (set.points.as_slice(), at_once(training.batch, set.samples, resources.ranks)));
+    plan.notes.push(match on_device::unsuited(&shape, training.precision, shared, passes) {
         None => "a GPU trains it, where there is one".to_owned(),
         Some(reason) => format!("the processor trains it, also beside a GPU: {reason}"),
     });

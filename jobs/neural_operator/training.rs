@@ -75,6 +75,11 @@ impl<T: Real> Test<T> {
     }
 }
 
+/// Samples of a set that a rank passes at once, at most, where ranks share samples: those of a step, of a look, or those that are shown.
+pub(super) fn at_once(batch: usize, samples: usize, ranks: usize) -> usize {
+    samples.div_ceil(ranks).min(batch).max(SHOWN.min(samples))
+}
+
 /// An operator that learns.
 #[derive(Debug)]
 pub struct Training<T> {
@@ -358,7 +363,10 @@ impl Training<f32> {
         if !ctx.device.is_gpu() {
             return Ok(self);
         }
-        if let Some(reason) = unsuited(Precision::Single, shared) {
+        let sets = std::iter::once(&self.set).chain(self.tests.iter().map(|test| &test.set));
+        let passes = sets.map(|set| (set.points.as_slice(), set.inputs.len()));
+        let passes = passes.map(|(points, samples)| (points, at_once(self.training.batch, samples, ctx.comm.size())));
+        if let Some(reason) = unsuited(&self.operator.card.shape, Precision::Single, shared, passes) {
             ctx.notes.add(format!("the GPU is not used: {reason}"));
             return Ok(self);
         }
