@@ -179,10 +179,9 @@ impl<T: Real> Fno<T> {
         Self::slab(shape, points, 0..points[0])
     }
 
-    /// Of fields on `points` of which these `rows` of the first axis are here: all of them, or those of an axis that is not padded.
+    /// Of fields on `points` of which these `rows` of the first axis are here; the zeros behind that axis are where its last row is.
     pub fn slab(shape: &FnoShape, points: &[usize], rows: Range<usize>) -> Self {
         let padded = shape.padded(points);
-        let whole = rows.len() == points[0];
         let mut here = points.to_vec();
         here[0] = rows.len();
         let size: usize = here.iter().product();
@@ -192,14 +191,11 @@ impl<T: Real> Fno<T> {
             let ends = (points[axis] - 1).max(1) as f64;
             coordinates.extend((0..size).map(|i| T::of((first + i / after % here[axis]) as f64 / ends)));
         }
+        let end = if rows.end == points[0] { padded[0] } else { rows.end };
         Self {
             shape: shape.clone(),
             points: here,
-            transform: if whole {
-                Transform::new(&padded, &shape.modes)
-            } else {
-                Transform::slab(&padded, &shape.modes, rows)
-            },
+            transform: Transform::slab(&padded, &shape.modes, rows.start..end),
             parts: shape.parts(),
             coordinates,
         }

@@ -18,6 +18,7 @@ mod pool;
 pub mod refine;
 mod saved;
 pub mod sharding;
+pub mod slabs;
 pub mod spec;
 pub mod spectra;
 pub mod spectral;
@@ -39,7 +40,7 @@ use exchange::Start;
 use refine::study::{self, Study};
 use saved::{Card, Operator};
 use spec::{EquationSpec, EvaluationSpec, ModelSpec, Normalise, RefinementSpec, Shared, Spec, TestSpec, TrainingSpec};
-use training::Training;
+use training::{Training, at_once};
 
 /// Registry name.
 pub const NAME: &str = "neural-operator";
@@ -241,12 +242,12 @@ fn price(
     let size = (training.batch, resources.ranks, bytes as usize);
     let [summed, exchange, parts] = sharding::bytes_of_step(&shape, size.0, size.1, size.2);
     let shared = sharding::choose(spec, &shape, &grids, size)?;
-    // A rank's part of the points.
-    let rows = train.points[0] as u64;
-    let (mine, share) = match shared {
-        Shared::Space => (batch.min(samples), (rows.div_ceil(ranks), rows)),
-        _ => (batch.min(samples).div_ceil(ranks), (1, 1)),
+    // The largest part of a rank: samples of a step, and shares of all points, without the zeros behind them and with.
+    let (mine, shares) = match shared {
+        Shared::Space => (batch.min(samples), sharding::shares(&shape, &train.points, resources.ranks)),
+        _ => (batch.min(samples).div_ceil(ranks), [(1, 1); 2]),
     };
+    let part = |numbers: u64, (rows, all): (usize, usize)| (numbers * rows as u64).div_ceil(all as u64);
     // A forward pass over the test data sends half of what a step does; in the end all matrices go to all.
     let looked: u64 = tests
         .iter()
@@ -257,8 +258,13 @@ fn price(
     let (step, exchanged) = match shared {
         Shared::Samples => (summed, 0),
         Shared::Modes => (exchange, (looks + 1) * looked + parameters),
-        // Sums of powers of each step; predictions and targets of a look are put together.
-        Shared::Space => (parts + 16 * batch * ranks, (looks + 1) * (looked + 2 * tested) + parameters),
+        // Predictions and targets of a look are put together.
+        Shared::Space => {
+            let rows = sharding::rows(&shape, &train.points, resources.ranks);
+            let numbers = [training.batch, train.channels[1], bytes as usize];
+            let loss = sharding::bytes_of_loss(training, (&train.points, &rows), numbers);
+            (parts + loss, (looks + 1) * (looked + 2 * tested) + parameters)
+        }
     };
     // The average and the best ones.
     let more = u64::from(training.average.is_some()) + u64::from(training.patience.is_some());
@@ -277,12 +283,19 @@ fn price(
         ..Plan::default()
     };
     plan.holds("program and libraries", PROGRAM);
-    plan.holds("samples", (bytes * numbers * share.0).div_ceil(share.1));
+    plan.holds("samples", part(bytes * numbers, shares[0]));
     plan.holds("parameters, moments and gradient", (6 + 2 * more) * parameters);
-    let held = (mine * bytes * shape.held(&train.points) * share.0).div_ceil(share.1);
+    let held = part(mine * bytes * shape.held(&train.points), shares[1]);
     plan.holds(format!("fields inside of {mine} samples"), held);
+    if shared == Shared::Space && (training.sobolev.is_some() || training.torch_cfd.is_some()) {
+        // Of errors and targets: fields, sums of rows, those that are sent and that come, columns, sums of these.
+        let outputs = train.channels[1] * train.points.iter().product::<usize>();
+        plan.holds("rows and columns of the loss", part(12 * mine * bytes * outputs as u64, shares[0]));
+    }
     plan.notes.push(format!("{} parameters, {} on {:?} points", shape.parts().count(), train.samples, train.points));
-    plan.notes.push(match on_device::unsuited(&shape, training.precision, shared) {
+    let passes = std::iter::once(train).chain(tests);
+    let passes = passes.map(|set| (set.points.as_slice(), at_once(training.batch, set.samples, resources.ranks)));
+    plan.notes.push(match on_device::unsuited(&shape, training.precision, shared, passes) {
         None => "a GPU trains it, where there is one".to_owned(),
         Some(reason) => format!("the processor trains it, also beside a GPU: {reason}"),
     });

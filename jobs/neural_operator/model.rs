@@ -44,6 +44,14 @@ impl Shape {
         }
     }
 
+    /// Zeros behind the points of the first axis.
+    pub fn padding(&self) -> usize {
+        match self {
+            Self::Fno(shape) => shape.padding[0],
+            Self::StFno(_) => 0,
+        }
+    }
+
     /// Axes of space.
     pub fn dimension(&self) -> usize {
         match self {
@@ -118,11 +126,11 @@ impl<T: Real> Model<T> {
         Self::slab(shape, points, 0..points[0], trained)
     }
 
-    /// The same with these rows of the first axis of the fields here: for an FNO, or all of them.
+    /// The same with these rows of the first axis of the fields here.
     pub fn slab(shape: &Shape, points: &[usize], rows: Range<usize>, trained: &[usize]) -> Self {
         match shape {
             Shape::Fno(shape) => Self::Fno(Box::new(Fno::slab(shape, points, rows))),
-            Shape::StFno(shape) => Self::StFno(Box::new(StFno::new(shape, points, trained))),
+            Shape::StFno(shape) => Self::StFno(Box::new(StFno::slab(shape, points, rows, trained))),
         }
     }
 
@@ -194,8 +202,11 @@ impl<T: Real> Model<T> {
 #[cfg(test)]
 mod tests {
     use super::super::channel_mlp::{ChannelMlp, Skip};
+    use super::super::sharding;
     use super::*;
     use crate::learning::matrix::tests::counted;
+    use convoke_cluster::comm::run_threads;
+    use convoke_kernels::Philox;
 
     /// What is counted in a plan, and in a study of refinement, is what a pass does: axes in their order, folded, whole and by FFTs, windows of
     /// time; equal but for digits of the FFTs' count.
@@ -239,6 +250,73 @@ mod tests {
                 (done - planned).abs() <= 1e-4 * planned,
                 "{shape:?} on {points:?}: {done} done, {planned} planned"
             );
+        }
+    }
+
+    /// Points shared by rows, with zeros behind them and without: outputs, gradients and their norms are those of one rank to 1e-12, and
+    /// bytes are those of the plan.
+    #[test]
+    fn slabs_make_what_the_whole_makes() {
+        let fno = |modes: &[usize], padding: &[usize]| {
+            Shape::Fno(FnoShape {
+                input: 2,
+                output: 3,
+                width: 4,
+                layers: 2,
+                modes: modes.to_vec(),
+                projection: 5,
+                padding: padding.to_vec(),
+                lifting: Some(6),
+                channel_mlp: Some(ChannelMlp { channels: 3, skip: Skip::SoftGating }),
+                tucker: None,
+                activations: 1,
+            })
+        };
+        let st = StShape { input: 4, output: 5, width: 4, layers: 2, modes: vec![2, 3, 2], latent: 3, growth: 0.1 };
+        for (shape, points, ranks) in [
+            (fno(&[2, 3], &[2, 1]), vec![6, 8], 2),
+            (fno(&[2, 1, 2], &[7, 0, 2]), vec![4, 4, 5], 3),
+            (Shape::StFno(st.clone()), vec![6, 7], 2),
+            (Shape::StFno(st), vec![7, 6], 3),
+        ] {
+            let ([input, output], row) = (shape.channels(), points[1..].iter().product::<usize>());
+            let (rows, size) = (sharding::rows(&shape, &points, ranks), points[0] * row);
+            let random = |len: usize, stream: u64| -> Vec<f64> {
+                (0..len as u64).map(|i| Philox::new(9, stream).normal(i)).collect()
+            };
+            let [inputs, g] = [input, output].map(|c| [1, 2].map(|sample| random(c * size, (10 * c + sample) as u64)));
+            let mut parameters: Vec<f64> = shape.parts().initial(1);
+            parameters.iter_mut().zip(random(shape.parts().count(), 3)).for_each(|(p, r)| *p += 0.1 * r);
+            let whole = Model::new(&shape, &points, &points);
+            let (expected, tape) = whole.forward(&parameters, &inputs, &Sharing::default()).expect("no exchange");
+            let gradient = whole.backward(&parameters, &tape, &g, &Sharing::default()).expect("no exchange");
+            let square: f64 = gradient.iter().map(|g| g * g).sum();
+            let sent = run_threads(ranks, |comm| {
+                let here = rows[comm.rank()].clone();
+                let part = |field: &Vec<f64>| -> Vec<f64> {
+                    field.chunks(size).flat_map(|channel| &channel[here.start * row..here.end * row]).copied().collect()
+                };
+                let parts = |fields: &[Vec<f64>]| fields.iter().map(part).collect::<Vec<_>>();
+                let (model, sharing) =
+                    (Model::slab(&shape, &points, here.clone(), &points), Sharing::Space(comm.clone()));
+                let (outputs, tape) = model.forward(&parameters, &parts(&inputs), &sharing)?;
+                let mut found = model.backward(&parameters, &tape, &parts(&g), &sharing)?;
+                let owned = sharding::Owned::new(&shape.parts(), shape.kept(), sharing);
+                let sum = owned.sum(&comm, &mut found)?;
+                let close = |a: &[f64], b: &[f64]| {
+                    let most = b.iter().fold(1.0, |m: f64, v| m.max(v.abs()));
+                    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12 * most)
+                };
+                assert!((sum - square).abs() < 1e-12 * square, "{shape:?}: {sum} {square}");
+                assert!(outputs.iter().zip(parts(&expected)).all(|(a, b)| close(a, &b)), "{shape:?}");
+                assert!(owned.ranges().into_iter().all(|r| close(&found[r.clone()], &gradient[r])), "{shape:?}");
+                Ok(comm.traffic().bytes)
+            });
+            let most = sent.into_iter().map(|bytes| bytes.expect("a rank")).max().expect("a rank");
+            // Beside the square of the norm of what is shared out. Two ranks share all evenly; a short sum of three is sent whole to all.
+            let planned = sharding::bytes_of_step(&shape, 2, ranks, 8)[2] + 8 * (ranks as u64 - 1);
+            let planned = if ranks == 2 { planned } else { planned + 4096 };
+            assert!(most <= planned && (ranks > 2 || most == planned), "{shape:?}: {most} {planned}");
         }
     }
 }

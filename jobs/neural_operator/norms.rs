@@ -3,10 +3,12 @@
 //! ‖w‖²_{H^s} = Σ_k (α + |κ|²)^s |ŵ_k/N|², κ = 2πk on a cube of side one (so ‖w‖_{H⁰} is the root mean square); any real s.
 
 use std::f64::consts::TAU;
+use std::ops::Range;
 
 use convoke_cluster::Comm;
 use convoke_cluster::comm::CommError;
 
+use super::slabs::Slabs;
 use super::spec::{SobolevSpec, TrainingSpec};
 use super::spectra::Shells;
 use super::transform::Transform;
@@ -19,23 +21,35 @@ pub enum Norm<T> {
     Lp(f64),
     /// H^s, with (α + |κ|²)^s for each mode; relative errors are multiplied by the last number.
     Sobolev(Box<Transform<T>>, Vec<T>, f64),
+    /// The same where ranks share the points.
+    Slabs(Box<Slabs<T>>, f64),
 }
 
 impl<T: Real> Norm<T> {
-    /// That of a job, on `points`, for so many channels.
-    pub fn of(training: &TrainingSpec, points: &[usize], channels: usize) -> Self {
-        match (training.torch_cfd, training.sobolev) {
-            (Some(order), _) => Self::torch_cfd(order, points, channels),
-            (None, Some(sobolev)) => Self::sobolev(sobolev, points),
-            (None, None) => Self::Lp(training.p),
+    /// That of a job, on `points`, for so many channels. Where ranks share the points: which rows of the first axis each has, and which
+    /// rank this is.
+    pub fn of(
+        training: &TrainingSpec,
+        points: &[usize],
+        channels: usize,
+        shared: Option<(&[Range<usize>], usize)>,
+    ) -> Self {
+        let (spec, factor) = match (training.torch_cfd, training.sobolev) {
+            (Some(order), _) => torch_cfd(order, channels),
+            (None, Some(sobolev)) => (sobolev, 1.0),
+            (None, None) => return Self::Lp(training.p),
+        };
+        match shared {
+            Some((rows, rank)) => Self::Slabs(Box::new(Slabs::new(spec, points, rows, rank)), factor),
+            None => Self::scaled(spec, points, factor),
         }
     }
 
     /// What torch-cfd's `SobolevLoss(norm_order)` measures, read from its code and checked by its values: its orders 0 and 2 are H¹, its ±1
     /// are H^{±½}, α = 0.1, and the error is averaged over the snapshots while the target's norm is not.
     pub fn torch_cfd(order: i32, points: &[usize], channels: usize) -> Self {
-        let s = if order.abs() == 1 { 0.5 * f64::from(order) } else { 1.0 };
-        Self::scaled(SobolevSpec { s, alpha: 0.1 }, points, (channels as f64).sqrt().recip())
+        let (spec, factor) = torch_cfd(order, channels);
+        Self::scaled(spec, points, factor)
     }
 
     /// H^s on `points`.
@@ -60,6 +74,9 @@ impl<T: Real> Norm<T> {
     }
 
     /// ‖prediction − target‖/‖target‖ of `channels` fields together, and its derivative by the prediction.
+    ///
+    /// # Panics
+    /// For [`Norm::Slabs`], which is for parts.
     pub fn relative(&self, prediction: &[T], target: &[T], channels: usize) -> (f64, Vec<T>) {
         let errors: Vec<T> = prediction.iter().zip(target).map(|(a, b)| *a - *b).collect();
         let size = self.norm(target, channels).max(f64::MIN_POSITIVE);
@@ -78,25 +95,30 @@ impl<T: Real> Norm<T> {
                 slopes.iter_mut().for_each(|v| *v *= scale);
                 (factor * error / size, slopes)
             }
+            Self::Slabs(..) => unreachable!("fields of which a rank has parts"),
         }
     }
 
-    /// The same in L^p for each sample, of which the ranks of `comm` have parts. Collective.
+    /// The same for each sample, of which the ranks of `comm` have parts. Collective.
     ///
     /// # Errors
     /// As the exchange.
     ///
     /// # Panics
-    /// For H^s, which the job's check excludes.
+    /// For [`Norm::Sobolev`], which is for whole fields.
     pub fn relative_of_parts(
         &self,
         predictions: &[Vec<T>],
         targets: &[&Vec<T>],
         comm: &Comm,
     ) -> Result<Vec<(f64, Vec<T>)>, CommError> {
-        let Self::Lp(p) = *self else { unreachable!("points are not shared with this loss") };
         let error = |(a, b): (&Vec<T>, &&Vec<T>)| a.iter().zip(*b).map(|(a, b)| *a - *b).collect();
         let errors: Vec<Vec<T>> = predictions.iter().zip(targets).map(error).collect();
+        let p = match self {
+            Self::Lp(p) => *p,
+            Self::Slabs(slabs, factor) => return slabs.relative(comm, &errors, targets, *factor),
+            Self::Sobolev(..) => unreachable!("whole fields"),
+        };
         let both = errors.iter().zip(targets);
         let mut sums: Vec<f64> = both.flat_map(|(e, t)| [powers(p, e), powers(p, t)]).collect();
         comm.all_sum(&mut sums)?;
@@ -121,6 +143,7 @@ impl<T: Real> Norm<T> {
                 let sum: f64 = modes.iter().zip(&weighted).map(|(a, b)| a.wide() * b.wide()).sum();
                 (sum / transform.size() as f64).sqrt()
             }
+            Self::Slabs(..) => unreachable!("fields of which a rank has parts"),
         }
     }
 
@@ -133,6 +156,12 @@ impl<T: Real> Norm<T> {
             }
         }
     }
+}
+
+/// The norm of torch-cfd, and what relative errors are multiplied by.
+fn torch_cfd(order: i32, channels: usize) -> (SobolevSpec, f64) {
+    let s = if order.abs() == 1 { 0.5 * f64::from(order) } else { 1.0 };
+    (SobolevSpec { s, alpha: 0.1 }, (channels as f64).sqrt().recip())
 }
 
 /// Σ |v|^p. Powers cost as much as the operator's own passes: the usual one goes without.
@@ -201,6 +230,7 @@ pub const FIGURES: [&str; 6] = ["nrmse", "vrmse", "largest_error", "frmse_low", 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use convoke_cluster::comm::run_threads;
     use convoke_kernels::Philox;
 
     fn random(len: usize, stream: u64) -> Vec<f64> {
@@ -261,6 +291,43 @@ mod tests {
             let ours = Norm::sobolev(SobolevSpec { s, alpha: 0.1 }, &points).relative(&x, &y, 3).0;
             let theirs = Norm::torch_cfd(order, &points, 3).relative(&x, &y, 3).0;
             assert!((theirs * 3f64.sqrt() / ours - 1.0).abs() < 1e-13, "{order}");
+        }
+    }
+
+    /// On two and three ranks, which share rows evenly or not: relative errors and slopes of the whole fields to 1e-12; bytes are those of the
+    /// formula. One sample has no error.
+    #[test]
+    fn norms_of_slabs_are_those_of_the_whole() {
+        for (points, s, rows) in [
+            (vec![6, 5], 1.0, vec![0..3, 3..6]),
+            (vec![7, 6], -0.5, vec![0..3, 3..6, 6..7]),
+            (vec![4, 3, 6], 2.0, vec![0..1, 1..3, 3..4]),
+        ] {
+            let (row, spec) = (points[1..].iter().product::<usize>(), SobolevSpec { s, alpha: 0.1 });
+            let field = |stream: u64| random(2 * points[0] * row, stream);
+            let (predictions, targets) = ([field(1), field(2), field(4)], [field(3), field(2), field(5)]);
+            let whole = Norm::scaled(spec, &points, 0.7);
+            let expected: Vec<(f64, Vec<f64>)> =
+                predictions.iter().zip(&targets).map(|(a, b)| whole.relative(a, b, 2)).collect();
+            let most = Slabs::<f64>::sent(&points, &rows, 3 * 2);
+            let sent = run_threads(rows.len(), |comm| {
+                let here = rows[comm.rank()].clone();
+                let part = |field: &Vec<f64>| -> Vec<f64> {
+                    field.chunks(points[0] * row).flat_map(|c| &c[here.start * row..here.end * row]).copied().collect()
+                };
+                let [a, b] = [&predictions, &targets].map(|fields| fields.iter().map(part).collect::<Vec<_>>());
+                let norm = Norm::Slabs(Box::new(Slabs::new(spec, &points, &rows, comm.rank())), 0.7);
+                let found = norm.relative_of_parts(&a, &b.iter().collect::<Vec<_>>(), &comm).expect("an exchange");
+                for ((error, slopes), (all, of)) in found.iter().zip(&expected) {
+                    assert!((error - all).abs() < 1e-12 * (1.0 + all), "{points:?}: {error} {all}");
+                    let most = of.iter().fold(1.0, |m: f64, v| m.max(v.abs()));
+                    assert!(part(of).iter().zip(slopes).all(|(a, b)| (a - b).abs() < 1e-12 * most), "{points:?}");
+                }
+                Ok(comm.traffic().bytes as usize)
+            });
+            // Beside the sums of squares of three errors and targets.
+            let sent = sent.into_iter().map(|bytes| bytes.expect("a rank"));
+            assert_eq!(sent.max(), Some(8 * most + 8 * 6 * (rows.len() - 1)), "{points:?}");
         }
     }
 

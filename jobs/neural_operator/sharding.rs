@@ -8,10 +8,11 @@
 use std::ops::Range;
 
 use convoke_cluster::comm::CommError;
-use convoke_cluster::{BadValue, Comm, Fields, Region};
+use convoke_cluster::{BadValue, Comm, Fields, Region, block};
 
 use super::model::Shape;
-use super::spec::{Normalise, Shared, Spec};
+use super::slabs::Slabs;
+use super::spec::{Normalise, Shared, Spec, TrainingSpec};
 use super::spectral::Sharing;
 use crate::learning::parameters::{Part, Parts};
 use crate::learning::real::Real;
@@ -21,8 +22,26 @@ fn of_modes(part: &Part) -> bool {
     part.name.ends_with("spectral")
 }
 
+/// The rows of the first axis of `points` that each rank has where they share them: with the zeros behind that axis, which are the last
+/// rank's, as many as the others have, and at least one. There are at least as many rows as ranks.
+pub fn rows(shape: &Shape, points: &[usize], ranks: usize) -> Vec<Range<usize>> {
+    let (n, all) = (points[0], points[0] + shape.padding());
+    let start = |rank: usize| {
+        if rank == ranks { n } else { block(all, rank, ranks).start.min((n + rank).saturating_sub(ranks)) }
+    };
+    (0..ranks).map(|rank| start(rank)..start(rank + 1)).collect()
+}
+
+/// Rows of the rank that has most of [`rows`], of all of them; and the same with the zeros behind the axis.
+pub fn shares(shape: &Shape, points: &[usize], ranks: usize) -> [(usize, usize); 2] {
+    let (padding, rows) = (shape.padding(), rows(shape, points, ranks));
+    let most = rows.iter().map(Range::len).max().unwrap_or(0);
+    let with = rows.last().map_or(0, |last| most.max(last.len() + padding));
+    [(most, points[0]), (with, points[0] + padding)]
+}
+
 /// Bytes that a rank sends for a step with `batch` samples, at most, numbers of `bytes` each: with samples shared, with modes shared out, with
-/// points shared.
+/// points shared. What a loss sends is not in it.
 pub fn bytes_of_step(shape: &Shape, batch: usize, ranks: usize, bytes: usize) -> [u64; 3] {
     let ([outer, inner], parts) = (shape.kept(), shape.parts());
     let common: usize = parts.each().filter(|part| !of_modes(part)).map(|part| part.range().len()).sum();
@@ -35,24 +54,37 @@ pub fn bytes_of_step(shape: &Shape, batch: usize, ranks: usize, bytes: usize) ->
     let exchanged = coefficients * (others(to) + others(back));
     // Parts of the coefficients of all samples to the owners of their modes, and the sums that are here to all.
     let parts_of_sums = coefficients * batch * (outer - outer / ranks + outer.div_ceil(ranks) * (ranks - 1));
-    [sum(parts.count()), exchanged + sum(common), parts_of_sums + sum(common)].map(|n| (bytes * n) as u64)
+    // Means and variances of what a spatiotemporal operator is given.
+    let standard = if matches!(shape, Shape::StFno(_)) { 16 * batch * (ranks - 1) } else { 0 };
+    let [samples, modes, space] = [sum(parts.count()), exchanged + sum(common), parts_of_sums + sum(common)];
+    [bytes * samples, bytes * modes, bytes * space + standard].map(|n| n as u64)
+}
+
+/// Bytes that a rank sends for the loss of a step with `batch` samples where points are shared, at most: sums of powers or squares of errors
+/// and targets, and in H^s the fields between rows and columns.
+pub fn bytes_of_loss(
+    training: &TrainingSpec,
+    (points, rows): (&[usize], &[Range<usize>]),
+    [batch, channels, bytes]: [usize; 3],
+) -> u64 {
+    let sobolev = training.sobolev.is_some() || training.torch_cfd.is_some();
+    let exchanged = if sobolev { bytes * Slabs::<f64>::sent(points, rows, batch * channels) } else { 0 };
+    (16 * batch * (rows.len() - 1) + exchanged) as u64
 }
 
 /// Why the points of fields on a grid cannot be shared; nothing where they can.
 pub fn no_space(spec: &Spec, shape: &Shape, grids: &[&[usize]], ranks: usize) -> Option<String> {
-    let (Shape::Fno(fno), Some(training)) = (shape, &spec.training) else {
-        return Some("kind = \"st-fno\" needs all points of a snapshot".to_owned());
-    };
-    if !(shape.parts().each().any(of_modes) && shape.kept()[0] >= ranks) {
-        return Some(format!("{ranks} ranks cannot share the modes of all axes but the last"));
+    if !shape.parts().each().any(of_modes) {
+        return Some("factors of a Tucker product are not shared out".to_owned());
+    }
+    if shape.kept()[0] < ranks {
+        return Some(format!("{ranks} ranks cannot share the {} modes of all axes but the last", shape.kept()[0]));
     }
     if let Some(points) = grids.iter().find(|points| points[0] < ranks) {
         return Some(format!("{ranks} ranks cannot share the rows of {points:?} points"));
     }
     let reasons = [
-        (fno.padding.first().is_some_and(|n| *n > 0), "the first axis is padded"),
         (spec.model.as_ref().is_some_and(|model| model.divergence_free), "divergence_free needs all points"),
-        (training.sobolev.is_some() || training.torch_cfd.is_some(), "losses in H^s need all points"),
         (spec.normalise() == Normalise::Points, "normalise = \"points\" has a mean for each point"),
     ];
     reasons.iter().find(|(there, _)| *there).map(|(_, why)| (*why).to_owned())
@@ -167,6 +199,41 @@ impl Owned {
             let (here, others) = from_here.split_at_mut(range.len());
             fields.array(format!("{name}/{}", part.name), &part.shape, region.clone(), T::data(here));
             (rest, at) = (others, range.end);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fno::FnoShape;
+    use super::*;
+
+    /// All rows, in order, with about as many points on each rank, and a row at least however many zeros there are.
+    #[test]
+    fn every_rank_has_rows() {
+        for (n, padding, ranks) in [(12, 0, 5), (85, 9, 8), (85, 9, 16), (4, 30, 4), (3, 0, 1)] {
+            let shape = Shape::Fno(FnoShape {
+                input: 1,
+                output: 1,
+                width: 1,
+                layers: 1,
+                modes: vec![1, 1],
+                projection: 1,
+                padding: vec![padding, 0],
+                lifting: None,
+                channel_mlp: None,
+                tucker: None,
+                activations: 1,
+            });
+            let rows = rows(&shape, &[n, 8], ranks);
+            assert!(rows.len() == ranks && rows.iter().all(|rows| !rows.is_empty()), "{rows:?}");
+            assert!(rows[0].start == 0 && rows[ranks - 1].end == n && rows.windows(2).all(|r| r[0].end == r[1].start));
+            let [(most, all), (with, padded)] = shares(&shape, &[n, 8], ranks);
+            assert!(most <= (n + padding).div_ceil(ranks) && (all, padded) == (n, n + padding), "{rows:?}");
+            assert!(with <= (n + padding).div_ceil(ranks).max(padding + 1), "{rows:?}");
+            if padding == 0 {
+                assert!((0..ranks).all(|rank| rows[rank] == block(n, rank, ranks)), "{rows:?}");
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ use std::f64::consts::PI;
 use std::ops::Range;
 use std::sync::Arc;
 
+use convoke_cluster::Comm;
 use convoke_cluster::comm::CommError;
 use faer::Accum;
 use rayon::prelude::*;
@@ -116,7 +117,7 @@ impl StShape {
 pub struct StFno<T> {
     /// Its size.
     pub shape: StShape,
-    /// Points along x and y.
+    /// Points along x and y that are here.
     pub points: Vec<usize>,
     parts: Parts,
     pub(super) pool: Arc<Pool<T>>,
@@ -127,6 +128,8 @@ pub struct StFno<T> {
     forecast: Transform<T>,
     /// Encoding of places and times, `[channel, x, y, t]`.
     pub(super) encoding: Vec<T>,
+    /// Numbers of an encoding of all points, also those of other ranks.
+    encoded: f64,
     /// Weight of the last K's bias, so that it is the same function on all grids.
     pub(super) bias: T,
 }
@@ -152,24 +155,29 @@ struct Layer<T> {
 impl<T: Real> StFno<T> {
     /// On `points`; parameters were trained on `trained` points.
     pub fn new(shape: &StShape, points: &[usize], trained: &[usize]) -> Self {
-        let grid = |times: usize| [points[0], points[1], times];
-        let (modes, l) = (&shape.modes, shape.latent);
-        let history = Transform::new(&grid(shape.input), modes);
-        let pool = history.pool.clone();
-        let window =
-            |times: usize, period: (usize, usize)| Transform::window(&grid(times), modes, period).sharing(&pool);
+        Self::slab(shape, points, 0..points[0], trained)
+    }
+
+    /// The same with these rows of the first axis here.
+    pub fn slab(shape: &StShape, points: &[usize], rows: Range<usize>, trained: &[usize]) -> Self {
+        let (modes, l, pool) = (&shape.modes, shape.latent, Arc::default());
+        let window = |times: usize, period: (usize, usize)| {
+            let grid = [points[0], points[1], times];
+            Transform::window_of_slab(&grid, modes, rows.clone(), period).sharing(&pool)
+        };
         let size = |points: &[usize]| points.iter().product::<usize>() as f64;
         let [extended, forecast] = shape.periods();
         Self {
+            history: window(shape.input, (shape.input, 0)),
             latent: window(l, (l, 0)),
             extended: window(l + 1, extended),
             forecast: window(shape.output, forecast),
-            encoding: encoding(shape, points),
+            encoding: encoding(shape, points, rows.clone()),
+            encoded: size(points) * (shape.width * shape.input) as f64,
             bias: T::of(BIAS * size(points) / size(trained)),
             parts: shape.parts(),
-            points: points.to_vec(),
+            points: vec![rows.len(), points[1]],
             shape: shape.clone(),
-            history,
             pool,
         }
     }
@@ -185,7 +193,7 @@ impl<T: Real> StFno<T> {
         sharing: &Sharing,
     ) -> Result<(Batch<T>, Tape<T>), CommError> {
         let (h, pool) = (self.shape.width, &self.pool);
-        let standard: Batch<T> = inputs.par_iter().map(|w| self.standard(w)).collect();
+        let standard = self.standard(inputs, sharing.space())?;
         let (weight, bias) = self.folded(parameters);
         let lifted: Batch<T> = standard.par_iter().map(|v| mix(pool, &weight, &bias, v)).collect();
         let mut layers: Vec<Layer<T>> = Vec::with_capacity(self.shape.layers);
@@ -348,20 +356,31 @@ impl<T: Real> StFno<T> {
         Feed::new(&parameters[self.feed_range(l)], self.shape.width)
     }
 
-    /// The input in every channel with the encoding, all of it with mean 0 and variance 1.
-    fn standard(&self, w: &[T]) -> Vec<T> {
-        let turned = turn(&self.pool, w, self.shape.input);
-        let mut v = self.pool.take(self.encoding.len());
-        for (v, e) in v.chunks_mut(turned.len()).zip(self.encoding.chunks(turned.len())) {
-            v.iter_mut().zip(e).zip(&turned).for_each(|((v, e), w)| *v = *e + *w);
-        }
-        self.pool.give(turned);
-        let count = v.len() as f64;
-        let mean = v.iter().map(|v| v.wide()).sum::<f64>() / count;
-        let square = v.iter().map(|v| (v.wide() - mean).powi(2)).sum::<f64>() / count;
-        let (mean, scale) = (T::of(mean), T::of((square + TINY).sqrt().recip()));
-        v.iter_mut().for_each(|v| *v = (*v - mean) * scale);
-        v
+    /// Each input in every channel with the encoding, all of it with mean 0 and variance 1: over the points of all ranks of `space`, where
+    /// they share them. Collective over these.
+    fn standard(&self, inputs: &[Vec<T>], space: Option<&Comm>) -> Result<Batch<T>, CommError> {
+        let encoded = |w: &Vec<T>| {
+            let turned = turn(&self.pool, w, self.shape.input);
+            let mut v = self.pool.take(self.encoding.len());
+            for (v, e) in v.chunks_mut(turned.len()).zip(self.encoding.chunks(turned.len())) {
+                v.iter_mut().zip(e).zip(&turned).for_each(|((v, e), w)| *v = *e + *w);
+            }
+            self.pool.give(turned);
+            v
+        };
+        let mut all: Batch<T> = inputs.par_iter().map(encoded).collect();
+        let sum = |values: &mut [f64]| space.map_or(Ok(()), |comm| comm.all_sum(values));
+        let mut means: Vec<f64> = all.par_iter().map(|v| v.iter().map(|v| v.wide()).sum::<f64>()).collect();
+        sum(&mut means)?;
+        means.iter_mut().for_each(|mean| *mean /= self.encoded);
+        let square = |(v, mean): (&Vec<T>, &f64)| v.iter().map(|v| (v.wide() - mean).powi(2)).sum::<f64>();
+        let mut squares: Vec<f64> = all.par_iter().zip(&means).map(square).collect();
+        sum(&mut squares)?;
+        all.par_iter_mut().zip(means).zip(squares).for_each(|((v, mean), square)| {
+            let (mean, scale) = (T::of(mean), T::of((square / self.encoded + TINY).sqrt().recip()));
+            v.iter_mut().for_each(|v| *v = (*v - mean) * scale);
+        });
+        Ok(all)
     }
 
     /// W and b of W(γ v + β) + b.
@@ -450,8 +469,8 @@ fn turn<T: Real>(pool: &Pool<T>, from: &[T], rows: usize) -> Vec<T> {
     to
 }
 
-/// x, y, t, then exp(β t) sin or cos(π k t), at the points: `[channel, x, y, t]`.
-fn encoding<T: Real>(shape: &StShape, points: &[usize]) -> Vec<T> {
+/// x, y, t, then exp(β t) sin or cos(π k t), at these rows of the points: `[channel, x, y, t]`.
+fn encoding<T: Real>(shape: &StShape, points: &[usize], rows: Range<usize>) -> Vec<T> {
     let at = |i: usize, n: usize| i as f64 / (n - 1).max(1) as f64;
     let value = |c: usize, x: usize, y: usize, j: usize| {
         let t = (j + 1) as f64 / MOST_STEPS;
@@ -465,9 +484,9 @@ fn encoding<T: Real>(shape: &StShape, points: &[usize]) -> Vec<T> {
             }
         }
     };
-    let mut all = Vec::with_capacity(shape.width * points[0] * points[1] * shape.input);
+    let mut all = Vec::with_capacity(shape.width * rows.len() * points[1] * shape.input);
     for c in 0..shape.width {
-        for x in 0..points[0] {
+        for x in rows.clone() {
             for y in 0..points[1] {
                 all.extend((0..shape.input).map(|j| T::of(value(c, x, y, j))));
             }

@@ -43,9 +43,9 @@ struct Exploded {
 struct Test<T> {
     name: String,
     set: Set<T>,
-    /// Points of its grid, and the rows of them that are here.
+    /// Points of its grid, and the rows of them that each rank has; one entry where each has all.
     points: Vec<usize>,
-    rows: Range<usize>,
+    rows: Vec<Range<usize>>,
     placed: Placed<T>,
     shells: Shells<T>,
     /// Relative L2 error, then [`FIGURES`], when they were last looked at.
@@ -57,12 +57,11 @@ impl<T: Real> Test<T> {
     fn whole(&self, space: Option<&Comm>, fields: Batch<T>) -> Result<Batch<T>> {
         let Some(comm) = space else { return Ok(fields) };
         let after: usize = self.points[1..].iter().product();
-        let channels = fields.first().map_or(0, |field| field.len() / (self.rows.len() * after).max(1));
+        let channels = fields.first().map_or(0, |field| field.len() / (self.rows[comm.rank()].len() * after).max(1));
         let parts = comm.all_gather(&fields.concat())?;
         let field = |sample: usize| {
             let mut all = vec![T::default(); channels * self.points[0] * after];
-            for (rank, part) in parts.iter().enumerate() {
-                let rows = block(self.points[0], rank, comm.size());
+            for (rows, part) in self.rows.iter().zip(&parts) {
                 let (size, start) = (rows.len() * after, rows.start * after);
                 for channel in 0..channels {
                     let from = (sample * channels + channel) * size;
@@ -74,6 +73,11 @@ impl<T: Real> Test<T> {
         };
         Ok((0..fields.len()).map(field).collect())
     }
+}
+
+/// Samples of a set that a rank passes at once, at most, where ranks share samples: those of a step, of a look, or those that are shown.
+pub(super) fn at_once(batch: usize, samples: usize, ranks: usize) -> usize {
+    samples.div_ceil(ranks).min(batch).max(SHOWN.min(samples))
 }
 
 /// An operator that learns.
@@ -153,8 +157,10 @@ impl<T: Real> Training<T> {
             Shared::Modes => Sharing::Modes(ctx.comm.clone()),
             Shared::Space => Sharing::Space(ctx.comm.clone()),
         };
-        let rows = |points: &[usize]| sharing.space().map_or(0..points[0], |comm| comm.block(points[0]));
-        let read = |layout: &Layout| Set::<T>::read(&spec.data, layout, rows(&layout.points));
+        // Those of all ranks, and here.
+        let rows = |points: &[usize]| sharding::rows(&shape, points, sharing.space().map_or(1, Comm::size));
+        let here = |points: &[usize]| rows(points)[sharing.space().map_or(0, Comm::rank)].clone();
+        let read = |layout: &Layout| Set::<T>::read(&spec.data, layout, here(&layout.points));
         let mut set = ctx.comm.agree(read(layout))?;
         let sets = ctx.comm.agree(tests.iter().map(read).collect::<Result<Vec<_>>>())?;
         let [inputs, outputs] = layout.channels;
@@ -165,7 +171,7 @@ impl<T: Real> Training<T> {
             normalise: spec.normalise(),
             points: layout.points.clone(),
             divergence_free: model.divergence_free,
-            shape,
+            shape: shape.clone(),
         };
         let operator = Operator { parameters: card.shape.parts().initial(ctx.seed), card, input, target };
         let operator = match start {
@@ -176,16 +182,18 @@ impl<T: Real> Training<T> {
         let tests = spec.test.iter().zip(sets).zip(tests).map(|((test, mut set), layout)| {
             set.inputs.iter_mut().for_each(|field| operator.input.encode(field));
             let (points, rows) = (layout.points.clone(), rows(&layout.points));
-            let (placed, shells) = (operator.on_slab(&points, rows.clone()), Shells::new(&points));
+            let (placed, shells) = (operator.on_slab(&points, here(&points)), Shells::new(&points));
             let figures = vec![0.0; 1 + FIGURES.len()];
             Test { name: test.name.clone(), placed, shells, set, points, rows, figures }
         });
         let tests = tests.collect();
         let kept = operator.card.shape.kept();
-        let placed = operator.on_slab(&layout.points, rows(&layout.points));
+        let placed = operator.on_slab(&layout.points, here(&layout.points));
+        let shared = rows(&layout.points);
+        let shared = sharing.space().map(|comm| (shared.as_slice(), comm.rank()));
         let copy = |wanted: bool| if wanted { operator.parameters.clone() } else { Vec::new() };
         Ok(Self {
-            norm: Norm::of(training, &layout.points, outputs),
+            norm: Norm::of(training, &layout.points, outputs, shared),
             adam: AdamW::new(operator.parameters.len()),
             owned: Owned::new(&operator.card.shape.parts(), kept, sharing.clone()),
             sharing,
@@ -357,7 +365,10 @@ impl Training<f32> {
         if !ctx.device.is_gpu() {
             return Ok(self);
         }
-        if let Some(reason) = unsuited(&self.operator.card.shape, Precision::Single, shared) {
+        let sets = std::iter::once(&self.set).chain(self.tests.iter().map(|test| &test.set));
+        let passes = sets.map(|set| (set.points.as_slice(), set.inputs.len()));
+        let passes = passes.map(|(points, samples)| (points, at_once(self.training.batch, samples, ctx.comm.size())));
+        if let Some(reason) = unsuited(&self.operator.card.shape, Precision::Single, shared, passes) {
             ctx.notes.add(format!("the GPU is not used: {reason}"));
             return Ok(self);
         }

@@ -91,7 +91,12 @@ impl<T: Real> Transform<T> {
 
     /// Of the points of some `rows` of the first of several axes alone: coefficients of all rows are the sum of those of their parts.
     pub fn slab(points: &[usize], modes: &[usize], rows: Range<usize>) -> Self {
-        let mut periods = whole(points);
+        Self::window_of_slab(points, modes, rows, (points[points.len() - 1], 0))
+    }
+
+    /// [`Transform::window`] of some `rows` of the first of several axes.
+    pub fn window_of_slab(points: &[usize], modes: &[usize], rows: Range<usize>, period: (usize, usize)) -> Self {
+        let mut periods = last(points, period);
         periods[0].1 = rows.start;
         let mut here = points.to_vec();
         here[0] = rows.len();
@@ -473,5 +478,11 @@ mod tests {
             assert_eq!(slab.weights, whole.weights);
         }
         assert!(sum.iter().zip(&all).all(|(a, b)| (a - b).abs() < 1e-11));
+        let (window, of) = (Transform::<f64>::window(&points, &modes, (11, 2)), |rows| {
+            Transform::<f64>::window_of_slab(&points, &modes, rows, (11, 2))
+        });
+        let parts = [of(0..4).analysis(&x[..32], 1), of(4..9).analysis(&x[32..72], 1)];
+        let all = window.analysis(&x[..72], 1);
+        assert!(all.iter().zip(&parts[0]).zip(&parts[1]).all(|((all, a), b)| (all - a - b).abs() < 1e-11));
     }
 }

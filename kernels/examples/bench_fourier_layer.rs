@@ -62,8 +62,8 @@ fn time_layer(device: &Device, (layer, points, modes, h, samples): Layer, timing
     let mut t = Transform::new(device, points, modes)?;
     let (size, kept, fields) = (t.size(), t.kept(), samples * h);
     let matrices = Modes { modes: kept, from: h, to: h, weight: 0 };
-    let map = Mix { from: h, to: h, weight: 2 * kept * h * h, bias: 2 * kept * h * h + h * h };
-    let count = map.bias + h;
+    let map = Mix { from: h, to: h, weight: 2 * kept * h * h, bias: Some(2 * kept * h * h + h * h) };
+    let count = 2 * kept * h * h + h * h + h;
     let buffer = |len: usize, stream: u64| {
         let random = Philox::new(5, stream);
         Buffer::from_vec(device, (0..len as u64).map(|i| 0.1 * random.normal(i) as f32).collect())

@@ -95,9 +95,10 @@ fn fused_layers_equal_their_parts_to_2e_6() {
     for device in devices() {
         for (points, modes) in grids() {
             for (samples, from, to) in [(1, 1, 2), (2, 9, 37)] {
-                let map = Mix { from, to, weight: 3, bias: 5 + from * to };
-                let parameters = parameters_of(map.bias + to + 1, from);
-                let (w, b) = (wide(&parameters[3..3 + from * to]), wide(&parameters[map.bias..map.bias + to]));
+                let bias = 5 + from * to;
+                let map = Mix { from, to, weight: 3, bias: Some(bias) };
+                let parameters = parameters_of(bias + to + 1, from);
+                let (w, b) = (wide(&parameters[3..3 + from * to]), wide(&parameters[bias..bias + to]));
                 let buffer = |v: &[f32]| Buffer::from_vec(&device, v.to_vec()).unwrap();
                 let (mut t, mut p) = (Transform::new(&device, &points, &modes).unwrap(), buffer(&parameters));
                 let add = |a: Vec<f64>, b: Vec<f64>| a.iter().zip(b).map(|(a, b)| a + b).collect::<Vec<f64>>();
@@ -144,9 +145,10 @@ fn fused_layers_equal_their_parts_to_2e_6() {
 fn pointwise_maps_and_their_gradients_equal_the_sums_to_2e_6() {
     for device in devices() {
         for (samples, from, to, points) in [(1, 1, 1, 1), (3, 3, 130, 61), (2, 65, 33, 1100), (1, 32, 31, 2049)] {
-            let map = Mix { from, to, weight: 1, bias: 1 + from * to };
-            let parameters = parameters_of(map.bias + to, from);
-            let (w, b) = (wide(&parameters[1..map.bias]), wide(&parameters[map.bias..]));
+            let bias = 1 + from * to;
+            let map = Mix { from, to, weight: 1, bias: Some(bias) };
+            let parameters = parameters_of(bias + to, from);
+            let (w, b) = (wide(&parameters[1..bias]), wide(&parameters[bias..]));
             let (x, g) = (random(samples * from * points, 2), random(samples * to * points, 3));
             let buffer = |v: &[f32]| Buffer::from_vec(&device, v.to_vec()).unwrap();
             let (mut p, mut out) = (buffer(&parameters), Buffer::zeros(&device, g.len()).unwrap());
@@ -164,14 +166,35 @@ fn pointwise_maps_and_their_gradients_equal_the_sums_to_2e_6() {
             let turned = reference::transpose(&w, to, from);
             assert_close(back.host(), &reference::mix(&turned, None, &wide(&g), samples, to), &what);
             // What lies beside the map stays.
-            let mut gradient = buffer(&vec![7.0; map.bias + to + 2]);
+            let mut gradient = buffer(&vec![7.0; bias + to + 2]);
             let scratch = &mut Scratch::default();
             mix_gradient(&device, map, samples, &mut buffer(&x), &mut buffer(&g), &mut gradient, scratch).unwrap();
             let (dw, db) = reference::mix_gradient(&wide(&x), &wide(&g), samples, (from, to));
             let found = gradient.host();
-            assert!(found[0] == 7.0 && found[map.bias + to..] == [7.0; 2]);
-            assert_close(&found[1..map.bias], &dw, &what);
-            assert_close(&found[map.bias..map.bias + to], &db, &what);
+            assert!(found[0] == 7.0 && found[bias + to..] == [7.0; 2]);
+            assert_close(&found[1..bias], &dw, &what);
+            assert_close(&found[bias..bias + to], &db, &what);
+            // Without a bias, and with fields that are added, gated and not.
+            let linear = Mix { bias: None, ..map };
+            let mut gradient = buffer(&vec![7.0; bias + to + 2]);
+            mix_gradient(&device, linear, samples, &mut buffer(&x), &mut buffer(&g), &mut gradient, scratch).unwrap();
+            assert_close(&gradient.host()[1..bias], &dw, &what);
+            assert!(gradient.host()[bias..].iter().all(|v| *v == 7.0));
+            for gate in [None, Some(1)] {
+                let then = Box::new(After::Gelu(1, &mut slopes));
+                let mut beside = buffer(&g);
+                let after = After::Plus(&mut beside, gate, then);
+                mix(&device, linear, samples, &mut p, &mut buffer(&x), after, &mut out).unwrap();
+                let mut sums = reference::mix(&w, None, &wide(&x), samples, from);
+                let gates = gate.map(|gate| wide(&parameters[gate..gate + to]));
+                reference::plus(&mut sums, &wide(&g), gates.as_deref(), (to, points));
+                assert_close(out.host(), &reference::gelu(&sums, 1).0, &what);
+            }
+            let mut gates = buffer(&vec![7.0; to + 2]);
+            gate_gradient(&device, (samples, to), &mut buffer(&g), &mut out, (&mut gates, 1)).unwrap();
+            let expected = reference::gate_gradient(&wide(&g), &wide(out.host()), to, points);
+            assert_close(&gates.host()[1..to + 1], &expected, &what);
+            assert!(gates.host()[0] == 7.0 && gates.host()[to + 1] == 7.0);
         }
     }
 }
@@ -197,6 +220,45 @@ fn products_by_mode_and_their_derivatives_equal_the_sums_to_2e_6() {
             assert!(gradient.host()[..4] == [7.0; 4]);
             let expected = reference::mode_gradient(&m, samples, &wide(&x), &wide(&g));
             assert_close(&gradient.host()[4..], &expected, &what);
+        }
+    }
+}
+
+/// Matrices and derivatives by core and factors, which begin at odd places, as on the processor; tensors within a tile and beyond it, of
+/// more columns than a piece.
+#[test]
+fn tucker_products_and_their_derivatives_equal_the_processor_to_2e_6() {
+    for device in devices() {
+        for (extents, ranks) in [
+            (vec![1, 2, 3], vec![1, 1, 2]),
+            (vec![5, 34, 6, 7], vec![3, 33, 2, 5]),
+            (vec![35, 3, 4, 2, 3], vec![34, 2, 3, 1, 3]),
+        ] {
+            let mut starts = vec![3];
+            starts.push(3 + 2 * ranks.iter().product::<usize>());
+            for (n, r) in extents.iter().zip(&ranks) {
+                starts.push(starts[starts.len() - 1] + 2 * n * r);
+            }
+            let count = starts.pop().unwrap() + 1;
+            let parameters = random(count, 1);
+            let size = 2 * extents.iter().product::<usize>();
+            let dw = random(size, 2);
+            let [expected, found] = [&Device::cpu(), &device].map(|device| {
+                let (core, factors) = (starts[0], starts[1..].to_vec());
+                let places = Factors { extents: extents.clone(), ranks: ranks.clone(), core, factors };
+                let mut product = Tucker::new(device, places).unwrap();
+                let buffer = |v: &[f32]| Buffer::from_vec(device, v.to_vec()).unwrap();
+                let (mut p, mut w, mut gradient) =
+                    (buffer(&parameters), buffer(&vec![0.0; size]), buffer(&vec![7.0; count]));
+                product.matrices(&mut p, &mut w).unwrap();
+                let scratch = &mut Scratch::default();
+                product.gradient(&mut p, &mut buffer(&dw), (&mut gradient, scratch)).unwrap();
+                [w.into_vec(), gradient.into_vec()]
+            });
+            for (found, expected) in found.iter().zip(&expected) {
+                assert_close(found, &wide(expected), &format!("{device:?} {extents:?}"));
+            }
+            assert!(found[1][..3] == [7.0; 3] && found[1][count - 1] == 7.0);
         }
     }
 }

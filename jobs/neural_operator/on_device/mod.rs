@@ -5,6 +5,7 @@
 //! then outputs come to the host and their derivatives go back. The state of a checkpoint is the host's copy, brought up to date when it
 //! is asked for.
 
+mod behind;
 mod fno;
 mod st_fno;
 
@@ -28,21 +29,48 @@ use crate::learning::Precision;
 use crate::learning::optimiser::{BETA, EPSILON};
 use crate::learning::parameters::Parts;
 
-/// Why the processor trains an operator also where there is a GPU.
-pub fn unsuited(shape: &Shape, precision: Precision, shared: Shared) -> Option<&'static str> {
+/// Why the processor trains an operator also where there is a GPU: its precision, what ranks share, or arrays of passes over so many samples on
+/// these grids, places in which kernels count in 32 bits.
+pub fn unsuited<'p>(
+    shape: &Shape,
+    precision: Precision,
+    shared: Shared,
+    passes: impl Iterator<Item = (&'p [usize], usize)>,
+) -> Option<String> {
     if precision == Precision::Double {
-        return Some("precision = \"double\"");
+        return Some("precision = \"double\"".to_owned());
     }
-    if let Shape::Fno(fno) = shape {
-        if fno.tucker.is_some() {
-            return Some("there are no kernels yet for Tucker products");
-        }
-        if fno.lifting.is_some() || fno.channel_mlp.is_some() {
-            return Some("there are no kernels yet for channel MLPs and liftings of two maps");
-        }
+    if shared != Shared::Samples {
+        let reason = "ranks share the matrices of the modes; problem.training.shared = \"samples\" lets it serve";
+        return Some(reason.to_owned());
     }
-    (shared != Shared::Samples)
-        .then_some("ranks share the matrices of the modes; problem.training.shared = \"samples\" lets it serve")
+    let most = passes.map(|(points, samples)| longest(shape, points, samples)).max().unwrap_or(0);
+    (most >= 1 << 31).then(|| {
+        format!("an array of {most} numbers, and it takes fewer than 2^31; a smaller problem.training.batch helps")
+    })
+}
+
+/// Numbers of the longest array of a pass over so many samples, as kernels count them.
+fn longest(shape: &Shape, points: &[usize], samples: usize) -> usize {
+    let [outer, inner] = shape.kept();
+    let (width, fields) = match shape {
+        Shape::Fno(fno) => {
+            let inside = [Some(fno.width), fno.lifting, fno.channel_mlp.as_ref().map(|mlp| mlp.channels)];
+            let ends = [fno.input + points.len(), fno.output, fno.projection];
+            let channels = inside.into_iter().flatten().chain(ends).max().unwrap_or(0);
+            let maps = channels * (fno.width.max(fno.input + points.len()) + 1);
+            // A Tucker product is made before it is used.
+            let product = if fno.tucker.is_some() { 2 * outer * inner * fno.width * fno.width } else { 0 };
+            (fno.width, (samples * channels * fno.padded(points).iter().product::<usize>()).max(maps).max(product))
+        }
+        Shape::StFno(st) => {
+            let times = [samples * st.width * st.input, samples * st.width * st.latent, samples * st.output];
+            // Snapshots behind zeros.
+            let longest = times.into_iter().max().unwrap_or(0).max(st.output + 2 * (st.latent + 1));
+            (st.width, points.iter().product::<usize>() * longest.max(samples * (st.latent + 1)))
+        }
+    };
+    fields.max(4 * samples * width * outer * inner)
 }
 
 /// Samples of a batch that are this rank's.
@@ -167,7 +195,7 @@ impl DeviceModel {
 /// Where a pointwise map lies among the parameters.
 fn place(parts: &Parts, name: &str) -> Mix {
     let [weight, bias] = ["weight", "bias"].map(|part| parts.range(&format!("{name}.{part}")));
-    Mix { from: weight.len() / bias.len(), to: bias.len(), weight: weight.start, bias: bias.start }
+    Mix { from: weight.len() / bias.len(), to: bias.len(), weight: weight.start, bias: Some(bias.start) }
 }
 
 /// A training whose arrays are on a device.
@@ -322,5 +350,23 @@ impl OnDevice<f32> for Resident {
         output.sync()?;
         let size = output.len() / inputs.len();
         Ok(output.host().chunks(size).map(<[f32]>::to_vec).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::st_fno::StShape;
+    use super::*;
+
+    /// Arrays of 2^31 numbers are the processor's; one sample less of the same is not.
+    #[test]
+    fn arrays_that_are_too_long_are_told() {
+        let st = StShape { input: 8, output: 4, width: 16, layers: 2, modes: vec![4, 4, 2], latent: 4, growth: 0.0 };
+        let why = |samples: usize| {
+            let passes = std::iter::once(([1024, 1024].as_slice(), samples));
+            unsuited(&Shape::StFno(st.clone()), Precision::Single, Shared::Samples, passes)
+        };
+        assert_eq!(why(15), None);
+        assert!(why(16).is_some_and(|why| why.contains("2147483648 numbers") && why.contains("training.batch")));
     }
 }

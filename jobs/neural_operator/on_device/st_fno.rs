@@ -135,7 +135,7 @@ impl DeviceStFno {
     /// Where the map behind the normalisation lies in what was folded.
     fn folded(&self) -> Mix {
         let h = self.shape.width;
-        Mix { from: h, to: h, weight: 0, bias: h * h }
+        Mix { from: h, to: h, weight: 0, bias: Some(h * h) }
     }
 
     fn make(&mut self, samples: usize) -> Result<()> {
@@ -198,7 +198,10 @@ impl DeviceStFno {
             self.latent.synthesis(Scale::Inverse, &mut pass.products, fed)?;
             let beside = match layer.map {
                 None => Beside::Newest(s.times, s.latent, source),
-                Some(map) => Beside::Map(map.weight, map.bias, source),
+                Some(map) => {
+                    let bias = map.bias.expect("the maps of its layers have biases");
+                    Beside::Map(map.weight, bias, source)
+                }
             };
             layer.feed.forward(device, samples, parameters, fed, beside, &mut pass.slopes[l], &mut behind[0])?;
         }

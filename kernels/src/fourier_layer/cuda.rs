@@ -1,6 +1,7 @@
 //! Launches on a GPU or under emulation.
 
 use super::transform::{Scale, Transform};
+use super::tucker::Along;
 use super::{AdamW, After, Array, Mix, Modes};
 use crate::Result;
 use crate::gpu::{Arg, Extent, FOURIER_LAYER, Gpu, Memory, int};
@@ -123,18 +124,26 @@ fn launch_mix(
     out: &mut Array,
 ) -> Result<()> {
     let [z, l, width] = spectral.map_or([0, 0, 0], |s| [s.coefficients, s.matrix, s.width as u64]);
-    let (mut from, mut v, mut w, mut strides, mut bias) = (0, 0, 0, [0, 0], 0);
+    let (mut from, mut v, mut w, mut strides, mut bias, mut start) = (0, 0, 0, [0, 0], 0, 0);
     if let Some(Pointwise { map, back, parameters, fields }) = pointwise {
         let parameters = parameters.device_in(gpu)?;
         v = fields.device_in(gpu)?;
         w = parameters + 4 * map.weight as u64;
         (from, strides) = if back { (map.to, [1, map.from]) } else { (map.from, [map.from, 1]) };
-        bias = if back { 0 } else { parameters + 4 * map.bias as u64 };
+        bias = map.bias.filter(|_| !back).map_or(0, |bias| parameters + 4 * bias as u64);
+        start = parameters;
+    }
+    let (mut beside, mut gate, mut after) = (0, 0, after);
+    if let After::Plus(fields, place, then) = after {
+        beside = fields.device_in(gpu)?;
+        gate = place.map_or(0, |gate| start + 4 * gate as u64);
+        after = *then;
     }
     let (activations, factor, slopes) = match after {
         After::Nothing => (0, 0, 0),
         After::Gelu(times, slopes) => (times, 0, slopes.device_out(gpu)?),
         After::Times(factor) => (0, factor.device_in(gpu)?, 0),
+        After::Plus(..) => unreachable!("checked: one array is added"),
     };
     let [o_tile, p_tile, most_lines] = MIX;
     // As the kernel lays lines out.
@@ -154,6 +163,8 @@ fn launch_mix(
         int(strides[0]),
         int(strides[1]),
         Arg::Address(bias),
+        Arg::Address(beside),
+        Arg::Address(gate),
         int(activations),
         Arg::Address(factor),
         Arg::Address(slopes),
@@ -185,15 +196,66 @@ pub(super) fn mix_gradient(
     let tiles = (map.from + 1).div_ceil(32) * map.to.div_ceil(32);
     gpu.launch(&FOURIER_LAYER, "fourier_mix_gradient", tiled(pieces * tiles), &args)?;
     let gradient = gradient.device_inout(gpu)?;
-    let args = [
-        int(map.to),
-        int(map.from),
-        int(pieces),
-        Arg::Address(partial),
-        Arg::Address(gradient + 4 * map.weight as u64),
-        Arg::Address(gradient + 4 * map.bias as u64),
-    ];
-    gpu.launch(&FOURIER_LAYER, "fourier_mix_sum", vectors(size.div_ceil(32) * VECTOR_THREADS), &args)
+    let [weight, bias] = [Some(map.weight), map.bias].map(|at| at.map_or(0, |at| gradient + 4 * at as u64));
+    launch_sum(gpu, [map.to, map.from + 1, map.from, pieces], partial, [weight, bias])
+}
+
+/// The sum of pieces of a matrix: rows, columns, those of them that are the weight, pieces.
+fn launch_sum(
+    gpu: &Gpu,
+    [to, columns, from, pieces]: [usize; 4],
+    partial: u64,
+    [weight, bias]: [u64; 2],
+) -> Result<()> {
+    let sizes = [to, columns, from, pieces].map(int);
+    let addresses = [partial, weight, bias].map(Arg::Address);
+    let extent = vectors((to * columns).div_ceil(32) * VECTOR_THREADS);
+    gpu.launch(&FOURIER_LAYER, "fourier_mix_sum", extent, &[&sizes[..], &addresses].concat())
+}
+
+pub(super) fn gate_gradient(
+    gpu: &Gpu,
+    (samples, channels, points): (usize, usize, usize),
+    v: &mut Array,
+    g: &mut Array,
+    (gradient, gate): (&mut Array, usize),
+) -> Result<()> {
+    let to = gradient.device_inout(gpu)? + 4 * gate as u64;
+    let [v, g] = [v.device_in(gpu)?, g.device_in(gpu)?];
+    let args = [&[samples, channels, points].map(int)[..], &[v, g, to].map(Arg::Address)].concat();
+    gpu.launch(&FOURIER_LAYER, "fourier_gate_gradient", vectors(channels * VECTOR_THREADS), &args)
+}
+
+/// y = u x along an axis, `x` `[outer, from, inner]`; back: the adjoint, from `[outer, to, inner]`.
+pub(super) fn factor(gpu: &Gpu, along: Along, back: bool, u: u64, [x, y]: [u64; 2]) -> Result<()> {
+    let Along { outer, to, from, inner } = along;
+    let (kernel, [to, from]) = if back { ("fourier_factor_back", [from, to]) } else { ("fourier_factor", [to, from]) };
+    let args = [&[outer, to, from, inner].map(int)[..], &[u, x, y].map(Arg::Address)].concat();
+    gpu.launch(&FOURIER_LAYER, kernel, tiled(to.div_ceil(32) * (outer * inner).div_ceil(32)), &args)
+}
+
+/// ∂/∂u of it, for `g` `[outer, to, inner]`.
+pub(super) fn factor_gradient(
+    gpu: &Gpu,
+    along: Along,
+    [g, x]: [u64; 2],
+    (du, scratch): (u64, &mut Scratch),
+) -> Result<()> {
+    let Along { outer, to, from, inner } = along;
+    let pieces = (outer * inner).div_ceil(PIECE);
+    let partial = scratch.at_least(gpu, 8 * pieces * to * from)?;
+    let sizes = [outer, to, from, inner, PIECE].map(int);
+    let tiles = from.div_ceil(32) * to.div_ceil(32);
+    let args = [&sizes[..], &[g, x, partial].map(Arg::Address)].concat();
+    gpu.launch(&FOURIER_LAYER, "fourier_factor_gradient", tiled(pieces * tiles), &args)?;
+    launch_sum(gpu, [to, 2 * from, 2 * from, pieces], partial, [du, 0])
+}
+
+/// A tensor `[pair, mode, re | im]` as matrices `[mode, re | im, pair]`; back: the other way round.
+pub(super) fn arrange(gpu: &Gpu, (pairs, modes): (usize, usize), back: bool, [from, to]: [u64; 2]) -> Result<()> {
+    let kernel = if back { "fourier_tensor_of_matrices" } else { "fourier_matrices_of_tensor" };
+    let args = [int(pairs), int(modes), Arg::Address(from), Arg::Address(to)];
+    gpu.launch(&FOURIER_LAYER, kernel, looping(pairs * modes), &args)
 }
 
 /// Coefficients of fields: the last axis, then the others from the one before it to the first.

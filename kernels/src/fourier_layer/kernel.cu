@@ -95,18 +95,31 @@ fourier_last_axis(int rows, int n, int width, const float* __restrict__ x, const
 }
 EXPORT_KERNEL(fourier_last_axis)
 
+// Pairs that begin at any float: parameters are not aligned to pairs.
+template <class Float>
+struct Pairs {
+    Float* at;
+    __device__ Complex operator[](long long i) const { return {at[2 * i], at[2 * i + 1]}; }
+    __device__ void put(long long i, Complex z) const {
+        at[2 * i] = z.re;
+        at[2 * i + 1] = z.im;
+    }
+};
+
+__device__ __forceinline__ void put(Complex* __restrict__ to, long long i, Complex z) { to[i] = z; }
+__device__ __forceinline__ void put(Pairs<float> to, long long i, Complex z) { to.put(i, z); }
+
 // y[o, i, l] = sum over k of m(i, k) x[o, k, l]: another axis, between pairs; l < inner. The matrix is e [kept, points] on the way to
 // the modes (i of `to` kept, k of `from` points), its adjoint on the way back. 8 (to + from) bytes for 8 to from flops a column.
-template <bool BACK>
-__device__ __forceinline__ void axis(int outer, int to, int from, int inner, const Complex* __restrict__ e,
-                                     const Complex* __restrict__ x, Complex* __restrict__ y) {
+template <bool BACK, class E, class X, class Y>
+__device__ __forceinline__ void axis(int outer, int to, int from, int inner, E e, X x, Y y) {
     // Blocks with the same columns are neighbours: the second one finds them in the L2 cache.
     const int down = tiles(to, 32), tile = blockIdx.x, i0 = tile % down * 32, j0 = tile / down * 32;
     product<Complex, 32, 32, 4, 2, !BACK, false>(
         to, outer * inner, from, i0, j0,
         [&](int i, int k) { return BACK ? conjugate(e[(long long)k * to + i]) : e[(long long)i * from + k]; },
         [&](int k, int j) { return x[((long long)(j / inner) * from + k) * inner + j % inner]; },
-        [&](int i, int j, Complex sum) { y[((long long)(j / inner) * to + i) * inner + j % inner] = sum; });
+        [&](int i, int j, Complex sum) { put(y, ((long long)(j / inner) * to + i) * inner + j % inner, sum); });
 }
 
 // Five blocks to a multiprocessor: left to itself, the assembler stops at 64 registers and spills.
@@ -124,6 +137,59 @@ fourier_axis_back(int outer, int to, int from, int inner, const Complex* __restr
 }
 EXPORT_KERNEL(fourier_axis_back)
 
+// The same with a factor of a Tucker product, u [to, from], and its adjoint: u [from, to].
+extern "C" __global__ void __launch_bounds__(THREADS, 5)
+fourier_factor(int outer, int to, int from, int inner, const float* __restrict__ u, const float* __restrict__ x, float* __restrict__ y) {
+    axis<false>(outer, to, from, inner, Pairs<const float>{u}, Pairs<const float>{x}, Pairs<float>{y});
+}
+EXPORT_KERNEL(fourier_factor)
+
+extern "C" __global__ void __launch_bounds__(THREADS, 5)
+fourier_factor_back(int outer, int to, int from, int inner, const float* __restrict__ u, const float* __restrict__ x,
+                    float* __restrict__ y) {
+    axis<true>(outer, to, from, inner, Pairs<const float>{u}, Pairs<const float>{x}, Pairs<float>{y});
+}
+EXPORT_KERNEL(fourier_factor_back)
+
+// partial[piece][i, k] = sum over a piece's columns (o, l) of g[o, i, l] conj x[o, k, l], i < to, k < from: the derivative by a factor.
+extern "C" __global__ void __launch_bounds__(THREADS)
+fourier_factor_gradient(int outer, int to, int from, int inner, int length, const float* __restrict__ g, const float* __restrict__ x,
+                        float* __restrict__ partial) {
+    const int across = tiles(from, 32), all = across * tiles(to, 32), tile = blockIdx.x % all, piece = blockIdx.x / all;
+    const int first = piece * length;
+    const Pairs<const float> gs{g}, xs{x};
+    const Pairs<float> to_here{partial + (long long)piece * 2 * to * from};
+    auto at = [&](int i, int n, int column) { return ((long long)(column / inner) * n + i) * inner + column % inner; };
+    product<Complex, 32, 32, 4, 2, true, true>(
+        to, from, min(length, outer * inner - first), tile / across * 32, tile % across * 32,
+        [&](int i, int c) { return gs[at(i, to, first + c)]; }, [&](int c, int k) { return conjugate(xs[at(k, from, first + c)]); },
+        [&](int i, int k, Complex sum) { to_here.put((long long)i * from + k, sum); });
+}
+EXPORT_KERNEL(fourier_factor_gradient)
+
+// A tensor t [pair of channels, mode] of pairs re, im as matrices w [mode, re | im, pair of channels], and the way back: 16 bytes a pair.
+extern "C" __global__ void __launch_bounds__(VECTOR_THREADS)
+fourier_matrices_of_tensor(int pairs, int modes, const Complex* __restrict__ t, float* __restrict__ w) {
+    const unsigned n = (unsigned)pairs * modes, step = gridDim.x * VECTOR_THREADS;
+    for (unsigned at = blockIdx.x * VECTOR_THREADS + threadIdx.x; at < n; at += step) {
+        const unsigned mode = at / pairs, pair = at % pairs;
+        const Complex z = t[(long long)pair * modes + mode];
+        w[2LL * mode * pairs + pair] = z.re;
+        w[(2LL * mode + 1) * pairs + pair] = z.im;
+    }
+}
+EXPORT_KERNEL(fourier_matrices_of_tensor)
+
+extern "C" __global__ void __launch_bounds__(VECTOR_THREADS)
+fourier_tensor_of_matrices(int pairs, int modes, const float* __restrict__ w, Complex* __restrict__ t) {
+    const unsigned n = (unsigned)pairs * modes, step = gridDim.x * VECTOR_THREADS;
+    for (unsigned at = blockIdx.x * VECTOR_THREADS + threadIdx.x; at < n; at += step) {
+        const unsigned mode = at / pairs, pair = at % pairs;
+        t[(long long)pair * modes + mode] = {w[2LL * mode * pairs + pair], w[(2LL * mode + 1) * pairs + pair]};
+    }
+}
+EXPORT_KERNEL(fourier_tensor_of_matrices)
+
 // x Phi(x) in place of x, and its derivative; Phi by erfc, which keeps its digits for negative x.
 __device__ __forceinline__ float gelu(float& x) {
     const float cdf = 0.5f * erfcf(-0.70710678f * x), slope = cdf + x * 0.39894228f * expf(-0.5f * x * x);
@@ -136,14 +202,14 @@ constexpr int MIX_CHANNELS = 32, MIX_POINTS = 64, MIX_LINES = 8;
 
 // out[b, o, line, p] = sum over k of z[b, o, line, k] l[p, k], k < width   (the last axis of a synthesis)
 //                    + sum over i of w(o, i) v[b, i, line, p], i < from     (the pointwise map; w(o, i) = w[o w_to + i w_from])
-//                    + bias[o],
+//                    + bias[o] + gate[o] beside[b, o, line, p]                (gate 1 where there is none),
 // then `activations` times GELU, the product of whose slopes is written to `slopes`; or times `factor`. Pointers may be null where
 // their part is not wanted. One read of v and one write for everything: with 4 (from + to) bytes a point come 2 (width + from) to flops.
 // A block has 32 channels and 64 points: of one line, or of up to 8 whole lines where they are short.
 extern "C" __global__ void __launch_bounds__(THREADS, 4)
 fourier_mix(int to, int from, int lines, int n, int width, const float* __restrict__ z, const float* __restrict__ l,
             const float* __restrict__ v, const float* __restrict__ w, int w_to, int w_from, const float* __restrict__ bias,
-            int activations, const float* __restrict__ factor, float* __restrict__ slopes, float* __restrict__ out) {
+            const float* __restrict__ beside, const float* __restrict__ gate, int activations, const float* __restrict__ factor, float* __restrict__ slopes, float* __restrict__ out) {
     __shared__ Row<float, MIX_CHANNELS> as[MIX_LINES][DEPTH];
     __shared__ Row<float, MIX_POINTS> bs[DEPTH];
     const int t = threadIdx.x, down = t / 16 * 4, across = t % 16 * 4;
@@ -212,6 +278,7 @@ fourier_mix(int to, int from, int lines, int n, int width, const float* __restri
             const int p = p0 + across % pitch + s;
             if (p >= n) break;
             float x = sum[r][s] + (bias ? bias[o] : 0.0f);
+            if (beside) x += (gate ? gate[o] : 1.0f) * beside[row + p];
             if (activations > 0) {
                 float slope = gelu(x);
                 for (int again = 1; again < activations; ++again) slope *= gelu(x);
@@ -240,13 +307,15 @@ fourier_mix_gradient(int to, int from, int points, int length, const float* __re
 }
 EXPORT_KERNEL(fourier_mix_gradient)
 
-// The pieces of a gradient, added in double: a block has 32 numbers, and each of its warps every eighth piece.
+// The pieces of a gradient [to, columns], added in double: a block has 32 numbers, and each of its warps every eighth piece. Columns before
+// `from` are the weight, one behind them is the bias, which may be null.
 extern "C" __global__ void __launch_bounds__(VECTOR_THREADS)
-fourier_mix_sum(int to, int from, int pieces, const float* __restrict__ partial, float* __restrict__ weight, float* __restrict__ bias) {
+fourier_mix_sum(int to, int columns, int from, int pieces, const float* __restrict__ partial, float* __restrict__ weight,
+                float* __restrict__ bias) {
     constexpr int WARPS = VECTOR_THREADS / 32;
     __shared__ double sums[WARPS][32];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const long long n = (long long)to * (from + 1), at = (long long)blockIdx.x * 32 + lane;
+    const long long n = (long long)to * columns, at = (long long)blockIdx.x * 32 + lane;
     double sum = 0.0;
     if (at < n)
         for (int piece = warp; piece < pieces; piece += WARPS) sum += partial[piece * n + at];
@@ -254,9 +323,9 @@ fourier_mix_sum(int to, int from, int pieces, const float* __restrict__ partial,
     __syncthreads();
     if (warp > 0 || at >= n) return;
     for (int other = 1; other < WARPS; ++other) sum += sums[other][lane];
-    const int o = (int)at / (from + 1), i = (int)at % (from + 1);
+    const int o = (int)at / columns, i = (int)at % columns;
     if (i < from) weight[(long long)o * from + i] = (float)sum;
-    else bias[o] = (float)sum;
+    else if (bias) bias[o] = (float)sum;
 }
 EXPORT_KERNEL(fourier_mix_sum)
 
@@ -338,6 +407,22 @@ __device__ __forceinline__ double block_sum(double v, double* warps) {
         for (int warp = 1; warp < VECTOR_THREADS / 32; ++warp) v += warps[warp];
     return v;
 }
+
+// out[c] = sum over samples and points of v[b, c, p] g[b, c, p]: the derivative by the gate of a channel, which is a block's. 8 bytes a number.
+extern "C" __global__ void __launch_bounds__(VECTOR_THREADS)
+fourier_gate_gradient(int samples, int channels, int points, const float* __restrict__ v, const float* __restrict__ g,
+                      float* __restrict__ out) {
+    __shared__ double warps[VECTOR_THREADS / 32];
+    const int c = blockIdx.x;
+    double sum = 0.0;
+    for (int b = 0; b < samples; ++b) {
+        const long long first = ((long long)b * channels + c) * points;
+        for (int p = threadIdx.x; p < points; p += VECTOR_THREADS) sum += (double)v[first + p] * g[first + p];
+    }
+    sum = block_sum(sum, warps);
+    if (threadIdx.x == 0) out[c] = (float)sum;
+}
+EXPORT_KERNEL(fourier_gate_gradient)
 
 // Number `at` of a sample's output in the units of the data, minus the target. Means and deviations are of a channel (`each` points),
 // or of a channel and point (each = 1).

@@ -18,6 +18,7 @@
 //! | Re Σ_k ŷ_k e^{2πi k·n/N} | [`Transform::synthesis`], times c_k/N with [`Scale::Inverse`]; c = 1 for k_last = 0 and Nyquist, else 2 |
 //! | ŷ_o = Σ_i x̂_i W_io; Σ_o ĝ_o conj W_io; Σ_b conj(x̂_i) ĝ_o | [`Modes::product`], [`Modes::product_back`], [`Modes::gradient`] |
 //! | W x + b; Wᵀ g; Σ g xᵀ and Σ g | [`mix`], [`mix_back`], [`mix_gradient`] |
+//! | W as a Tucker product of core and factors, and the derivatives by these | [`Tucker::matrices`], [`Tucker::gradient`] |
 
 pub(crate) mod cuda;
 mod mix;
@@ -26,12 +27,14 @@ pub mod reference;
 mod tests;
 mod training;
 mod transform;
+mod tucker;
 
 use crate::{Buffer, Device, KernelError, Result};
 pub use cuda::Scratch;
-pub use mix::{Mix, mix, mix_back, mix_gradient};
+pub use mix::{Mix, gate_gradient, mix, mix_back, mix_gradient};
 pub use training::{AdamW, RelativeL2, adamw};
 pub use transform::{Scale, Transform, Window, kept};
+pub use tucker::{Factors, Tucker};
 
 type Array = Buffer<f32>;
 
@@ -44,6 +47,9 @@ pub enum After<'a> {
     Gelu(usize, &'a mut Array),
     /// A product with the array, such as such derivatives.
     Times(&'a mut Array),
+    /// First the fields are added, each channel times its gate, where the gates start among the parameters if there are any; then one of the
+    /// others.
+    Plus(&'a mut Array, Option<usize>, Box<Self>),
 }
 
 /// The matrices of kept modes: where they are among the parameters, `[mode, re | im, from, to]`.
@@ -60,7 +66,7 @@ pub struct Modes {
 }
 
 impl After<'_> {
-    fn check(&self, len: usize) -> Result<()> {
+    fn check(&self, len: usize, channels: usize, parameters: usize) -> Result<()> {
         match self {
             Self::Nothing => Ok(()),
             Self::Gelu(times, slopes) => {
@@ -68,11 +74,17 @@ impl After<'_> {
                 expect("slopes", slopes.len(), len)
             }
             Self::Times(factor) => expect("factor", factor.len(), len),
+            Self::Plus(fields, gate, then) => {
+                expect("fields that are added", fields.len(), len)?;
+                within("gates", gate.map_or(0, |gate| gate + channels), parameters)?;
+                expect("arrays that are added behind one that is", usize::from(matches!(**then, Self::Plus(..))), 0)?;
+                then.check(len, channels, parameters)
+            }
         }
     }
 
-    /// The same on the processor.
-    fn apply(self, sums: Vec<f64>, out: &mut Array) {
+    /// The same on the processor, of sums `[sample, channel, point]`.
+    fn apply(self, parameters: &mut Array, (samples, channels): (usize, usize), mut sums: Vec<f64>, out: &mut Array) {
         let values = match self {
             Self::Nothing => sums,
             Self::Times(factor) => sums.iter().zip(factor.host()).map(|(x, f)| x * f64::from(*f)).collect(),
@@ -80,6 +92,12 @@ impl After<'_> {
                 let (values, all) = reference::gelu(&sums, times);
                 narrow(&all, slopes.host_out());
                 values
+            }
+            Self::Plus(fields, gate, then) => {
+                let gates = gate.map(|gate| wide(&parameters.host()[gate..][..channels]));
+                let points = sums.len() / (samples * channels);
+                reference::plus(&mut sums, &wide(fields.host()), gates.as_deref(), (channels, points));
+                return then.apply(parameters, (samples, channels), sums, out);
             }
         };
         narrow(&values, out.host_out());

@@ -179,6 +179,64 @@ pub fn gelu(x: &[f64], times: usize) -> (Vec<f64>, Vec<f64>) {
     x.iter().map(|x| one(*x)).unzip()
 }
 
+/// Adds fields to sums `[sample, channel, point]` of one sample each, each channel times its gate.
+pub fn plus(sums: &mut [f64], fields: &[f64], gates: Option<&[f64]>, (channels, points): (usize, usize)) {
+    for (row, (sums, fields)) in sums.chunks_mut(points).zip(fields.chunks(points)).enumerate() {
+        let gate = gates.map_or(1.0, |gates| gates[row % channels]);
+        sums.iter_mut().zip(fields).for_each(|(sum, v)| *sum += gate * v);
+    }
+}
+
+/// Σ v g of each channel, of fields `[sample, channel, point]`.
+pub fn gate_gradient(v: &[f64], g: &[f64], channels: usize, points: usize) -> Vec<f64> {
+    let mut sums = vec![0.0; channels];
+    for (row, (v, g)) in v.chunks(points).zip(g.chunks(points)).enumerate() {
+        sums[row % channels] += v.iter().zip(g).map(|(v, g)| v * g).sum::<f64>();
+    }
+    sums
+}
+
+/// y_{o i l} = Σ_k u_{i k} x_{o k l} of complex numbers, `[outer, to, inner]`; back: the adjoint, Σ_i conj u_{i k} x_{o i l}.
+pub fn times_factor([outer, to, from, inner]: [usize; 4], u: &[f64], x: &[f64], back: bool) -> Vec<f64> {
+    let (come, go) = if back { (to, from) } else { (from, to) };
+    let mut y = vec![0.0; 2 * outer * go * inner];
+    for (o, i, l) in (0..outer * go * inner).map(|flat| (flat / (go * inner), flat / inner % go, flat % inner)) {
+        let at = 2 * ((o * go + i) * inner + l);
+        for k in 0..come {
+            let (u_at, x_at) = (2 * if back { k * from + i } else { i * from + k }, 2 * ((o * come + k) * inner + l));
+            let (re, im) = (u[u_at], if back { -u[u_at + 1] } else { u[u_at + 1] });
+            y[at] += re * x[x_at] - im * x[x_at + 1];
+            y[at + 1] += re * x[x_at + 1] + im * x[x_at];
+        }
+    }
+    y
+}
+
+/// ∂/∂u of [`times_factor`]: Σ g_{o i l} conj x_{o k l}.
+pub fn factor_gradient([outer, to, from, inner]: [usize; 4], g: &[f64], x: &[f64]) -> Vec<f64> {
+    let mut du = vec![0.0; 2 * to * from];
+    for (i, k) in (0..to * from).map(|flat| (flat / from, flat % from)) {
+        for (o, l) in (0..outer * inner).map(|flat| (flat / inner, flat % inner)) {
+            let (g_at, x_at) = (2 * ((o * to + i) * inner + l), 2 * ((o * from + k) * inner + l));
+            du[2 * (i * from + k)] += g[g_at] * x[x_at] + g[g_at + 1] * x[x_at + 1];
+            du[2 * (i * from + k) + 1] += g[g_at + 1] * x[x_at] - g[g_at] * x[x_at + 1];
+        }
+    }
+    du
+}
+
+/// A tensor `[pair, mode, re | im]` as matrices `[mode, re | im, pair]`.
+pub fn matrices((pairs, modes): (usize, usize), tensor: &[f32]) -> Vec<f32> {
+    let place = |flat: usize| (flat / (2 * pairs), flat / pairs % 2, flat % pairs);
+    (0..2 * pairs * modes).map(place).map(|(mode, part, pair)| tensor[2 * (pair * modes + mode) + part]).collect()
+}
+
+/// The other way round.
+pub fn tensor((pairs, modes): (usize, usize), matrices: &[f32]) -> Vec<f32> {
+    let place = |flat: usize| (flat / (2 * modes), flat / 2 % modes, flat % 2);
+    (0..2 * pairs * modes).map(place).map(|(pair, mode, part)| matrices[(2 * mode + part) * pairs + pair]).collect()
+}
+
 /// `[planes, to]` of `[planes, from]`: the points that both have, else zeros.
 pub fn resize(from: &[usize], to: &[usize], x: &[f32]) -> Vec<f32> {
     let [size, out] = [from, to].map(|points| points.iter().product::<usize>());

@@ -179,6 +179,77 @@ fn zeros_are_put_behind_each_axis() {
     assert_eq!(back.host(), x.host());
 }
 
+/// Matrices are the sum of all products of core and factors; a tensor is linear in each of them, so that differences are its derivatives.
+#[test]
+fn tucker_products_are_their_sums_and_derivatives_their_differences() {
+    let (extents, ranks, device) = ([2, 3, 4, 3], [2, 1, 3, 2], Device::cpu());
+    let (core, factors) = (1, vec![25, 33, 39, 63]);
+    let parameters: Vec<f32> = random(75, 1).iter().map(|v| *v as f32).collect();
+    let dw: Vec<f32> = random(144, 2).iter().map(|v| *v as f32).collect();
+    let buffer = |v: &[f32]| Buffer::from_vec(&device, v.to_vec()).unwrap();
+    let mut product = Tucker::new(
+        &device,
+        Factors { extents: extents.to_vec(), ranks: ranks.to_vec(), core, factors: factors.clone() },
+    )
+    .unwrap();
+    let matrices = |product: &mut Tucker, parameters: &[f32]| {
+        let mut out = buffer(&[0.0; 144]);
+        product.matrices(&mut buffer(parameters), &mut out).unwrap();
+        wide(out.host())
+    };
+    let found = matrices(&mut product, &parameters);
+    let times = |a: [f64; 2], b: [f64; 2]| [a[0] * b[0] - a[1] * b[1], a[0] * b[1] + a[1] * b[0]];
+    let at = |start: usize, i: usize| [0, 1].map(|part| f64::from(parameters[start + 2 * i + part]));
+    for (i, o, x, y) in (0..72).map(|flat| (flat / 36, flat / 12 % 3, flat / 3 % 4, flat % 3)) {
+        let mut sum = [0.0; 2];
+        for (a, c, e) in (0..12).map(|flat| (flat / 6, flat / 2 % 3, flat % 2)) {
+            let mut term = at(core, (a * 3 + c) * 2 + e);
+            for (start, place) in [(25, i * 2 + a), (33, o), (39, x * 3 + c), (63, y * 2 + e)] {
+                term = times(term, at(start, place));
+            }
+            sum = [sum[0] + term[0], sum[1] + term[1]];
+        }
+        for part in [0, 1] {
+            let found = found[(2 * (x * 3 + y) + part) * 6 + i * 3 + o];
+            assert!((found - sum[part]).abs() < 1e-5, "{i} {o} {x} {y}: {found} {}", sum[part]);
+        }
+    }
+    let mut gradient = buffer(&[0.0; 75]);
+    let scratch = &mut Scratch::default();
+    product.gradient(&mut buffer(&parameters), &mut buffer(&dw), (&mut gradient, scratch)).unwrap();
+    for block in [1..25, 25..33, 33..39, 39..63, 63..75] {
+        let mut moved = parameters.clone();
+        moved[block.clone()].iter_mut().zip(random(24, 3)).for_each(|(p, d)| *p += d as f32);
+        let (slope, along) =
+            (dot(&matrices(&mut product, &moved), &wide(&dw)) - dot(&found, &wide(&dw)), random(24, 3));
+        let expected: f64 = gradient.host()[block.clone()].iter().zip(along).map(|(g, d)| f64::from(*g) * d).sum();
+        assert!((slope - expected).abs() < 1e-4 * slope.abs().max(1.0), "{block:?}: {slope} {expected}");
+    }
+    assert!(product.matrices(&mut buffer(&parameters[..74]), &mut buffer(&dw)).is_err());
+    assert!(product.matrices(&mut buffer(&parameters), &mut buffer(&dw[..143])).is_err());
+}
+
+/// By hand: fields are added before σ, each channel times its gate.
+#[test]
+fn gated_fields_are_added() {
+    let device = Device::cpu();
+    let buffer = |v: &[f32]| Buffer::from_vec(&device, v.to_vec()).unwrap();
+    // W = 2, 3 of one channel; gates 10, 100.
+    let (map, mut p) = (Mix { from: 1, to: 2, weight: 0, bias: None }, buffer(&[2.0, 3.0, 10.0, 100.0]));
+    let (mut beside, mut factor, mut out) =
+        (buffer(&[1.0, 2.0, 3.0, 4.0]), buffer(&[1.0, 1.0, 1.0, 0.5]), buffer(&[0.0; 4]));
+    let after = After::Plus(&mut beside, Some(2), Box::new(After::Times(&mut factor)));
+    mix(&device, map, 1, &mut p, &mut buffer(&[1.0, -1.0]), after, &mut out).unwrap();
+    assert_eq!(out.host(), &[12.0, 18.0, 303.0, 198.5]);
+    let mut gates = buffer(&[0.0; 3]);
+    gate_gradient(&device, (1, 2), &mut beside, &mut out, (&mut gates, 1)).unwrap();
+    assert_eq!(gates.host(), &[0.0, 48.0, 909.0 + 794.0]);
+    let twice = After::Plus(&mut factor, None, Box::new(After::Plus(&mut beside, None, Box::new(After::Nothing))));
+    assert!(mix(&device, map, 1, &mut p, &mut buffer(&[1.0, -1.0]), twice, &mut out).is_err());
+    let beyond = After::Plus(&mut beside, Some(3), Box::new(After::Nothing));
+    assert!(mix(&device, map, 1, &mut p, &mut buffer(&[1.0, -1.0]), beyond, &mut out).is_err());
+}
+
 #[test]
 fn what_does_not_fit_is_refused() {
     let device = Device::cpu();
@@ -190,7 +261,7 @@ fn what_does_not_fit_is_refused() {
     let mut t = Transform::new(&device, &[8], &[3]).unwrap();
     assert!(t.analysis(Scale::One, &mut buffer(16), &mut buffer(11)).is_err());
     assert!(t.synthesis(Scale::One, &mut buffer(12), &mut buffer(15)).is_err());
-    let map = Mix { from: 2, to: 3, weight: 0, bias: 6 };
+    let map = Mix { from: 2, to: 3, weight: 0, bias: Some(6) };
     let mut p = buffer(9);
     let (mut y, mut v) = (buffer(18), buffer(16));
     assert!(t.layer(map, 1, &mut p, &mut y, &mut v, After::Nothing, &mut buffer(23)).is_err());

@@ -172,15 +172,16 @@ impl Transform {
         out: &mut Array,
     ) -> Result<()> {
         map.check(parameters.len())?;
-        self.check_layer((samples, map.from, map.to), v, y, &after, out)?;
+        self.check_layer((samples, map.from, map.to), v, y, out)?;
+        after.check(out.len(), map.to, parameters.len())?;
         if let Device::Gpu(gpu) = &self.device.clone() {
             let pointwise = Some(cuda::Pointwise::forward(map, parameters, v));
             return cuda::layer(gpu, self, Scale::Inverse, (samples, map.to), y, pointwise, after, out);
         }
         let (w, b) = parts(map, parameters);
-        let mut sums = reference::mix(&w, Some(&b), &wide(v.host()), samples, map.from);
+        let mut sums = reference::mix(&w, b.as_deref(), &wide(v.host()), samples, map.from);
         self.add(Scale::Inverse, y, &mut sums);
-        after.apply(sums, out);
+        after.apply(parameters, (samples, map.to), sums, out);
         Ok(())
     }
 
@@ -201,7 +202,8 @@ impl Transform {
         out: &mut Array,
     ) -> Result<()> {
         map.check(parameters.len())?;
-        self.check_layer((samples, map.to, map.from), g, y, &after, out)?;
+        self.check_layer((samples, map.to, map.from), g, y, out)?;
+        after.check(out.len(), map.from, parameters.len())?;
         if let Device::Gpu(gpu) = &self.device.clone() {
             let pointwise = Some(cuda::Pointwise::back(map, parameters, g));
             return cuda::layer(gpu, self, Scale::One, (samples, map.from), y, pointwise, after, out);
@@ -210,7 +212,7 @@ impl Transform {
         let turned = reference::transpose(&w, map.to, map.from);
         let mut sums = reference::mix(&turned, None, &wide(g.host()), samples, map.to);
         self.add(Scale::One, y, &mut sums);
-        after.apply(sums, out);
+        after.apply(parameters, (samples, map.from), sums, out);
         Ok(())
     }
 
@@ -227,18 +229,10 @@ impl Transform {
         expect("y [fields, modes, 2]", y, 2 * fields * self.kept())
     }
 
-    fn check_layer(
-        &self,
-        (samples, come, go): (usize, usize, usize),
-        v: &Array,
-        y: &Array,
-        after: &After<'_>,
-        out: &Array,
-    ) -> Result<()> {
+    fn check_layer(&self, (samples, come, go): (usize, usize, usize), v: &Array, y: &Array, out: &Array) -> Result<()> {
         self.check(samples * go, out.len(), y.len())?;
         expect("v [samples, channels, points]", v.len(), samples * come * self.size())?;
-        below_2_31("numbers of all fields", v.len())?;
-        after.check(out.len())
+        below_2_31("numbers of all fields", v.len())
     }
 }
 
