@@ -97,8 +97,10 @@ pub(super) fn back(simd: Simd, p: &ConeProjector, factor: Factor<'_>, sinogram: 
     if volume.is_empty() {
         return;
     }
-    let mut packed = vec![0.0f32; ny * nx * slab.padded];
-    let mut all = vec![0.0f32; strips.len() * VIEWS_BACK.min(views.len())];
+    let mut packed = zeros(ny * nx * slab.padded);
+    let packed = lined_up(&mut packed);
+    let mut all = zeros(strips.len() * VIEWS_BACK.min(views.len()));
+    let all = lined_up(&mut all);
     for (pass, views) in views.chunks(VIEWS_BACK).enumerate() {
         let all = &mut all[..strips.len() * views.len()];
         all.par_chunks_mut(strips.len()).enumerate().for_each(|(k, strip)| {
@@ -106,13 +108,25 @@ pub(super) fn back(simd: Simd, p: &ConeProjector, factor: Factor<'_>, sinogram: 
         });
         let all = &*all;
         packed.par_chunks_mut(TILE[1] * nx * slab.padded).enumerate().for_each_init(
-            || vec![0.0f32; strips.n_rows.next_multiple_of(GROUP) + 2 * PAD],
+            || zeros(strips.n_rows.next_multiple_of(GROUP) + 2 * PAD),
             |blend, (band, packed)| {
-                run_back(simd, (&slab, &strips), views, all, (band * TILE[1], nx), blend, packed);
+                let (blend, rows) = (lined_up(blend), (band * TILE[1], nx));
+                run_back(simd, (&slab, &strips), views, all, rows, blend, packed);
             },
         );
     }
-    unpack(&slab, &packed, ny * nx, volume);
+    unpack(&slab, packed, ny * nx, volume);
+}
+
+/// Room for `len` zeros that begin with a cache line: vectors of whole columns then do not cross from one line to the next.
+fn zeros(len: usize) -> Vec<f32> {
+    vec![0.0; len + LINES]
+}
+
+/// Those zeros.
+fn lined_up(memory: &mut [f32]) -> &mut [f32] {
+    let (len, skipped) = (memory.len() - LINES, memory.as_ptr().align_offset(4 * LINES));
+    &mut memory[skipped.min(LINES)..][..len]
 }
 
 /// Adds what `views` see, of which `all` has the strips, to the rows of voxels `packed` that begin at row `y0`.
@@ -210,27 +224,29 @@ pub(super) fn forward(simd: Simd, p: &ConeProjector, volume: &[f32], sinogram: &
         return;
     }
     let [_, ny, nx] = p.geometry.shape;
-    let packed = pack(&slab, ny * nx, volume);
+    let mut packed = pack(&slab, ny * nx, volume);
+    let packed = &*lined_up(&mut packed);
     let in_flight = (2 * VIEWS_FORWARD * rayon::current_num_threads()).min(views.len());
-    let mut all = vec![0.0f32; strips.len() * in_flight];
+    let mut all = zeros(strips.len() * in_flight);
+    let all = lined_up(&mut all);
     for (pass, views) in views.chunks(in_flight).enumerate() {
         let all = &mut all[..strips.len() * views.len()];
         all.par_chunks_mut(VIEWS_FORWARD * strips.len()).zip(views.par_chunks(VIEWS_FORWARD)).for_each_init(
-            || vec![0.0f32; strips.n_rows + 2 * GROUP],
+            || zeros(strips.n_rows + 2 * GROUP),
             |shadow, (all, views)| {
                 all.fill(0.0);
-                run_forward(simd, (&slab, &strips), views, all, ([ny, nx], &packed), shadow);
+                run_forward(simd, (&slab, &strips), views, all, ([ny, nx], packed), lined_up(shadow));
             },
         );
         empty_strips(p, &strips, pass * in_flight, all, sinogram);
     }
 }
 
-/// `packed[y][x][PAD zeros, z, PAD zeros]` = `volume[z][y][x]`
+/// `packed[y][x][PAD zeros, z, PAD zeros]` = `volume[z][y][x]`, still to be lined up.
 fn pack(slab: &Slab, slice_len: usize, volume: &[f32]) -> Vec<f32> {
     let column_len = slab.slices.len() + 2 * PAD;
-    let mut packed = vec![0.0f32; slice_len * column_len];
-    packed.par_chunks_mut(LINES * column_len).enumerate().for_each(|(block, packed)| {
+    let mut packed = zeros(slice_len * column_len);
+    lined_up(&mut packed).par_chunks_mut(LINES * column_len).enumerate().for_each(|(block, packed)| {
         for (z, slice) in volume.chunks(slice_len).enumerate() {
             let line = &slice[block * LINES..];
             packed.chunks_mut(column_len).zip(line).for_each(|(column, v)| column[PAD + z] = *v);
