@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use convoke_cluster::{Fields, Region, Result};
-use convoke_kernels::{Buffer, ConeProjector, Slices};
+use convoke_kernels::{Buffer, Slices};
 use rayon::prelude::*;
 
 use super::operator::{Projection, Ranks};
@@ -60,21 +60,21 @@ pub(super) struct Residual {
 impl Iteration {
     /// Starts from an image of zeros (of ones for the multiplicative algorithms). Collective.
     ///
-    /// `subsets` are projectors of this rank's slab and band with their data.
+    /// `subsets` are projections of this rank's slab and band with their data.
     pub fn new(
         ranks: Ranks,
-        subsets: Vec<(ConeProjector, Vec<f32>)>,
+        subsets: Vec<(Projection, Buffer<f32>)>,
         order: Vec<usize>,
         method: &MethodSpec,
         mask: Option<Vec<f32>>,
     ) -> Result<Self> {
-        let (device, ops) = (ranks.device.clone(), Slices::new(&ranks.device, 1)?);
+        let ops = Slices::new(ranks.store.device(), 1)?;
         let voxels = subsets.first().map_or(0, |(p, _)| p.volume_len());
         let cgls = method.algorithm == Algorithm::Cgls;
         let (mut data2, mut rays) = (0.0, 0.0);
         let mut made = Vec::new();
-        for (projector, data) in subsets {
-            let mut subset = Subset::new(&ranks, projector, data, cgls)?;
+        for (projection, data) in subsets {
+            let mut subset = Subset::new(&ranks, projection, data, cgls)?;
             if method.algorithm.is_multiplicative() {
                 // A Poisson likelihood knows no negative counts; noise about 0 makes them.
                 ops.clamp_min(0.0, &mut subset.data)?;
@@ -86,11 +86,11 @@ impl Iteration {
         let [data2, rays] = ranks.sums([data2, rays])?;
         let start = if method.algorithm.is_multiplicative() { 1.0 } else { 0.0 };
         let mut iteration = Self {
-            image: Buffer::from_vec(&device, vec![start; voxels])?,
-            correction: Buffer::zeros(&device, voxels)?,
-            direction: if cgls { Some(Buffer::zeros(&device, voxels)?) } else { None },
+            image: ranks.store.filled(start, voxels)?,
+            correction: ranks.store.zeros(voxels)?,
+            direction: if cgls { Some(ranks.store.zeros(voxels)?) } else { None },
             gradient2: 0.0,
-            mask: mask.map(|m| Buffer::from_vec(&device, m)).transpose()?,
+            mask: mask.map(|m| Buffer::from_vec(ranks.store.device(), m)).transpose()?,
             subsets: made,
             method: method.clone(),
             ranks,
@@ -158,7 +158,7 @@ impl Iteration {
             let owned = projection.owned.clone();
             residual2 += distance2(&data.host()[owned.clone()], &scratch.host()[owned]);
             if multiplicative {
-                let mut modelled = std::mem::replace(scratch, Buffer::zeros(&ranks.device, data.len())?);
+                let mut modelled = std::mem::replace(scratch, ranks.store.zeros(data.len())?);
                 ops.ratio(data, &mut modelled, scratch)?;
             } else {
                 // R (y − A x)
@@ -221,29 +221,20 @@ impl Iteration {
 }
 
 impl Subset {
-    fn new(ranks: &Ranks, projector: ConeProjector, data: Vec<f32>, cgls: bool) -> Result<Self> {
-        let device = &ranks.device;
-        let empty = || Buffer::zeros(device, 0);
-        let mut subset = Self {
-            scratch: Buffer::zeros(device, data.len())?,
-            data: Buffer::from_vec(device, data)?,
-            ray_weight: empty()?,
-            voxel_weight: empty()?,
-            projection: Projection::new(ranks, projector),
-        };
+    fn new(ranks: &Ranks, projection: Projection, data: Buffer<f32>, cgls: bool) -> Result<Self> {
+        let store = &ranks.store;
+        let (mut scratch, empty) = (store.zeros(data.len())?, || store.zeros(0));
         if cgls {
-            return Ok(subset);
+            return Ok(Self { projection, data, scratch, ray_weight: empty()?, voxel_weight: empty()? });
         }
-        let Subset { projection, scratch, .. } = &mut subset;
-        let mut ones = Buffer::from_vec(device, vec![1.0; projection.volume_len()])?;
-        projection.forward(ranks, &mut ones, scratch)?;
-        let mut rays = scratch.duplicate()?;
-        scratch.host_mut().fill(1.0);
-        projection.back(ranks, scratch, &mut ones)?;
+        let mut ones = store.filled(1.0, projection.volume_len())?;
+        let mut rays = store.zeros(data.len())?;
+        projection.forward(ranks, &mut ones, &mut rays)?;
+        vectors::map(scratch.host_mut(), |v| *v = 1.0);
+        projection.back(ranks, &mut scratch, &mut ones)?;
         invert(rays.host_mut());
         invert(ones.host_mut());
-        (subset.ray_weight, subset.voxel_weight) = (rays, ones);
-        Ok(subset)
+        Ok(Self { projection, data, scratch, ray_weight: rays, voxel_weight: ones })
     }
 }
 
@@ -257,7 +248,7 @@ fn apply(ranks: &Ranks, mask: &mut Option<Buffer<f32>>, volume: &mut Buffer<f32>
     if let Some(mask) = mask.as_mut().filter(|m| !m.is_empty()) {
         let slices = volume.len() / mask.len();
         if slices > 0 {
-            Slices::new(&ranks.device, slices)?.multiply(mask, volume)?;
+            Slices::new(ranks.store.device(), slices)?.multiply(mask, volume)?;
         }
     }
     Ok(())

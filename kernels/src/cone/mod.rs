@@ -137,27 +137,51 @@ impl ConeProjector {
 
     /// sinogram = A volume.
     pub fn forward(&self, volume: &mut Buffer<f32>, sinogram: &mut Buffer<f32>) -> Result<()> {
-        if self.footprint == ConeFootprint::Joseph {
-            return self.forward_joseph(volume, sinogram);
-        }
-        self.check(volume, sinogram)?;
+        self.check(volume.len(), sinogram.len())?;
         if let Some(plan) = self.plan.as_ref().filter(|_| !sinogram.is_empty() && !volume.is_empty()) {
             return plan.forward(self, volume, sinogram);
         }
-        match self.simd {
-            Some(simd) => cpu::forward(simd, self, volume.host(), sinogram.host_out()),
-            None => reference::forward(self, volume.host(), sinogram.host_out()),
+        let sinogram = sinogram.host_out();
+        sinogram.fill(0.0);
+        self.add_here(volume.host(), sinogram);
+        Ok(())
+    }
+
+    /// sinogram += A volume, in the host's memory: for volumes that come slab by slab. A GPU gets copies.
+    pub fn forward_add(&self, volume: &[f32], sinogram: &mut [f32]) -> Result<()> {
+        self.check(volume.len(), sinogram.len())?;
+        if volume.is_empty() || sinogram.is_empty() {
+            return Ok(());
         }
+        let Some(plan) = &self.plan else {
+            self.add_here(volume, sinogram);
+            return Ok(());
+        };
+        let mut volume = Buffer::from_vec(&Device::Cpu, volume.to_vec())?;
+        let mut more = Buffer::zeros(&Device::Cpu, sinogram.len())?;
+        plan.forward(self, &mut volume, &mut more)?;
+        more.sync()?;
+        sinogram.iter_mut().zip(more.host()).for_each(|(sum, value)| *sum += value);
+        Ok(())
+    }
+
+    /// volume = A^T sinogram, in the host's memory. A GPU gets copies.
+    pub fn back_on_host(&self, sinogram: &[f32], volume: &mut [f32]) -> Result<()> {
+        self.check(volume.len(), sinogram.len())?;
+        let Some(plan) = self.plan.as_ref().filter(|_| !sinogram.is_empty() && !volume.is_empty()) else {
+            self.back_here(Factor::Matched, sinogram, volume);
+            return Ok(());
+        };
+        let mut values = Buffer::from_vec(&Device::Cpu, sinogram.to_vec())?;
+        let mut image = Buffer::zeros(&Device::Cpu, volume.len())?;
+        plan.back(self, Factor::Matched, &mut values, &mut image)?;
+        image.sync()?;
+        volume.copy_from_slice(image.host());
         Ok(())
     }
 
     /// volume = A^T sinogram.
     pub fn back(&self, sinogram: &mut Buffer<f32>, volume: &mut Buffer<f32>) -> Result<()> {
-        if self.footprint == ConeFootprint::Joseph {
-            self.check(volume, sinogram)?;
-            joseph::back(self, sinogram.host(), volume.host_out());
-            return Ok(());
-        }
         self.back_with(Factor::Matched, sinogram, volume)
     }
 
@@ -171,29 +195,46 @@ impl ConeProjector {
         self.back_with(Factor::PerView(weights), sinogram, volume)
     }
 
-    /// sinogram = line integrals by Joseph's method, whatever the footprint.
+    /// sinogram = line integrals by Joseph's method on the CPU, whatever the footprint.
     pub fn forward_joseph(&self, volume: &mut Buffer<f32>, sinogram: &mut Buffer<f32>) -> Result<()> {
-        self.check(volume, sinogram)?;
-        joseph::forward(self, volume.host(), sinogram.host_out());
+        self.check(volume.len(), sinogram.len())?;
+        let sinogram = sinogram.host_out();
+        sinogram.fill(0.0);
+        joseph::forward(self, volume.host(), sinogram);
         Ok(())
     }
 
     fn back_with(&self, factor: Factor<'_>, sinogram: &mut Buffer<f32>, volume: &mut Buffer<f32>) -> Result<()> {
-        self.check(volume, sinogram)?;
+        self.check(volume.len(), sinogram.len())?;
         if let Some(plan) = self.plan.as_ref().filter(|_| !sinogram.is_empty() && !volume.is_empty()) {
             return plan.back(self, factor, sinogram, volume);
         }
-        match self.simd {
-            Some(simd) => cpu::back(simd, self, factor, sinogram.host(), volume.host_out()),
-            None => reference::back(self, factor, sinogram.host(), volume.host_out()),
-        }
+        self.back_here(factor, sinogram.host(), volume.host_out());
         Ok(())
     }
 
-    fn check(&self, volume: &Buffer<f32>, sinogram: &Buffer<f32>) -> Result<()> {
+    /// sinogram += A volume on the CPU.
+    fn add_here(&self, volume: &[f32], sinogram: &mut [f32]) {
+        match self.simd {
+            _ if self.footprint == ConeFootprint::Joseph => joseph::forward(self, volume, sinogram),
+            Some(simd) => cpu::forward(simd, self, volume, sinogram),
+            None => reference::forward(self, volume, sinogram),
+        }
+    }
+
+    /// volume = A^T sinogram on the CPU.
+    fn back_here(&self, factor: Factor<'_>, sinogram: &[f32], volume: &mut [f32]) {
+        match (factor, self.simd) {
+            (Factor::Matched, _) if self.footprint == ConeFootprint::Joseph => joseph::back(self, sinogram, volume),
+            (_, Some(simd)) => cpu::back(simd, self, factor, sinogram, volume),
+            (_, None) => reference::back(self, factor, sinogram, volume),
+        }
+    }
+
+    fn check(&self, volume: usize, sinogram: usize) -> Result<()> {
         for (what, expected, got) in [
-            ("volume [slices, ny, nx]", self.volume_len(), volume.len()),
-            ("sinogram [rows, views, n_cols]", self.sinogram_len(), sinogram.len()),
+            ("volume [slices, ny, nx]", self.volume_len(), volume),
+            ("sinogram [rows, views, n_cols]", self.sinogram_len(), sinogram),
         ] {
             if got != expected {
                 return Err(KernelError::Shape { what, expected, got });
