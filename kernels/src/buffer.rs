@@ -109,6 +109,24 @@ impl<T: Element> Buffer<T> {
         Self { len, host: Host::Lent(memory), device: None, newest: Newest::Host }
     }
 
+    /// A copy of `values` on a GPU, and there alone.
+    pub(crate) fn upload(gpu: &Gpu, values: &[T]) -> Result<Self> {
+        let memory = gpu.allocate(size_of_val(values))?;
+        memory.upload(bytemuck::cast_slice(values))?;
+        Ok(Self { len: values.len(), host: Host::Own(Vec::new()), device: Some(memory), newest: Newest::Device })
+    }
+
+    /// Copies the values to `out`, as long as this, without a copy of their own on the host.
+    pub(crate) fn download(&mut self, out: &mut [T]) -> Result<()> {
+        match &self.device {
+            Some(memory) if self.newest == Newest::Device => memory.download(bytemuck::cast_slice_mut(out)),
+            _ => {
+                out.copy_from_slice(self.host());
+                Ok(())
+            }
+        }
+    }
+
     /// Number of elements.
     pub fn len(&self) -> usize {
         self.len

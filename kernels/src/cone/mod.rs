@@ -27,7 +27,7 @@ pub mod weights;
 pub use geometry::{ConeGeometry, ConeView, Orbit, ViewFault};
 
 use crate::machine::{self, Simd};
-use crate::{Buffer, Device, KernelError, Result};
+use crate::{Buffer, Device, KernelError, Result, Slices};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -39,8 +39,8 @@ pub enum ConeFootprint {
     /// max(1, s), with the side s = voxel/(w pixel) of the voxel's shadow: no holes between the shadows, which
     /// projections of voxels want.
     Shadow,
-    /// No hats: line integrals along rays, bilinear between voxels, and their exact adjoint. On the CPU. Filtered views are
-    /// back-projected as by `Linear`.
+    /// No hats: line integrals along rays, bilinear between voxels, and their exact adjoint. Filtered views are back-projected as by
+    /// `Linear`.
     Joseph,
 }
 
@@ -107,7 +107,6 @@ impl ConeProjector {
         }
         let mut projector = Self { geometry, part, footprint, simd: Some(machine::simd()), plan: None };
         if let Device::Gpu(gpu) = device
-            && footprint != ConeFootprint::Joseph
             && cuda::can(&projector)
         {
             projector.plan = Some(Arc::new(cuda::Plan::new(gpu, &projector)?));
@@ -147,7 +146,7 @@ impl ConeProjector {
         Ok(())
     }
 
-    /// sinogram += A volume, in the host's memory: for volumes that come slab by slab. A GPU gets copies.
+    /// sinogram += A volume, in the host's memory: for volumes that come slab by slab. A GPU works on copies there, the host needs no more.
     pub fn forward_add(&self, volume: &[f32], sinogram: &mut [f32]) -> Result<()> {
         self.check(volume.len(), sinogram.len())?;
         if volume.is_empty() || sinogram.is_empty() {
@@ -157,27 +156,23 @@ impl ConeProjector {
             self.add_here(volume, sinogram);
             return Ok(());
         };
-        let mut volume = Buffer::from_vec(&Device::Cpu, volume.to_vec())?;
-        let mut more = Buffer::zeros(&Device::Cpu, sinogram.len())?;
-        plan.forward(self, &mut volume, &mut more)?;
-        more.sync()?;
-        sinogram.iter_mut().zip(more.host()).for_each(|(sum, value)| *sum += value);
-        Ok(())
+        let device = plan.device();
+        let mut sum = Buffer::zeros(&device, sinogram.len())?;
+        plan.forward(self, &mut Buffer::upload(plan.gpu(), volume)?, &mut sum)?;
+        Slices::new(&device, 1)?.axpy(&[1.0], &mut Buffer::upload(plan.gpu(), sinogram)?, &mut sum)?;
+        sum.download(sinogram)
     }
 
-    /// volume = A^T sinogram, in the host's memory. A GPU gets copies.
+    /// volume = A^T sinogram, in the host's memory. A GPU works on copies there.
     pub fn back_on_host(&self, sinogram: &[f32], volume: &mut [f32]) -> Result<()> {
         self.check(volume.len(), sinogram.len())?;
         let Some(plan) = self.plan.as_ref().filter(|_| !sinogram.is_empty() && !volume.is_empty()) else {
             self.back_here(Factor::Matched, sinogram, volume);
             return Ok(());
         };
-        let mut values = Buffer::from_vec(&Device::Cpu, sinogram.to_vec())?;
-        let mut image = Buffer::zeros(&Device::Cpu, volume.len())?;
-        plan.back(self, Factor::Matched, &mut values, &mut image)?;
-        image.sync()?;
-        volume.copy_from_slice(image.host());
-        Ok(())
+        let mut image = Buffer::zeros(&plan.device(), volume.len())?;
+        plan.back(self, Factor::Matched, &mut Buffer::upload(plan.gpu(), sinogram)?, &mut image)?;
+        image.download(volume)
     }
 
     /// volume = A^T sinogram.
