@@ -68,39 +68,58 @@ impl Iteration {
         method: &MethodSpec,
         mask: Option<Vec<f32>>,
     ) -> Result<Self> {
+        // Room for all vectors, on every rank, before they talk of anything else.
+        let all = ranks.all.clone();
+        let mut iteration = all.agree(Self::allocate(ranks, subsets, order, method, mask))?;
+        iteration.start()?;
+        Ok(iteration)
+    }
+
+    fn allocate(
+        ranks: Ranks,
+        subsets: Vec<(Projection, Buffer<f32>)>,
+        order: Vec<usize>,
+        method: &MethodSpec,
+        mask: Option<Vec<f32>>,
+    ) -> Result<Self> {
         let ops = Slices::new(ranks.store.device(), 1)?;
         let voxels = subsets.first().map_or(0, |(p, _)| p.volume_len());
         let cgls = method.algorithm == Algorithm::Cgls;
+        let start = if method.algorithm.is_multiplicative() { 1.0 } else { 0.0 };
+        let subset = |(projection, data)| Subset::allocate(&ranks, projection, data, cgls);
+        Ok(Self {
+            subsets: subsets.into_iter().map(subset).collect::<Result<_>>()?,
+            image: ranks.store.filled(start, voxels)?,
+            correction: ranks.store.zeros(voxels)?,
+            direction: if cgls { Some(ranks.store.zeros(voxels)?) } else { None },
+            gradient2: 0.0,
+            mask: mask.map(|m| Buffer::from_vec(ranks.store.device(), m)).transpose()?,
+            method: method.clone(),
+            ranks,
+            ops,
+            order,
+            data2: 0.0,
+            rays: 0.0,
+        })
+    }
+
+    /// Weights, and the norm of the data. Collective.
+    fn start(&mut self) -> Result<()> {
+        let Self { ranks, ops, method, subsets, .. } = self;
         let (mut data2, mut rays) = (0.0, 0.0);
-        let mut made = Vec::new();
-        for (projection, data) in subsets {
-            let mut subset = Subset::new(&ranks, projection, data, cgls)?;
+        for subset in subsets {
+            if method.algorithm != Algorithm::Cgls {
+                subset.weigh(ranks)?;
+            }
             if method.algorithm.is_multiplicative() {
                 // A Poisson likelihood knows no negative counts; noise about 0 makes them.
                 ops.clamp_min(0.0, &mut subset.data)?;
             }
             data2 += norm2(&subset.data.host()[subset.projection.owned.clone()]);
             rays += subset.projection.owned.len() as f64;
-            made.push(subset);
         }
-        let [data2, rays] = ranks.sums([data2, rays])?;
-        let start = if method.algorithm.is_multiplicative() { 1.0 } else { 0.0 };
-        let mut iteration = Self {
-            image: ranks.store.filled(start, voxels)?,
-            correction: ranks.store.zeros(voxels)?,
-            direction: if cgls { Some(ranks.store.zeros(voxels)?) } else { None },
-            gradient2: 0.0,
-            mask: mask.map(|m| Buffer::from_vec(ranks.store.device(), m)).transpose()?,
-            subsets: made,
-            method: method.clone(),
-            ranks,
-            ops,
-            order,
-            data2,
-            rays,
-        };
-        apply(&iteration.ranks, &mut iteration.mask, &mut iteration.image)?;
-        Ok(iteration)
+        [self.data2, self.rays] = ranks.sums([data2, rays])?;
+        apply(&self.ranks, &mut self.mask, &mut self.image)
     }
 
     /// The state for checkpoints. CGLS keeps its residual: the recursion and a fresh `y − A x` differ by rounding.
@@ -221,20 +240,27 @@ impl Iteration {
 }
 
 impl Subset {
-    fn new(ranks: &Ranks, projection: Projection, data: Buffer<f32>, cgls: bool) -> Result<Self> {
-        let store = &ranks.store;
-        let (mut scratch, empty) = (store.zeros(data.len())?, || store.zeros(0));
-        if cgls {
-            return Ok(Self { projection, data, scratch, ray_weight: empty()?, voxel_weight: empty()? });
-        }
-        let mut ones = store.filled(1.0, projection.volume_len())?;
-        let mut rays = store.zeros(data.len())?;
-        projection.forward(ranks, &mut ones, &mut rays)?;
+    fn allocate(ranks: &Ranks, projection: Projection, data: Buffer<f32>, cgls: bool) -> Result<Self> {
+        let vector = |len: usize| ranks.store.zeros(if cgls { 0 } else { len });
+        Ok(Self {
+            scratch: ranks.store.zeros(data.len())?,
+            ray_weight: vector(data.len())?,
+            voxel_weight: vector(projection.volume_len())?,
+            projection,
+            data,
+        })
+    }
+
+    /// The weights of rays and voxels. Collective.
+    fn weigh(&mut self, ranks: &Ranks) -> Result<()> {
+        let Self { projection, scratch, ray_weight, voxel_weight, .. } = self;
+        vectors::map(voxel_weight.host_mut(), |v| *v = 1.0);
+        projection.forward(ranks, voxel_weight, ray_weight)?;
         vectors::map(scratch.host_mut(), |v| *v = 1.0);
-        projection.back(ranks, &mut scratch, &mut ones)?;
-        invert(rays.host_mut());
-        invert(ones.host_mut());
-        Ok(Self { projection, data, scratch, ray_weight: rays, voxel_weight: ones })
+        projection.back(ranks, scratch, voxel_weight)?;
+        invert(ray_weight.host_mut());
+        invert(voxel_weight.host_mut());
+        Ok(())
     }
 }
 

@@ -125,17 +125,19 @@ impl Cone {
         let ranks = Ranks { all: comm, group, column, bands, device, store };
         let whole = ConePart { slices: slices.clone(), rows, views: mine };
         let mask = spec.method.mask_radius.map(|radius| disc(&g, radius));
-        let mut parts = Vec::new();
-        for (chosen, data) in subsets.iter().zip(data) {
+        let projection = |(chosen, data): (&Vec<usize>, Buffer<f32>)| {
             let part = ConePart { views: chosen.iter().map(|i| whole.views[*i]).collect(), ..whole.clone() };
-            parts.push((Projection::new(&ranks, &g, &part, footprint(&spec.method))?, data));
-        }
+            Ok((Projection::new(&ranks, &g, &part, footprint(&spec.method))?, data))
+        };
+        let parts: Result<Vec<_>> = subsets.iter().zip(data).map(projection).collect();
+        let mut parts = ctx.comm.agree(parts)?;
         let work = if spec.method.algorithm.is_whole() {
             let (projection, data) = parts.swap_remove(0);
             let operator = ConeRays::new(ranks, projection, (g.shape, slices), (views, g.views.len()));
             let count = (g.n_rows * g.views.len() * g.n_cols) as f64;
             let measured = Measured { data, count, noise: input.noise(), prior };
-            let mut work = Regularised::new(Box::new(operator), measured, &spec.method, (mask, g.views.len()))?;
+            let work = Regularised::new(Box::new(operator), measured, &spec.method, (mask, g.views.len()));
+            let mut work = ctx.comm.agree(work)?;
             work.check()?;
             Work::Regularised(Box::new(work))
         } else {
