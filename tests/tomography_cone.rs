@@ -90,7 +90,8 @@ fn limited(scan: &Scan, dir: &Path, ranks: &str) -> String {
     scan.text().replace("[problem.phantom]", &format!("[run]\nmemory_per_rank = \"{limit}KiB\"\n[problem.phantom]"))
 }
 
-/// Vectors that do not fit into memory lie in files: the same bits and the same history as in memory, alone and on ranks, in one go and resumed.
+/// Vectors that do not fit into memory lie in files: the same bits and the same history as in memory, alone, on slabs and on ranks that share one,
+/// stopped and resumed.
 #[test]
 fn vectors_in_files_have_the_bits_of_vectors_in_memory() {
     let scratch = scratch();
@@ -119,8 +120,9 @@ fn vectors_in_files_have_the_bits_of_vectors_in_memory() {
         ("fista", variation("fista-tv", "inner = 2"), 1),
         ("admm", variation("admm-tv", "inner = 2"), 1),
         ("pdhg", variation("pdhg", ""), 2),
+        ("shared", variation("admm-tv", "inner = 1"), 2),
     ] {
-        let scan = tall(method);
+        let scan = if name == "shared" { Scan { slices: 12, ..tall(method) } } else { tall(method) };
         let dir = |what: &str| scratch.path().join(format!("{name}-{what}"));
         let limited = limited(&scan, scratch.path(), &ranks.to_string());
         assert_eq!(on(scan.text(), ranks, dir("memory"), None), 0);
