@@ -101,10 +101,10 @@ fn candidates(run: &RunDir) -> Vec<Name> {
     names
 }
 
-/// A region cut along its first axis into blocks of about [`BLOCK`] elements, so that little of an array is in memory twice.
-fn blocks(region: &Region) -> Vec<Region> {
+/// A region cut along its first axis into blocks of about `size` elements, so that little of an array is in memory twice.
+fn blocks(region: &Region, size: usize) -> Vec<Region> {
     let [n, rest @ ..] = region.count.as_slice() else { return vec![region.clone()] };
-    let rows = (BLOCK / rest.iter().product::<usize>().max(1)).max(1);
+    let rows = (size / rest.iter().product::<usize>().max(1)).max(1);
     let block = |first: usize| {
         let mut block = region.clone();
         (block.start[0], block.count[0]) = (region.start[0] + first, rows.min(n - first));
@@ -186,7 +186,7 @@ impl Restored {
                 let start: Vec<usize> = common.start.iter().zip(&part.region.start).map(|(a, b)| a - b).collect();
                 let name = format!("/fields/{}", array.name);
                 let to = array.region.clone();
-                for block in blocks(&common) {
+                for block in blocks(&common, BLOCK) {
                     let mut start = start.clone();
                     if let Some(first) = start.first_mut() {
                         *first += block.start[0] - common.start[0];
@@ -211,5 +211,29 @@ impl Restored {
 
     fn error(&self, field: &str, problem: String) -> Error {
         Error::Restore { dir: self.dir.clone(), field: field.to_owned(), problem }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Blocks follow each other, have whole rows, and are the region: of any number of axes, with rows longer than a block.
+    #[test]
+    fn blocks_are_the_region() {
+        for (count, size, n) in [(vec![7, 2, 3], 13, 4), (vec![5, 9], 4, 5), (vec![6], 100, 1), (vec![], 4, 1)] {
+            let region = Region { start: vec![11; count.len()], count: count.clone() };
+            let blocks = blocks(&region, size);
+            assert_eq!(blocks.len(), n, "{count:?}");
+            assert_eq!(blocks.iter().map(Region::len).sum::<usize>(), region.len());
+            let mut next = 11;
+            for block in blocks.iter().filter(|block| !block.count.is_empty()) {
+                assert_eq!(
+                    (block.start[0], &block.start[1..], &block.count[1..]),
+                    (next, &region.start[1..], &count[1..])
+                );
+                next += block.count[0];
+            }
+        }
     }
 }
