@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
+use convoke_data::store::Writer;
+
 use common::{assert_same_bits, below, convoke, has_mpirun, job, json, run, scratch, small, told, volume};
 
 /// Long enough to be interrupted: some seconds.
@@ -64,6 +66,43 @@ fn one_to_four_ranks_agree_bit_by_bit_also_with_chunked_messages() {
         .expect("the program starts");
     assert!(output.status.success(), "{}", told(&output).2);
     assert_same_bits(&volume(dirs[1].as_ref()), &volume(dirs[0].as_ref()), "messages of 1000 bytes");
+}
+
+/// Rows are filtered together with those of other ranks, in tiles that ranks cut: two of 70 rows, and a kernel that reaches 33 of them.
+#[test]
+fn phase_retrieval_gives_the_same_bits_on_one_to_three_ranks() {
+    if !has_mpirun() {
+        return;
+    }
+    let scratch = scratch();
+    let [angles, rows, cols] = [6, 140, 24];
+    // Transmissions with structure on every scale, so that the filter has something to do everywhere.
+    let counts = |i: usize| 400.0 + (i * 7919 % 601) as f32 + 3.0 * (i / cols % rows) as f32;
+    let data: Vec<f32> = (0..angles * rows * cols).map(counts).collect();
+    let theta: Vec<f64> = (0..angles).map(|i| 30.0 * i as f64).collect();
+    let mut file = Writer::create(scratch.path().join("scan.h5")).expect("a file");
+    file.whole("/exchange/data", &[angles, rows, cols], &data).expect("written");
+    file.whole("/exchange/data_white", &[1, rows, cols], &vec![1900f32; rows * cols]).expect("written");
+    file.whole("/exchange/data_dark", &[1, rows, cols], &vec![100f32; rows * cols]).expect("written");
+    file.whole("/exchange/theta", &[angles], &theta).expect("written");
+    file.commit_replace().expect("committed");
+    // A blur of 1.5 pixels of 1 µm.
+    let phase = "[problem.scan.phase]\nwavelength_nm = 0.1\ndistance_mm = 2.827\ndelta_over_beta = 100.0\n";
+    let of = |name: &str, phase: &str, ranks: &str| {
+        let text = format!(
+            "schema = 1\nname = \"phase\"\nworkload = \"tomography\"\n[problem.scan]\nfile = \"scan.h5\"\npixel_size_mm = 0.001\n\
+             {phase}[problem.centre]\ncolumn = 11.5\n[problem.method]\nalgorithm = \"fbp\"\n"
+        );
+        let spec = job(scratch.path(), &format!("{name}.toml"), &text);
+        json(&["run", &spec, "--dir", &below(scratch.path(), name), "-n", ranks, "--json", "--quiet"]);
+        volume(below(scratch.path(), name).as_ref())
+    };
+    let alone = of("alone", phase, "1");
+    let difference = common::relative_difference(&alone, &of("without", "", "1"));
+    assert!(difference > 0.1, "the filter changes the image: {difference}");
+    for ranks in ["2", "3"] {
+        assert_same_bits(&alone, &of(&format!("on{ranks}"), phase, ranks), &format!("{ranks} ranks"));
+    }
 }
 
 #[test]

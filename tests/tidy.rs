@@ -132,9 +132,10 @@ fn features_and_prints_have_one_place_each() {
 }
 
 #[test]
-fn unsafe_lives_in_kernels_only() {
+fn unsafe_lives_in_kernels_and_in_the_room_of_mapped_files() {
     let found = places(&sources(), &["unsafe ", "allow(unsafe_code)"]);
-    let strays: Vec<_> = found.iter().filter(|p| !p.starts_with("kernels/")).collect();
+    let is_home = |p: &&String| p.starts_with("kernels/") || p.starts_with("data/src/store/mapped.rs");
+    let strays: Vec<_> = found.iter().filter(|p| !is_home(p)).collect();
     assert!(strays.is_empty(), "{strays:#?}");
 }
 

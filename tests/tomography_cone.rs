@@ -75,6 +75,120 @@ fn a_volume_larger_than_memory_goes_through_in_windows_to_the_same_bits() {
     assert_same_bits(&volume(&whole), &volume(dir.as_ref()), "windows, stopped and resumed");
 }
 
+/// A scan in two windows of slices, 256 of them and the rest.
+fn tall(method: &'static str) -> Scan {
+    Scan { detector: [300, 26], slices: 284, method, ..Scan::of(20, 9) }
+}
+
+/// The scan's job with a limit just below what it needs in memory.
+fn limited(scan: &Scan, dir: &Path, ranks: &str) -> String {
+    let plan = json(&["check", &job(dir, "free.toml", &scan.text()), "-n", ranks, "--json"]);
+    assert!(plan["plan"]["scratch_bytes"].is_null(), "{plan}");
+    let bill = plan["plan"]["memory"].as_array().expect("a bill").iter();
+    let needed = bill.filter(|item| !item[0].as_str().expect("a name").starts_with("second buffer"));
+    let limit = needed.map(|item| item[1].as_u64().expect("bytes")).sum::<u64>() / 1024 - 1;
+    scan.text().replace("[problem.phantom]", &format!("[run]\nmemory_per_rank = \"{limit}KiB\"\n[problem.phantom]"))
+}
+
+/// Vectors that do not fit into memory lie in files: the same bits and the same history as in memory, alone, on slabs and on ranks that share one,
+/// stopped and resumed.
+#[test]
+fn vectors_in_files_have_the_bits_of_vectors_in_memory() {
+    let scratch = scratch();
+    let variation = |algorithm: &str, inner: &str| -> &'static str {
+        format!("algorithm = \"{algorithm}\"\niterations = 2\n[problem.method.variation]\nweight = 1e-3\n{inner}")
+            .leak()
+    };
+    let on = |text: String, ranks: usize, dir: PathBuf, stop_after: Option<u64>| {
+        let text = JobText { path: scratch.path().join("job.toml"), text };
+        let source = if dir.exists() {
+            Source::Resume { dir: dir.clone(), from: From::Newest }
+        } else {
+            Source::New { text, dir: dir.clone() }
+        };
+        let entry = convoke::registry::find("tomography").expect("registered");
+        let options = Options { verbosity: Verbosity::Quiet, threads: 1, stop_after, ..Options::default() };
+        let outcomes = run_threads(ranks, |comm| (entry.run)(&comm, &source, &options));
+        outcomes.into_iter().map(|o| o.expect("it runs").plan.scratch_bytes).max().expect("a rank")
+    };
+    for (name, method, ranks) in [
+        ("cgls", "algorithm = \"cgls\"\niterations = 3", 2),
+        ("joseph", "algorithm = \"cgls\"\niterations = 2\nprojector = \"joseph\"\nmask_radius = 0.9", 1),
+        ("os-sart", "algorithm = \"os-sart\"\niterations = 2\nsubsets = 2\nnon_negative = true", 1),
+        ("osem", "algorithm = \"osem\"\niterations = 2\nsubsets = 2", 1),
+        ("lsqr", "algorithm = \"lsqr\"\niterations = 2\nweights = \"poisson\"", 3),
+        ("fista", variation("fista-tv", "inner = 2"), 1),
+        ("admm", variation("admm-tv", "inner = 2"), 1),
+        ("pdhg", variation("pdhg", ""), 2),
+        ("shared", variation("admm-tv", "inner = 1"), 2),
+    ] {
+        let scan = if name == "shared" { Scan { slices: 12, ..tall(method) } } else { tall(method) };
+        let dir = |what: &str| scratch.path().join(format!("{name}-{what}"));
+        let limited = limited(&scan, scratch.path(), &ranks.to_string());
+        assert_eq!(on(scan.text(), ranks, dir("memory"), None), 0);
+        assert!(on(limited.clone(), ranks, dir("files"), Some(1)) > 0, "{name}");
+        on(limited, ranks, dir("files"), None);
+        assert_same_bits(&volume(&dir("memory")), &volume(&dir("files")), name);
+        let history = |dir: &Path| -> Vec<f64> {
+            Reader::open(dir.join("result.h5")).expect("a result").read("/history/residual").expect("a history")
+        };
+        assert_eq!(history(&dir("memory")), history(&dir("files")), "{name}");
+    }
+}
+
+/// Of a job with vectors in files the memory of its own (which is what a limit counts; pages of files the system takes back when it wants) stays
+/// below what was planned, and far below the vectors.
+#[test]
+fn memory_stays_within_the_plan_where_vectors_lie_in_files() {
+    let scratch = scratch();
+    let method = "algorithm = \"os-sart\"\niterations = 1\nsubsets = 10";
+    let scan = Scan { detector: [288, 144], slices: 280, method, ..Scan::of(128, 10) };
+    let spec = job(scratch.path(), "limited.toml", &limited(&scan, scratch.path(), "1"));
+    let plan = json(&["check", &spec, "--json"]);
+    let figure = |value: &serde_json::Value| value.as_u64().expect("a figure");
+    let (planned, vectors) = (figure(&plan["memory_per_rank"]), figure(&plan["plan"]["scratch_bytes"]));
+    let dir = scratch.path().join("run").display().to_string();
+    let mut child = common::convoke().args(["run", &spec, "--dir", &dir, "--quiet"]).spawn().expect("it starts");
+    let mut peak = 0;
+    while child.try_wait().expect("it can be asked").is_none() {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|l| l.strip_prefix("RssAnon:"));
+        let kib = line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0);
+        peak = peak.max(1024 * kib);
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    assert!(child.wait().expect("it ended").success());
+    assert!(peak > 16 << 20 && peak <= planned, "{peak} bytes, {planned} planned");
+    assert!(planned < vectors, "{planned} planned, {vectors} of vectors, {peak} used");
+}
+
+/// A disk that is full when room is made for vectors, and one that is too small for them: errors, and no directory.
+#[test]
+fn vectors_in_files_need_a_disk_with_room() {
+    let scratch = scratch();
+    let spec = job(
+        scratch.path(),
+        "limited.toml",
+        &limited(&tall("algorithm = \"cgls\"\niterations = 3"), scratch.path(), "1"),
+    );
+    let dir = scratch.path().join("run");
+    let args = ["run", &spec, "--dir", &dir.display().to_string(), "-q"];
+    let output = common::convoke().args(args).env("CONVOKE_FAULT", "enospc@overflow-allocate:nth=3").output();
+    let (code, _, err) = told(&output.expect("it starts"));
+    assert!(
+        code == 2 && err.contains("the disk or the quota is full while trying to make room for vectors"),
+        "{code}: {err}"
+    );
+    assert!(!dir.exists());
+    let huge = Scan { detector: [4096, 4096], slices: 4096, ..Scan::of(4096, 2000) };
+    let text = Scan { method: "algorithm = \"lsqr\"\niterations = 2", ..huge }.text();
+    let text = text.replace("[problem.phantom]", "[run]\nmemory_per_rank = \"100GiB\"\n[problem.phantom]");
+    let spec = job(scratch.path(), "huge.toml", &text);
+    let (code, _, err) = told(&run(&["run", &spec, "--dir", &dir.display().to_string(), "-q"]));
+    assert!(code == 3 && err.contains("disk space"), "{code}: {err}");
+    assert!(!dir.exists());
+}
+
 /// The design names 32.7 dB for 256³ voxels and 360 views (measured with this program: see the workload's page); half the
 /// size with as many views must reach 30.8 dB, where RTK's FDK, which is equal to 1e-6, has the same.
 #[test]

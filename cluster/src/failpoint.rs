@@ -22,7 +22,8 @@ pub(crate) use convoke_data::failpoint::{hit, within};
 pub const VARIABLE: &str = "CONVOKE_FAULT";
 
 /// The points of the loop and of a checkpoint, in the order in which they are passed.
-pub const POINTS: [&str; 28] = [
+pub const POINTS: [&str; 29] = [
+    "overflow-allocate",
     "step",
     "ckpt-mkdir",
     "ckpt-made",

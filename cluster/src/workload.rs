@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
 
+use convoke_data::store::Overflow;
 use convoke_kernels::Device;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -93,6 +94,8 @@ pub struct Ctx {
     pub resources: Resources,
     /// Finished parts of results that do not fit into memory.
     pub pieces: Pieces,
+    /// Where vectors lie that do not fit into memory.
+    pub overflow: Overflow,
     /// A folder of the run for files of other programs. It is not there until somebody makes it.
     pub scratch: PathBuf,
     /// What the user should hear while the job runs.
@@ -177,8 +180,15 @@ pub struct Plan {
     pub checkpoint_bytes: u64,
     /// Bytes of the results.
     pub result_bytes: u64,
+    /// Bytes of vectors that lie in files because they do not fit into memory, all ranks together; nothing of them stays.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub scratch_bytes: u64,
     /// What the user should know.
     pub notes: Vec<String>,
+}
+
+fn is_zero(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 impl Plan {
@@ -220,6 +230,9 @@ impl Plan {
         lines.push(("work".to_owned(), format!("{:.3e} {}", self.work, self.work_unit)));
         lines.push(("checkpoint".to_owned(), human_bytes(self.checkpoint_bytes)));
         lines.push(("results".to_owned(), human_bytes(self.result_bytes)));
+        if self.scratch_bytes > 0 {
+            lines.push(("vectors on disk".to_owned(), human_bytes(self.scratch_bytes)));
+        }
         lines.extend(self.notes.iter().map(|note| ("note".to_owned(), note.clone())));
         lines
     }

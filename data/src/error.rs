@@ -89,6 +89,9 @@ pub enum DataError {
     /// The disk or the quota is full.
     #[error("{}: the disk or the quota is full while trying to {action}; nothing was replaced: free some space and run again", path.display())]
     DiskFull { path: PathBuf, action: &'static str },
+    /// No place for arrays that are used like memory.
+    #[error("{}: vectors that do not fit into memory cannot lie here: {why}; choose a folder on a local disk with --dir, or more memory or ranks", path.display())]
+    Unmappable { path: PathBuf, why: &'static str },
     /// The output exists and replacing was not asked for.
     #[error("{}: exists already; remove it or choose another name", path.display())]
     Exists { path: PathBuf },

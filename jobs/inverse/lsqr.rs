@@ -41,11 +41,10 @@ impl Lsqr {
     /// # Errors
     /// Where the device has no room.
     pub fn new(operator: &dyn Operator, y: Buffer<f32>, target2: Option<f64>) -> Result<Self> {
-        let (device, len) = (operator.device(), operator.place().len());
-        let volume = || Buffer::zeros(device, len);
+        let volume = || operator.zeros(operator.place().len());
         Ok(Self {
             image: volume()?,
-            scratch: Buffer::zeros(device, y.len())?,
+            scratch: operator.zeros(y.len())?,
             u: y,
             v: volume()?,
             w: volume()?,

@@ -8,6 +8,7 @@ pub mod place;
 pub mod price;
 pub mod samplers;
 pub mod setting;
+pub mod store;
 pub mod tv;
 pub mod vectors;
 pub mod weighted;
@@ -72,6 +73,14 @@ pub trait Operator: Debug {
 
     /// Device on which it works, where its buffers should be.
     fn device(&self) -> &convoke_kernels::Device;
+
+    /// A vector of zeros where those of a solver should lie: on the device, or in files where there is no memory for them.
+    ///
+    /// # Errors
+    /// Where there is no room.
+    fn zeros(&self, len: usize) -> Result<Buffer<f32>> {
+        Ok(Buffer::zeros(self.device(), len)?)
+    }
 
     /// Whether that is a GPU, and A and Aᵀ are there.
     fn is_on_gpu(&self) -> bool {
@@ -160,17 +169,22 @@ pub struct Report {
 /// # Errors
 /// Of the operator.
 pub fn norm(operator: &mut dyn Operator, iterations: usize) -> Result<f64> {
-    let (place, device) = (operator.place().clone(), operator.device().clone());
+    let mut q = operator.zeros(operator.measured_len())?;
+    norm_with(operator, iterations, &mut q)
+}
+
+/// The same with room for what is measured.
+fn norm_with(operator: &mut dyn Operator, iterations: usize, q: &mut Buffer<f32>) -> Result<f64> {
+    let place = operator.place().clone();
+    let mut v = operator.zeros(place.len())?;
     // Positive, as the vector that belongs to the norm of a projector is.
-    let start: Vec<f32> = place.normal(0, START).map(|n| 1.0 + 0.1 * n).collect();
-    let mut v = Buffer::from_vec(&device, start)?;
-    let mut q = Buffer::zeros(&device, operator.measured_len())?;
+    v.host_mut().iter_mut().zip(place.normal(0, START)).for_each(|(v, n)| *v = 1.0 + 0.1 * n);
     let mut norm = 0.0;
     for _ in 0..iterations {
-        operator.forward(&mut v, &mut q)?;
-        let (av2, v2) = (norm2(&mut q, |q| operator.dot(q, q))?, norm2(&mut v, |v| place.dot(v, v))?);
+        operator.forward(&mut v, q)?;
+        let (av2, v2) = (norm2(q, |q| operator.dot(q, q))?, norm2(&mut v, |v| place.dot(v, v))?);
         norm = if v2 > 0.0 { (av2 / v2).sqrt() } else { 0.0 };
-        operator.back(&mut q, &mut v)?;
+        operator.back(q, &mut v)?;
         let length = norm2(&mut v, |v| place.dot(v, v))?.sqrt();
         if length == 0.0 {
             break;

@@ -25,10 +25,8 @@ impl Weighted {
     ///
     /// # Errors
     /// Where the device has no room.
-    pub fn new(inner: Box<dyn Operator>, roots: Option<Vec<f32>>, mask: Option<Vec<f32>>) -> Result<Self> {
-        let there =
-            |values: Option<Vec<f32>>| values.map(|values| Buffer::from_vec(inner.device(), values)).transpose();
-        let (roots, mask) = (there(roots)?, there(mask)?);
+    pub fn new(inner: Box<dyn Operator>, roots: Option<Buffer<f32>>, mask: Option<Vec<f32>>) -> Result<Self> {
+        let mask = mask.map(|mask| Buffer::from_vec(inner.device(), mask)).transpose()?;
         Ok(Self { inner, roots, mask })
     }
 
@@ -93,6 +91,10 @@ impl Operator for Weighted {
 
     fn device(&self) -> &Device {
         self.inner.device()
+    }
+
+    fn zeros(&self, len: usize) -> Result<Buffer<f32>> {
+        self.inner.zeros(len)
     }
 
     fn is_on_gpu(&self) -> bool {

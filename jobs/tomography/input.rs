@@ -262,6 +262,14 @@ impl Source {
         Ok(sum)
     }
 
+    /// Rows that should be read together, for the work that they share.
+    pub fn rows_together(&self) -> usize {
+        match &self.kind {
+            Kind::Scan { phase: Some(phase), .. } => phase.tile_rows(),
+            _ => BAND,
+        }
+    }
+
     /// Whether the cleaning of a projection looks at others: rings are what all angles share.
     pub fn needs_all_angles(&self) -> bool {
         self.rings.is_some()

@@ -64,6 +64,11 @@ impl Paganin {
         (self.n_rows / TILE.max(2 * self.reach()[0])).max(1)
     }
 
+    /// Rows of a tile, at most: what is filtered at once, whoever asks for some of them.
+    pub fn tile_rows(&self) -> usize {
+        self.n_rows.div_ceil(self.n_tiles())
+    }
+
     /// The tiles that have some of these rows.
     pub fn tiles(&self, rows: &Range<usize>) -> impl DoubleEndedIterator<Item = Tile<'_>> {
         let (n, start, end) = (self.n_tiles(), rows.start, rows.end);

@@ -102,8 +102,8 @@ impl Prior {
 /// Measured projections and what is known of their noise.
 #[derive(Debug)]
 pub(super) struct Measured {
-    /// In the operator's order.
-    pub data: Vec<f32>,
+    /// In the operator's order, where vectors of its solver lie.
+    pub data: Buffer<f32>,
     /// How many there are on all ranks.
     pub count: f64,
     /// What is known of their noise.
@@ -136,17 +136,16 @@ fn relative_readout(sigma: f64, readout: f64) -> f64 {
     r2 / photons
 }
 
-/// √w of projections p whose w = I²/(I + σ_r²) a², inverse variances of p, I = I₀ exp(−a p): as 1/σ₀² where p is 0, with ρ = σ_r²/I₀.
-fn root_weights(data: &[f32], attenuation: f64, sigma: f64, rho: f64) -> Vec<f32> {
+/// √w of a projection p whose w = I²/(I + σ_r²) a², inverse variances of p, I = I₀ exp(−a p): as 1/σ₀² where p is 0, with ρ = σ_r²/I₀.
+fn root_weight(attenuation: f64, sigma: f64, rho: f64) -> impl Fn(f32) -> f32 + Sync {
     let (half, all) = (-0.5 * attenuation as f32, (1.0 + rho) as f32);
     let (sigma, rho) = (sigma as f32, rho as f32);
-    let root = |p: &f32| {
+    move |p: f32| {
         let root = (half * p).exp(); // √T
         let plain = root / sigma;
         // T = 0 of a ray that lets nothing through has no weight.
         if rho > 0.0 { plain * root * (all / (root * root + rho)).sqrt() } else { plain }
-    };
-    data.par_iter().map(root).collect()
+    }
 }
 
 /// What of total variation a job asks for.
@@ -170,12 +169,13 @@ impl Regularised {
         let known = method.noise.or(noise);
         let readout = method.readout_counts.unwrap_or(readout);
         let rho = |sigma: f64| relative_readout(sigma * attenuation, readout);
-        let roots = method.weights.map(|WeightsKind::Poisson| {
+        let mut roots = None;
+        if let Some(WeightsKind::Poisson) = method.weights {
             let sigma = known.unwrap_or(1.0);
-            root_weights(&data, attenuation, sigma, rho(sigma))
-        });
-        if let Some(roots) = &roots {
-            vectors::zip(&mut data, roots, |p, w| *p *= w);
+            let weight = root_weight(attenuation, sigma, rho(sigma));
+            let roots = roots.insert(operator.zeros(data.len())?);
+            vectors::zip(roots.host_mut(), data.host(), |w, p| *w = weight(p));
+            vectors::zip(data.host_mut(), roots.host(), |p, w| *p *= w);
         }
         // Σ of the squared residuals that noise alone leaves.
         let target2 = method.noise.map(|noise| if roots.is_some() { count } else { noise * noise * count });
@@ -192,13 +192,12 @@ impl Regularised {
             return Ok(Self { operator, solver, price, more, part });
         }
         let operator = Box::new(Weighted::new(operator, roots, mask)?);
-        let buffer = |data: Vec<f32>| Buffer::from_vec(operator.device(), data);
         let solver: Box<dyn Solver> = match (prior, params) {
             (Some(Prior { method, spec, denoiser, scale, seed, .. }), _) => {
-                Box::new(spec.solver(method, denoiser, &*operator, data, (scale, deviation), seed)?)
+                Box::new(spec.solver(method, denoiser, &*operator, data.into_vec(), (scale, deviation), seed)?)
             }
-            (None, Some(params)) => Box::new(TotalVariation::new(&*operator, buffer(data)?, params)?),
-            (None, None) => Box::new(lsqr::Lsqr::new(&*operator, buffer(data)?, target2)?),
+            (None, Some(params)) => Box::new(TotalVariation::new(&*operator, data, params)?),
+            (None, None) => Box::new(lsqr::Lsqr::new(&*operator, data, target2)?),
         };
         Ok(Self { operator, solver, price, more, part })
     }
@@ -359,7 +358,7 @@ mod tests {
                 count_photons(&mut data, |i| i as u64, &photons, 11);
                 let mean = data.iter().map(|v| f64::from(*v)).sum::<f64>() / N as f64;
                 let variance = data.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / N as f64;
-                let root = f64::from(root_weights(&[p], attenuation, sigma, rho)[0]);
+                let root = f64::from(root_weight(attenuation, sigma, rho)(p));
                 // The logarithm's next term adds 2.5 variances squared.
                 let relative = variance * attenuation * attenuation;
                 let bound = 5.0 * (2.0 / N as f64).sqrt() + 4.0 * relative;

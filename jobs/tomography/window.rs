@@ -230,6 +230,7 @@ fn regularised(
         let (operator, data) = ParallelRays::new(share, views, job.column.clone(), slices, (here, n_angles))?;
         (Box::new(operator), data)
     };
+    let data = Buffer::from_vec(operator.device(), data)?;
     let measured = Measured { data, count, noise: job.source.noise(), prior: job.prior.cloned() };
     Regularised::new(operator, measured, method, (mask, n_angles))
 }

@@ -16,6 +16,43 @@ mod sealed {
 pub trait Element: sealed::Sealed + bytemuck::Pod + Default + Send + Sync + std::fmt::Debug {}
 impl<T: sealed::Sealed + bytemuck::Pod + Default + Send + Sync + std::fmt::Debug> Element for T {}
 
+/// Memory of the host that is not the program's own, such as a file that is mapped.
+pub trait HostMemory<T>: AsRef<[T]> + AsMut<[T]> + Send + Sync + std::fmt::Debug {}
+impl<T, M: AsRef<[T]> + AsMut<[T]> + Send + Sync + std::fmt::Debug> HostMemory<T> for M {}
+
+/// The copy on the host.
+#[derive(Debug)]
+enum Host<T> {
+    /// Empty, or as long as the buffer.
+    Own(Vec<T>),
+    /// As long as the buffer.
+    Lent(Box<dyn HostMemory<T>>),
+}
+
+impl<T: Element> Host<T> {
+    fn values(&self) -> &[T] {
+        match self {
+            Self::Own(values) => values,
+            Self::Lent(memory) => (**memory).as_ref(),
+        }
+    }
+
+    fn values_mut(&mut self) -> &mut [T] {
+        match self {
+            Self::Own(values) => values,
+            Self::Lent(memory) => (**memory).as_mut(),
+        }
+    }
+
+    /// The values with room for `len` of them.
+    fn full(&mut self, len: usize) -> &mut [T] {
+        if let Self::Own(values) = self {
+            values.resize(len, T::zeroed());
+        }
+        self.values_mut()
+    }
+}
+
 /// Which copy holds the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Newest {
@@ -25,7 +62,7 @@ enum Newest {
 }
 
 /// `len` numbers with one value and up to two copies, on the host and on a GPU. Reading on either side first
-/// fetches the newer copy; nothing moves that is not needed. On the CPU it is a `Vec`.
+/// fetches the newer copy; nothing moves that is not needed. On the CPU it is a `Vec`, or memory that somebody lends it.
 ///
 /// Reading takes `&mut self`, because it may fetch.
 ///
@@ -35,8 +72,7 @@ enum Newest {
 #[derive(Debug)]
 pub struct Buffer<T: Element> {
     len: usize,
-    /// Empty, or `len` long.
-    host: Vec<T>,
+    host: Host<T>,
     device: Option<Memory>,
     newest: Newest,
 }
@@ -44,9 +80,9 @@ pub struct Buffer<T: Element> {
 impl<T: Element> Buffer<T> {
     /// `len` zeros, held where `device` is. Errors where the device has no room.
     pub fn zeros(device: &Device, len: usize) -> Result<Self> {
-        let mut buffer = Self { len, host: Vec::new(), device: None, newest: Newest::Host };
+        let mut buffer = Self { len, host: Host::Own(Vec::new()), device: None, newest: Newest::Host };
         match device {
-            Device::Cpu => buffer.host = vec![T::zeroed(); len],
+            Device::Cpu => buffer.host = Host::Own(vec![T::zeroed(); len]),
             Device::Gpu(gpu) => {
                 let memory = gpu.allocate(len * size_of::<T>())?;
                 gpu.clear(&memory)?;
@@ -64,7 +100,31 @@ impl<T: Element> Buffer<T> {
             Device::Cpu => None,
             Device::Gpu(gpu) => Some(gpu.allocate(len * size_of::<T>())?),
         };
-        Ok(Self { len, host: values, device: memory, newest: Newest::Host })
+        Ok(Self { len, host: Host::Own(values), device: memory, newest: Newest::Host })
+    }
+
+    /// The numbers that `memory` holds, which stay there.
+    pub fn from_memory(memory: Box<dyn HostMemory<T>>) -> Self {
+        let len = (*memory).as_ref().len();
+        Self { len, host: Host::Lent(memory), device: None, newest: Newest::Host }
+    }
+
+    /// A copy of `values` on a GPU, and there alone.
+    pub(crate) fn upload(gpu: &Gpu, values: &[T]) -> Result<Self> {
+        let memory = gpu.allocate(size_of_val(values))?;
+        memory.upload(bytemuck::cast_slice(values))?;
+        Ok(Self { len: values.len(), host: Host::Own(Vec::new()), device: Some(memory), newest: Newest::Device })
+    }
+
+    /// Copies the values to `out`, as long as this, without a copy of their own on the host.
+    pub(crate) fn download(&mut self, out: &mut [T]) -> Result<()> {
+        match &self.device {
+            Some(memory) if self.newest == Newest::Device => memory.download(bytemuck::cast_slice_mut(out)),
+            _ => {
+                out.copy_from_slice(self.host());
+                Ok(())
+            }
+        }
     }
 
     /// Number of elements.
@@ -82,18 +142,17 @@ impl<T: Element> Buffer<T> {
         match &self.device {
             Some(memory) if self.newest != Newest::Host => {
                 let device = Some(memory.duplicate()?);
-                Ok(Self { len: self.len, host: Vec::new(), device, newest: Newest::Device })
+                Ok(Self { len: self.len, host: Host::Own(Vec::new()), device, newest: Newest::Device })
             }
-            _ => Self::from_vec(&Device::Cpu, self.host.clone()),
+            _ => Self::from_vec(&Device::Cpu, self.host.values().to_vec()),
         }
     }
 
     /// Bring the value to the host (if it is not there); reports a lost device as an error.
     pub fn sync(&mut self) -> Result<()> {
         if self.newest == Newest::Device {
-            self.host.resize(self.len, T::zeroed());
             let memory = self.device.as_ref().expect("the device copy is the newest, so it exists");
-            memory.download(bytemuck::cast_slice_mut(&mut self.host))?;
+            memory.download(bytemuck::cast_slice_mut(self.host.full(self.len)))?;
             self.newest = Newest::Both;
         }
         Ok(())
@@ -102,27 +161,29 @@ impl<T: Element> Buffer<T> {
     /// The values, for reading on the host.
     pub fn host(&mut self) -> &[T] {
         self.fetch();
-        &self.host
+        self.host.values()
     }
 
     /// The values, for changing on the host.
     pub fn host_mut(&mut self) -> &mut [T] {
         self.fetch();
         self.newest = Newest::Host;
-        &mut self.host
+        self.host.values_mut()
     }
 
     /// Memory on the host to be overwritten in full: no download, old contents undefined.
     pub(crate) fn host_out(&mut self) -> &mut [T] {
-        self.host.resize(self.len, T::zeroed());
         self.newest = Newest::Host;
-        &mut self.host
+        self.host.full(self.len)
     }
 
     /// The values as a `Vec`; the device copy is freed.
     pub fn into_vec(mut self) -> Vec<T> {
         self.fetch();
-        std::mem::take(&mut self.host)
+        match self.host {
+            Host::Own(values) => values,
+            Host::Lent(memory) => (*memory).as_ref().to_vec(),
+        }
     }
 
     fn fetch(&mut self) {
@@ -140,7 +201,7 @@ impl<T: Element> Buffer<T> {
         }
         let memory = self.device.as_ref().expect("allocated above");
         if self.newest == Newest::Host {
-            memory.upload(bytemuck::cast_slice(&self.host))?;
+            memory.upload(bytemuck::cast_slice(self.host.values()))?;
             self.newest = Newest::Both;
         }
         Ok(memory.address())
@@ -175,5 +236,14 @@ mod tests {
         assert_eq!(b.len(), 2);
         assert_eq!(b.into_vec(), vec![1.0, 5.0]);
         assert_eq!(Buffer::<u32>::zeros(&Device::Cpu, 3).unwrap().host(), &[0, 0, 0]);
+    }
+
+    #[test]
+    fn a_buffer_works_in_memory_that_it_was_lent() {
+        let mut b = Buffer::from_memory(Box::new(vec![1.0f32, 2.0]));
+        b.host_mut()[0] = 3.0;
+        b.host_out()[1] = 4.0;
+        assert_eq!((b.len(), b.duplicate().unwrap().into_vec()), (2, vec![3.0, 4.0]));
+        assert_eq!(b.into_vec(), vec![3.0, 4.0]);
     }
 }

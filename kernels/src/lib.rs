@@ -25,7 +25,7 @@ pub mod slices;
 pub mod spatiotemporal;
 pub mod variation;
 
-pub use buffer::{Buffer, Element};
+pub use buffer::{Buffer, Element, HostMemory};
 pub use cone::{ConeFootprint, ConeGeometry, ConePart, ConeProjector, ConeView, Orbit};
 pub use device::{Device, GpuInfo, cuda_devices};
 pub use error::{KernelError, Result};

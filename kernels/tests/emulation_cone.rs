@@ -43,7 +43,7 @@ fn cone_projectors_equal_the_cpu_to_3e_6_of_the_maximum_and_are_adjoint_to_1e_6(
     let cpu = Device::cpu();
     for device in devices() {
         for (case, g) in geometries().into_iter().enumerate() {
-            for footprint in [ConeFootprint::Linear, ConeFootprint::Shadow] {
+            for footprint in [ConeFootprint::Linear, ConeFootprint::Shadow, ConeFootprint::Joseph] {
                 let what = format!("{device:?}, case {case}, {footprint:?}");
                 let g = Arc::new(g.clone());
                 let part = ConePart { slices: 1..g.shape[0], rows: 2..g.n_rows - 1, views: vec![2, 0, 3] };
@@ -64,6 +64,18 @@ fn cone_projectors_equal_the_cpu_to_3e_6_of_the_maximum_and_are_adjoint_to_1e_6(
                 host.back(&mut y, &mut aty_cpu).unwrap();
                 assert_close(&mut ax, &mut ax_cpu, &what);
                 assert_close(&mut aty, &mut aty_cpu, &what);
+                // From and to memory of the host: added to what is there, and in its place.
+                let mut twice = ax.host().to_vec();
+                dev.forward_add(x.host(), &mut twice).unwrap();
+                let double = ax.host().iter().map(|v| 2.0 * v).collect();
+                assert_close(
+                    &mut Buffer::from_vec(&cpu, twice).unwrap(),
+                    &mut Buffer::from_vec(&cpu, double).unwrap(),
+                    &what,
+                );
+                let mut image = vec![7.0; v];
+                dev.back_on_host(y.host(), &mut image).unwrap();
+                assert!(image == aty.host(), "{what}");
                 let weights = [0.5, -1.0, 2.0];
                 dev.back_filtered(&weights, &mut y, &mut aty).unwrap();
                 host.back_filtered(&weights, &mut y, &mut aty_cpu).unwrap();

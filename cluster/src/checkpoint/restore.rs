@@ -12,11 +12,14 @@ use crate::comm::Comm;
 use crate::error::{Error, Result};
 use crate::fields::{Array, Data, Fields, Value};
 use crate::run_dir::RunDir;
+use crate::shard::Region;
 
 /// Between the name of a checkpoint and the attempt that is loading it, or died of it: `NAME.loading-e00003`.
 pub(super) const LOADING: &str = ".loading-e";
 /// After this many failed loads a checkpoint comes last.
 const TRIES: usize = 2;
+/// Elements of an array that are read at once.
+const BLOCK: usize = 4 << 20;
 
 /// A verified checkpoint, ready to be loaded.
 #[derive(Debug)]
@@ -98,6 +101,18 @@ fn candidates(run: &RunDir) -> Vec<Name> {
     names
 }
 
+/// A region cut along its first axis into blocks of about `size` elements, so that little of an array is in memory twice.
+fn blocks(region: &Region, size: usize) -> Vec<Region> {
+    let [n, rest @ ..] = region.count.as_slice() else { return vec![region.clone()] };
+    let rows = (size / rest.iter().product::<usize>().max(1)).max(1);
+    let block = |first: usize| {
+        let mut block = region.clone();
+        (block.start[0], block.count[0]) = (region.start[0] + first, rows.min(n - first));
+        block
+    };
+    (0..*n).step_by(rows).map(block).collect()
+}
+
 impl Restored {
     /// Leaves a mark that attempt `epoch` is loading; [`Restored::loaded`] takes it away. Best effort, rank 0 alone.
     pub fn loading(&self, epoch: u32) {
@@ -171,15 +186,21 @@ impl Restored {
                 let start: Vec<usize> = common.start.iter().zip(&part.region.start).map(|(a, b)| a - b).collect();
                 let name = format!("/fields/{}", array.name);
                 let to = array.region.clone();
-                match &mut array.data {
-                    Data::F32(out) => {
-                        common.copy_part(&reader.read_slab(&name, &start, &common.count)?, &common, &to, out)
+                for block in blocks(&common, BLOCK) {
+                    let mut start = start.clone();
+                    if let Some(first) = start.first_mut() {
+                        *first += block.start[0] - common.start[0];
                     }
-                    Data::F64(out) => {
-                        common.copy_part(&reader.read_slab(&name, &start, &common.count)?, &common, &to, out)
-                    }
-                    Data::U64(out) => {
-                        common.copy_part(&reader.read_slab(&name, &start, &common.count)?, &common, &to, out)
+                    match &mut array.data {
+                        Data::F32(out) => {
+                            block.copy_part(&reader.read_slab(&name, &start, &block.count)?, &block, &to, out)
+                        }
+                        Data::F64(out) => {
+                            block.copy_part(&reader.read_slab(&name, &start, &block.count)?, &block, &to, out)
+                        }
+                        Data::U64(out) => {
+                            block.copy_part(&reader.read_slab(&name, &start, &block.count)?, &block, &to, out)
+                        }
                     }
                 }
                 found += common.len();
@@ -190,5 +211,29 @@ impl Restored {
 
     fn error(&self, field: &str, problem: String) -> Error {
         Error::Restore { dir: self.dir.clone(), field: field.to_owned(), problem }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Blocks follow each other, have whole rows, and are the region: of any number of axes, with rows longer than a block.
+    #[test]
+    fn blocks_are_the_region() {
+        for (count, size, n) in [(vec![7, 2, 3], 13, 4), (vec![5, 9], 4, 5), (vec![6], 100, 1), (vec![], 4, 1)] {
+            let region = Region { start: vec![11; count.len()], count: count.clone() };
+            let blocks = blocks(&region, size);
+            assert_eq!(blocks.len(), n, "{count:?}");
+            assert_eq!(blocks.iter().map(Region::len).sum::<usize>(), region.len());
+            let mut next = 11;
+            for block in blocks.iter().filter(|block| !block.count.is_empty()) {
+                assert_eq!(
+                    (block.start[0], &block.start[1..], &block.count[1..]),
+                    (next, &region.start[1..], &count[1..])
+                );
+                next += block.count[0];
+            }
+        }
     }
 }

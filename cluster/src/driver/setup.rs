@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use convoke_data::store::Overflow;
 use convoke_kernels::Device;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -122,9 +123,11 @@ pub(super) fn prepare<W: Workload>(comm: &Comm, source: &Source, options: &Optio
     comm.agree(if comm.is_root() { disk(&dir, &plan, job.checkpoint.keep) } else { Ok(()) })?;
     let device = comm.agree(choose_device(job.run.device, options))?;
     let (pieces, notes) = (Pieces::below(&dir.path), Notes::default());
+    let overflow = Overflow::below(&dir.path);
     let scratch = dir.path.join("work");
     let clock = Clock::start();
-    let ctx = Ctx { comm: comm.clone(), device, seed: job.seed, inputs, resources, pieces, scratch, notes, clock };
+    let (all, seed) = (comm.clone(), job.seed);
+    let ctx = Ctx { comm: all, device, seed, inputs, resources, pieces, overflow, scratch, notes, clock };
     let workload = W::new(&job.problem, &ctx).map_err(|e| locate(e, &text));
     let workload = comm.agree(workload)?;
     let resolved = serde_json::to_value(&job).unwrap_or(json!(null));
@@ -209,12 +212,16 @@ fn share(comm: &Comm, opened: Option<Opened>) -> Result<Opened> {
     Ok(serde_json::from_slice(&json).expect("rank 0 sent its text"))
 }
 
-/// Whether results and checkpoints fit onto the disk.
+/// Whether results, checkpoints and vectors beyond memory fit onto the disk, and whether it can hold the latter.
 ///
 /// # Errors
-/// [`Error::WouldNotFit`] with the figures.
+/// [`Error::WouldNotFit`] with the figures; those of [`Overflow::check`].
 pub fn disk(dir: &RunDir, plan: &Plan, keep: usize) -> Result<()> {
-    room(&dir.path, disk_needed(dir, plan, keep), "choose a larger disk with --dir, or lower checkpoint.keep")
+    room(&dir.path, disk_needed(dir, plan, keep), "choose a larger disk with --dir, or lower checkpoint.keep")?;
+    if plan.scratch_bytes > 0 {
+        Overflow::below(&dir.path).check()?;
+    }
+    Ok(())
 }
 
 /// Bytes that a run may still put onto the disk.
@@ -222,7 +229,7 @@ pub fn disk_needed(dir: &RunDir, plan: &Plan, keep: usize) -> u64 {
     // One more than is kept: the newest is written before the oldest goes.
     // What a resumed run has on the disk already is replaced and not added to.
     let there = crate::checkpoint::bytes_on_disk(dir);
-    (plan.checkpoint_bytes * (keep as u64 + 1)).saturating_sub(there) + plan.result_bytes
+    (plan.checkpoint_bytes * (keep as u64 + 1)).saturating_sub(there) + plan.result_bytes + plan.scratch_bytes
 }
 
 /// Whether the disk of `dir` has room for so many bytes.

@@ -30,6 +30,7 @@ mod attribute;
 mod disk;
 mod element;
 mod links;
+mod mapped;
 mod reader;
 mod scales;
 mod writer;
@@ -41,6 +42,7 @@ pub use attribute::Attribute;
 pub(crate) use disk::AtomicFile;
 pub use disk::{Digest, TextWriter, digest_bytes, digest_file, free_bytes, fsync_dir, write_atomic};
 pub use element::{Dtype, Element};
+pub use mapped::{Mapped, Overflow};
 pub use reader::{Entry, Object, Reader};
 pub use writer::{Layout, Writer};
 

@@ -2,6 +2,7 @@ use convoke_cluster::comm::run_threads;
 use convoke_cluster::pieces::Pieces;
 use convoke_cluster::workload::{Clock, Inputs, Notes, Resources};
 use convoke_cluster::{Comm, JobText};
+use convoke_data::store::Overflow;
 use convoke_kernels::Device;
 use convoke_kernels::kronecker::Parity;
 
@@ -17,6 +18,7 @@ fn ctx() -> Ctx {
         inputs: Inputs { base: ".".into() },
         resources: Resources { ranks: 1, threads: 1, memory_per_rank: u64::MAX },
         pieces: Pieces::below(std::path::Path::new(".")),
+        overflow: Overflow::below(".".as_ref()),
         scratch: "work".into(),
         notes: Notes::default(),
         clock: Clock::start(),

@@ -42,7 +42,7 @@ pub(super) struct Admm {
 impl Admm {
     pub fn new(operator: &dyn Operator, grid: &Grid, params: &TvParams) -> Result<Self> {
         let len = operator.place().len();
-        let zeros = |len: usize| Buffer::zeros(operator.device(), len);
+        let zeros = |len: usize| operator.zeros(len);
         let bound = zeros(if params.non_negative { len } else { 0 })?;
         let [w, room] = [zeros(grid.field_len())?, zeros(grid.field_len())?];
         Ok(Self { w, room, bound, r: zeros(len)?, p: zeros(len)?, h: zeros(len)?, beside: None })

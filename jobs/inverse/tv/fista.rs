@@ -36,8 +36,8 @@ pub(super) struct Fista {
     /// Momentum.
     t: f64,
     /// Dual field of the denoising, and its point.
-    dual: Vec<f32>,
-    dual_point: Vec<f32>,
+    dual: Buffer<f32>,
+    dual_point: Buffer<f32>,
 }
 
 /// t of the next step.
@@ -47,16 +47,9 @@ fn next(t: f64) -> f64 {
 
 impl Fista {
     pub fn new(operator: &dyn Operator, grid: &Grid) -> Result<Self> {
-        let volume = || Buffer::zeros(operator.device(), operator.place().len());
-        let field = vec![0.0; grid.field_len()];
-        Ok(Self {
-            old: volume()?,
-            point: volume()?,
-            gradient: volume()?,
-            t: 1.0,
-            dual: field.clone(),
-            dual_point: field,
-        })
+        let volume = || operator.zeros(operator.place().len());
+        let field = || operator.zeros(grid.field_len());
+        Ok(Self { old: volume()?, point: volume()?, gradient: volume()?, t: 1.0, dual: field()?, dual_point: field()? })
     }
 }
 
@@ -117,7 +110,8 @@ impl Algorithm for Fista {
         std::mem::swap(x, old);
         let place = operator.place();
         let weight = SAFETY * params.weight;
-        denoise((&*grid, place, &*params), weight, gradient.host(), (dual, dual_point), x.host_mut())?;
+        let fields = (dual.host_mut(), dual_point.host_mut());
+        denoise((&*grid, place, &*params), weight, gradient.host(), fields, x.host_mut())?;
         // The momentum leads uphill where the step turns back: ⟨point − x, x − old⟩ > 0.
         let size = place.size();
         let rows = point.host().par_chunks(size).zip(x.host().par_chunks(size).zip(old.host().par_chunks(size)));
@@ -138,7 +132,7 @@ impl Algorithm for Fista {
     fn fields<'a>(&'a mut self, operator: &dyn Operator, fields: &mut Fields<'a>) {
         let place = operator.place();
         place.keep("previous", self.old.host_mut(), fields);
-        keep_field(place, "dual", &mut self.dual, fields);
+        keep_field(place, "dual", self.dual.host_mut(), fields);
         fields.real("momentum", &mut self.t);
     }
 }

@@ -21,7 +21,7 @@ use convoke_kernels::Buffer;
 
 use super::place::Place;
 use super::price::{Pass, Price};
-use super::{Operator, Report, Solver, norm, norm2, vectors};
+use super::{Operator, Report, Solver, norm_with, norm2, vectors};
 use grid::Grid;
 use search::{CANDIDATES, Search};
 pub use spec::{Along, Choice, Kind, VariationSpec, Weight};
@@ -197,8 +197,7 @@ impl TotalVariation {
             Minimiser::Admm => Box::new(admm::Admm::new(operator, &grid, &params)?),
             Minimiser::Pdhg => Box::new(pdhg::Pdhg::new(operator, &grid)?),
         };
-        let q = Buffer::zeros(operator.device(), y.len())?;
-        let x = Buffer::zeros(operator.device(), place.len())?;
+        let (q, x) = (operator.zeros(y.len())?, operator.zeros(place.len())?);
         let problem = Problem { params, grid, y, q, x, scale: 0.0, y2: 0.0 };
         Ok(Self { problem, algorithm, search: Search::default(), steps: 0, target2: 0.0 })
     }
@@ -206,7 +205,7 @@ impl TotalVariation {
     /// ‖A‖, ‖y‖, and where a search begins.
     fn start(&mut self, operator: &mut dyn Operator) -> Result<()> {
         let Problem { params, y, q, scale, y2, .. } = &mut self.problem;
-        let norm = norm(operator, POWER)?;
+        let norm = norm_with(operator, POWER, q)?;
         *scale = if norm > 0.0 { norm.powi(-2) } else { 1.0 };
         *y2 = norm2(y, |y| operator.dot(y, y))?;
         let Some(choice) = params.choice else { return Ok(()) };

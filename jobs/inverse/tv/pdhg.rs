@@ -34,20 +34,21 @@ pub(super) struct Pdhg {
     gradient: Buffer<f32>,
     /// Duals of the data and of the differences.
     p: Buffer<f32>,
-    field: Vec<f32>,
+    field: Buffer<f32>,
 }
 
 impl Pdhg {
     pub fn new(operator: &dyn Operator, grid: &Grid) -> Result<Self> {
-        let volume = || Buffer::zeros(operator.device(), operator.place().len());
-        let p = Buffer::zeros(operator.device(), operator.measured_len())?;
-        Ok(Self { bar: volume()?, gradient: volume()?, p, field: vec![0.0; grid.field_len()] })
+        let volume = || operator.zeros(operator.place().len());
+        let [p, field] = [operator.zeros(operator.measured_len())?, operator.zeros(grid.field_len())?];
+        Ok(Self { bar: volume()?, gradient: volume()?, p, field })
     }
 }
 
 impl Algorithm for Pdhg {
     fn step(&mut self, problem: &mut Problem, operator: &mut dyn Operator) -> Result<Done> {
         let Self { bar, gradient, p, field } = self;
+        let field = field.host_mut();
         let Problem { params, grid, y, q, x, scale, .. } = problem;
         let place = operator.place().clone();
         let (points, nx) = (place.points, place.points[1]);
@@ -82,7 +83,7 @@ impl Algorithm for Pdhg {
     fn fields<'a>(&'a mut self, operator: &dyn Operator, fields: &mut Fields<'a>) {
         let place = operator.place();
         place.keep("extrapolated", self.bar.host_mut(), fields);
-        keep_field(place, "dual", &mut self.field, fields);
+        keep_field(place, "dual", self.field.host_mut(), fields);
         operator.keep("data_dual", &mut self.p, fields);
     }
 

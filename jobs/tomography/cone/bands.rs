@@ -5,6 +5,9 @@ use std::ops::Range;
 use convoke_cluster::{Comm, Result, block};
 use convoke_kernels::{ConeFootprint, ConeGeometry};
 
+/// Bytes of the rows that are exchanged at once.
+pub(super) const MESSAGE: usize = 16 << 20;
+
 /// Global slices of slab `slab` of `slabs` of a window of them.
 pub(super) fn slab_of(window: &Range<usize>, slab: usize, slabs: usize) -> Range<usize> {
     let part = block(window.len(), slab, slabs);
@@ -73,9 +76,7 @@ impl Bands {
 
     /// Rows that two slabs share.
     fn shared(&self, a: usize, b: usize) -> Range<usize> {
-        let (a, b) = (self.of(a), self.of(b));
-        let start = a.start.max(b.start);
-        start..a.end.min(b.end).max(start)
+        both(&self.of(a), &self.of(b))
     }
 
     /// Rows that a slab sends to the others in [`Bands::sum`].
@@ -84,44 +85,56 @@ impl Bands {
     }
 
     /// Adds up, over the ranks of `column` (one for each slab), what the slabs cast on the rows that they share: `band` is
-    /// this rank's, `row_len` values a row. The same bits in all bands: added in the order of the slabs.
+    /// this rank's, `row_len` values a row. The same bits in all bands: added in the order of the slabs. Some rows at a time, so that
+    /// little of a band is here twice.
     pub fn sum(&self, column: &Comm, row_len: usize, band: &mut [f32]) -> Result<()> {
-        let (slab, slabs) = (column.rank(), column.size());
-        if slabs == 1 {
-            return Ok(());
-        }
-        let part = |other: usize| {
-            let (rows, start) = (self.shared(slab, other), self.0[slab].start);
-            if rows.is_empty() { 0..0 } else { (rows.start - start) * row_len..(rows.end - start) * row_len }
-        };
-        let parts: Vec<&[f32]> = (0..slabs).map(|other| &band[part(other)]).collect();
-        let received = column.all_to_all(&parts)?;
-        band.fill(0.0);
-        for (other, values) in received.iter().enumerate() {
-            band[part(other)].iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+        let slab = column.rank();
+        for rows in self.shared_rows(row_len) {
+            let part = |other: usize| self.place(slab, both(&self.shared(slab, other), &rows), row_len);
+            let parts: Vec<&[f32]> = (0..column.size()).map(|other| &band[part(other)]).collect();
+            let received = column.all_to_all(&parts)?;
+            band[part(slab)].fill(0.0);
+            for (other, values) in received.iter().enumerate() {
+                band[part(other)].iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+            }
         }
         Ok(())
     }
 
     /// Fills the rows of `band` that another rank owns with what it has there.
     pub fn spread(&self, column: &Comm, row_len: usize, band: &mut [f32]) -> Result<()> {
-        let (slab, slabs) = (column.rank(), column.size());
-        let of = |owner: usize, reader: usize| {
-            let (owned, band) = (self.owned(owner), self.of(reader));
-            let start = owned.start.max(band.start);
-            start..owned.end.min(band.end).max(start)
-        };
-        let place = |rows: Range<usize>| {
-            let start = self.0[slab].start;
-            if rows.is_empty() { 0..0 } else { (rows.start - start) * row_len..(rows.end - start) * row_len }
-        };
-        let parts: Vec<&[f32]> = (0..slabs).map(|reader| &band[place(of(slab, reader))]).collect();
-        let received = column.all_to_all(&parts)?;
-        for (owner, values) in received.iter().enumerate() {
-            band[place(of(owner, slab))].copy_from_slice(values);
+        let slab = column.rank();
+        for rows in self.shared_rows(row_len) {
+            let of = |owner: usize, reader: usize| both(&both(&self.owned(owner), &self.of(reader)), &rows);
+            let place = |rows: Range<usize>| self.place(slab, rows, row_len);
+            let parts: Vec<&[f32]> = (0..column.size()).map(|reader| &band[place(of(slab, reader))]).collect();
+            let received = column.all_to_all(&parts)?;
+            for (owner, values) in received.iter().enumerate() {
+                band[place(of(owner, slab))].copy_from_slice(values);
+            }
         }
         Ok(())
     }
+
+    /// Rows that more than one slab has, some at a time: the same on every rank.
+    fn shared_rows(&self, row_len: usize) -> Vec<Range<usize>> {
+        let some = (MESSAGE / (size_of::<f32>() * row_len).max(1)).max(1);
+        let pairs = (1..self.0.len()).map(|slab| self.shared(slab - 1, slab)).filter(|rows| !rows.is_empty());
+        let Some(all) = pairs.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)) else { return Vec::new() };
+        all.clone().step_by(some).map(|first| first..all.end.min(first + some)).collect()
+    }
+
+    /// Where rows of a slab's band lie in it.
+    fn place(&self, slab: usize, rows: Range<usize>, row_len: usize) -> Range<usize> {
+        let start = self.0[slab].start;
+        if rows.is_empty() { 0..0 } else { (rows.start - start) * row_len..(rows.end - start) * row_len }
+    }
+}
+
+/// What is in both.
+pub(super) fn both(a: &Range<usize>, b: &Range<usize>) -> Range<usize> {
+    let start = a.start.max(b.start);
+    start..a.end.min(b.end).max(start)
 }
 
 #[cfg(test)]

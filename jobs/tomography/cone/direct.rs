@@ -49,7 +49,9 @@ impl Direct {
     pub fn new(spec: &Spec, ctx: &Ctx, input: &Input, place: &Place) -> Result<(Self, NormaliseReport)> {
         let g = &input.geometry;
         let fdk = FdkWeights::new(g).map_err(setup::bad_geometry)?;
-        let limit = plan::window_len(spec, input, &ctx.resources)?;
+        // Ranks may see different amounts of free memory: the shortest window is that of all.
+        let limit = plan::window_len(spec, input, &ctx.resources)? as u64;
+        let limit = (u64::MAX - ctx.comm.all_max(u64::MAX - limit)?) as usize;
         let (parts, by_step) = (plan::parts(spec, g), reads_by_step(spec, input));
         let (opened, slices, rows) = Default::default();
         let (data, image) = Default::default();

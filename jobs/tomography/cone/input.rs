@@ -138,6 +138,14 @@ impl Input {
         }
     }
 
+    /// Rows that should be read together, for the work that they share.
+    pub fn rows_together(&self) -> usize {
+        match &self.kind {
+            Kind::Scan(source) => source.rows_together(),
+            Kind::Phantom { .. } => CHECKED,
+        }
+    }
+
     /// Whether the cleaning of a view looks at others, so that all of a row come at once.
     pub fn needs_all_views(&self) -> bool {
         match &self.kind {

@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use convoke_cluster::{Fields, Region, Result};
-use convoke_kernels::{Buffer, ConeProjector, Slices};
+use convoke_kernels::{Buffer, Slices};
 use rayon::prelude::*;
 
 use super::operator::{Projection, Ranks};
@@ -60,47 +60,66 @@ pub(super) struct Residual {
 impl Iteration {
     /// Starts from an image of zeros (of ones for the multiplicative algorithms). Collective.
     ///
-    /// `subsets` are projectors of this rank's slab and band with their data.
+    /// `subsets` are projections of this rank's slab and band with their data.
     pub fn new(
         ranks: Ranks,
-        subsets: Vec<(ConeProjector, Vec<f32>)>,
+        subsets: Vec<(Projection, Buffer<f32>)>,
         order: Vec<usize>,
         method: &MethodSpec,
         mask: Option<Vec<f32>>,
     ) -> Result<Self> {
-        let (device, ops) = (ranks.device.clone(), Slices::new(&ranks.device, 1)?);
+        // Room for all vectors, on every rank, before they talk of anything else.
+        let all = ranks.all.clone();
+        let mut iteration = all.agree(Self::allocate(ranks, subsets, order, method, mask))?;
+        iteration.start()?;
+        Ok(iteration)
+    }
+
+    fn allocate(
+        ranks: Ranks,
+        subsets: Vec<(Projection, Buffer<f32>)>,
+        order: Vec<usize>,
+        method: &MethodSpec,
+        mask: Option<Vec<f32>>,
+    ) -> Result<Self> {
+        let ops = Slices::new(ranks.store.device(), 1)?;
         let voxels = subsets.first().map_or(0, |(p, _)| p.volume_len());
         let cgls = method.algorithm == Algorithm::Cgls;
+        let start = if method.algorithm.is_multiplicative() { 1.0 } else { 0.0 };
+        let subset = |(projection, data)| Subset::allocate(&ranks, projection, data, cgls);
+        Ok(Self {
+            subsets: subsets.into_iter().map(subset).collect::<Result<_>>()?,
+            image: ranks.store.filled(start, voxels)?,
+            correction: ranks.store.zeros(voxels)?,
+            direction: if cgls { Some(ranks.store.zeros(voxels)?) } else { None },
+            gradient2: 0.0,
+            mask: mask.map(|m| Buffer::from_vec(ranks.store.device(), m)).transpose()?,
+            method: method.clone(),
+            ranks,
+            ops,
+            order,
+            data2: 0.0,
+            rays: 0.0,
+        })
+    }
+
+    /// Weights, and the norm of the data. Collective.
+    fn start(&mut self) -> Result<()> {
+        let Self { ranks, ops, method, subsets, .. } = self;
         let (mut data2, mut rays) = (0.0, 0.0);
-        let mut made = Vec::new();
-        for (projector, data) in subsets {
-            let mut subset = Subset::new(&ranks, projector, data, cgls)?;
+        for subset in subsets {
+            if method.algorithm != Algorithm::Cgls {
+                subset.weigh(ranks)?;
+            }
             if method.algorithm.is_multiplicative() {
                 // A Poisson likelihood knows no negative counts; noise about 0 makes them.
                 ops.clamp_min(0.0, &mut subset.data)?;
             }
             data2 += norm2(&subset.data.host()[subset.projection.owned.clone()]);
             rays += subset.projection.owned.len() as f64;
-            made.push(subset);
         }
-        let [data2, rays] = ranks.sums([data2, rays])?;
-        let start = if method.algorithm.is_multiplicative() { 1.0 } else { 0.0 };
-        let mut iteration = Self {
-            image: Buffer::from_vec(&device, vec![start; voxels])?,
-            correction: Buffer::zeros(&device, voxels)?,
-            direction: if cgls { Some(Buffer::zeros(&device, voxels)?) } else { None },
-            gradient2: 0.0,
-            mask: mask.map(|m| Buffer::from_vec(&device, m)).transpose()?,
-            subsets: made,
-            method: method.clone(),
-            ranks,
-            ops,
-            order,
-            data2,
-            rays,
-        };
-        apply(&iteration.ranks, &mut iteration.mask, &mut iteration.image)?;
-        Ok(iteration)
+        [self.data2, self.rays] = ranks.sums([data2, rays])?;
+        apply(&self.ranks, &mut self.mask, &mut self.image)
     }
 
     /// The state for checkpoints. CGLS keeps its residual: the recursion and a fresh `y − A x` differ by rounding.
@@ -158,7 +177,7 @@ impl Iteration {
             let owned = projection.owned.clone();
             residual2 += distance2(&data.host()[owned.clone()], &scratch.host()[owned]);
             if multiplicative {
-                let mut modelled = std::mem::replace(scratch, Buffer::zeros(&ranks.device, data.len())?);
+                let mut modelled = std::mem::replace(scratch, ranks.store.zeros(data.len())?);
                 ops.ratio(data, &mut modelled, scratch)?;
             } else {
                 // R (y − A x)
@@ -221,29 +240,27 @@ impl Iteration {
 }
 
 impl Subset {
-    fn new(ranks: &Ranks, projector: ConeProjector, data: Vec<f32>, cgls: bool) -> Result<Self> {
-        let device = &ranks.device;
-        let empty = || Buffer::zeros(device, 0);
-        let mut subset = Self {
-            scratch: Buffer::zeros(device, data.len())?,
-            data: Buffer::from_vec(device, data)?,
-            ray_weight: empty()?,
-            voxel_weight: empty()?,
-            projection: Projection::new(ranks, projector),
-        };
-        if cgls {
-            return Ok(subset);
-        }
-        let Subset { projection, scratch, .. } = &mut subset;
-        let mut ones = Buffer::from_vec(device, vec![1.0; projection.volume_len()])?;
-        projection.forward(ranks, &mut ones, scratch)?;
-        let mut rays = scratch.duplicate()?;
-        scratch.host_mut().fill(1.0);
-        projection.back(ranks, scratch, &mut ones)?;
-        invert(rays.host_mut());
-        invert(ones.host_mut());
-        (subset.ray_weight, subset.voxel_weight) = (rays, ones);
-        Ok(subset)
+    fn allocate(ranks: &Ranks, projection: Projection, data: Buffer<f32>, cgls: bool) -> Result<Self> {
+        let vector = |len: usize| ranks.store.zeros(if cgls { 0 } else { len });
+        Ok(Self {
+            scratch: ranks.store.zeros(data.len())?,
+            ray_weight: vector(data.len())?,
+            voxel_weight: vector(projection.volume_len())?,
+            projection,
+            data,
+        })
+    }
+
+    /// The weights of rays and voxels. Collective.
+    fn weigh(&mut self, ranks: &Ranks) -> Result<()> {
+        let Self { projection, scratch, ray_weight, voxel_weight, .. } = self;
+        vectors::map(voxel_weight.host_mut(), |v| *v = 1.0);
+        projection.forward(ranks, voxel_weight, ray_weight)?;
+        vectors::map(scratch.host_mut(), |v| *v = 1.0);
+        projection.back(ranks, scratch, voxel_weight)?;
+        invert(ray_weight.host_mut());
+        invert(voxel_weight.host_mut());
+        Ok(())
     }
 }
 
@@ -257,7 +274,7 @@ fn apply(ranks: &Ranks, mask: &mut Option<Buffer<f32>>, volume: &mut Buffer<f32>
     if let Some(mask) = mask.as_mut().filter(|m| !m.is_empty()) {
         let slices = volume.len() / mask.len();
         if slices > 0 {
-            Slices::new(&ranks.device, slices)?.multiply(mask, volume)?;
+            Slices::new(ranks.store.device(), slices)?.multiply(mask, volume)?;
         }
     }
     Ok(())

@@ -13,14 +13,13 @@ mod setup;
 pub mod spec;
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use convoke_cluster::results::{Axis, Meaning};
 use convoke_cluster::shard::RankGrid;
 use convoke_cluster::workload::{Inputs, Resources};
 use convoke_cluster::{Comm, Ctx, Fields, Plan, Progress, Region, Result, Results, block};
 use convoke_kernels::cone::weights::Coverage;
-use convoke_kernels::{ConeFootprint, ConeGeometry, ConePart, ConeProjector};
+use convoke_kernels::{Buffer, ConeFootprint, ConeGeometry, ConePart};
 
 use super::angles;
 use super::normalise::NormaliseReport;
@@ -30,7 +29,9 @@ use bands::Bands;
 use direct::{Direct, reads_by_step};
 use input::Input;
 use iterate::Iteration;
-use operator::{ConeRays, Ranks};
+use operator::{ConeRays, Projection, Ranks};
+
+use crate::inverse::store::Store;
 
 /// A reconstruction under way.
 #[derive(Debug)]
@@ -114,22 +115,34 @@ impl Cone {
         let bands = Bands::new(&g, grid.slabs, footprint(&spec.method));
         let rows = bands.of(slab);
         let mine: Vec<usize> = views.clone().collect();
+        // Ranks may see different amounts of free memory: one that has too little decides for all.
+        let in_files = ctx.comm.all_max(u64::from(plan::is_in_files(spec, &input, &ctx.resources)?))? > 0;
+        let store = Store::new(&ctx.device, in_files.then(|| ctx.overflow.clone()));
+        let subsets = subsets(&spec.method, &mine);
         // All data are read and checked before anything is computed or written.
-        let (data, repairs) = ctx.comm.agree(input.projections(rows.clone(), &mine))?;
-        let ranks =
-            Ranks { all: ctx.comm.clone(), group: place.group.clone(), column, bands, device: ctx.device.clone() };
-        let part = ConePart { slices: slices.clone(), rows, views: mine };
+        let (data, repairs) = ctx.comm.agree(read(&input, &store, (rows.clone(), &mine), &subsets))?;
+        let (comm, group, device) = (ctx.comm.clone(), place.group.clone(), ctx.device.clone());
+        let ranks = Ranks { all: comm, group, column, bands, device, store };
+        let whole = ConePart { slices: slices.clone(), rows, views: mine };
+        let mask = spec.method.mask_radius.map(|radius| disc(&g, radius));
+        let projection = |(chosen, data): (&Vec<usize>, Buffer<f32>)| {
+            let part = ConePart { views: chosen.iter().map(|i| whole.views[*i]).collect(), ..whole.clone() };
+            Ok((Projection::new(&ranks, &g, &part, footprint(&spec.method))?, data))
+        };
+        let parts: Result<Vec<_>> = subsets.iter().zip(data).map(projection).collect();
+        let mut parts = ctx.comm.agree(parts)?;
         let work = if spec.method.algorithm.is_whole() {
-            let projector = ConeProjector::new(&ctx.device, g.clone(), part, footprint(&spec.method))?;
-            let operator = ConeRays::new(ranks, projector, slices.clone(), (views.clone(), g.views.len()));
+            let (projection, data) = parts.swap_remove(0);
+            let operator = ConeRays::new(ranks, projection, (g.shape, slices), (views, g.views.len()));
             let count = (g.n_rows * g.views.len() * g.n_cols) as f64;
             let measured = Measured { data, count, noise: input.noise(), prior };
-            let mask = spec.method.mask_radius.map(|radius| disc(&g, radius));
-            let mut work = Regularised::new(Box::new(operator), measured, &spec.method, (mask, g.views.len()))?;
+            let work = Regularised::new(Box::new(operator), measured, &spec.method, (mask, g.views.len()));
+            let mut work = ctx.comm.agree(work)?;
             work.check()?;
             Work::Regularised(Box::new(work))
         } else {
-            Work::Iterative(Box::new(iterative(spec, ranks, &g, &part, data)?))
+            let order = angles::subset_order(parts.len());
+            Work::Iterative(Box::new(Iteration::new(ranks, parts, order, &spec.method, mask)?))
         };
         Ok(Self { spec: spec.clone(), input, place, step: 0, work, repairs })
     }
@@ -236,28 +249,42 @@ impl Cone {
     }
 }
 
-fn iterative(spec: &Spec, ranks: Ranks, g: &Arc<ConeGeometry>, part: &ConePart, data: Vec<f32>) -> Result<Iteration> {
-    let method = &spec.method;
+/// The subsets of the views that are here, as places among them: by global number, so that they do not depend on who holds which views.
+fn subsets(method: &MethodSpec, mine: &[usize]) -> Vec<Vec<usize>> {
     let n = method.n_subsets();
-    let n_cols = g.n_cols;
-    let mut subsets = Vec::new();
-    for k in 0..n {
-        // By global number, so that the subsets do not depend on who holds which views.
-        let chosen: Vec<usize> = (0..part.views.len()).filter(|i| part.views[*i] % n == k).collect();
-        let some: Vec<f32> = if n == 1 {
-            data.clone()
-        } else {
-            let line = |row: usize, i: &usize| &data[(row * part.views.len() + i) * n_cols..][..n_cols];
-            (0..part.rows.len()).flat_map(|row| chosen.iter().flat_map(move |i| line(row, i))).copied().collect()
-        };
-        let views = chosen.iter().map(|i| part.views[*i]).collect();
-        let projector =
-            ConeProjector::new(&ranks.device, g.clone(), ConePart { views, ..part.clone() }, footprint(method))?;
-        subsets.push((projector, some));
+    (0..n).map(|k| (0..mine.len()).filter(|i| mine[*i] % n == k).collect()).collect()
+}
+
+/// Reads rows of views, for each of their subsets `[rows, views, n_cols]`: some rows at a time where vectors lie in files.
+fn read(
+    input: &Input,
+    store: &Store,
+    (rows, mine): (Range<usize>, &[usize]),
+    subsets: &[Vec<usize>],
+) -> Result<(Vec<Buffer<f32>>, NormaliseReport)> {
+    let n_cols = input.geometry.n_cols;
+    if !store.is_in_files() && subsets.len() == 1 {
+        let (data, repairs) = input.projections(rows, mine)?;
+        return Ok((vec![Buffer::from_vec(store.device(), data)?], repairs));
     }
-    drop(data);
-    let mask = method.mask_radius.map(|radius| disc(g, radius));
-    Iteration::new(ranks, subsets, angles::subset_order(n), method, mask)
+    let zeros = |views: &Vec<usize>| store.zeros(rows.len() * views.len() * n_cols);
+    let mut parts = subsets.iter().map(zeros).collect::<Result<Vec<_>>>()?;
+    let mut repairs = NormaliseReport::default();
+    let some = if store.is_in_files() { plan::rows_read(input, mine.len() * n_cols) } else { rows.len().max(1) };
+    for first in rows.clone().step_by(some) {
+        let (data, report) = input.projections(first..rows.end.min(first + some), mine)?;
+        repairs.add(&report);
+        for (views, part) in subsets.iter().zip(&mut parts).filter(|(views, _)| !views.is_empty()) {
+            let row_len = views.len() * n_cols;
+            let part = part.host_mut()[(first - rows.start) * row_len..].chunks_mut(row_len);
+            for (part, row) in part.zip(data.chunks(mine.len() * n_cols)) {
+                for (line, view) in part.chunks_mut(n_cols).zip(views) {
+                    line.copy_from_slice(&row[view * n_cols..][..n_cols]);
+                }
+            }
+        }
+    }
+    Ok((parts, repairs))
 }
 
 /// 1 inside `radius` times the inscribed circle, else 0: one slice.

@@ -5,8 +5,9 @@ use convoke_cluster::{Plan, Result, block};
 use convoke_kernels::ConeGeometry;
 use convoke_kernels::cone::weights::FdkWeights;
 
-use super::bands::Bands;
+use super::bands::{Bands, MESSAGE};
 use super::input::Input;
+use super::operator::WINDOW;
 use super::{coverage_note, footprint, rank_grid, reads_by_step, setup};
 use crate::tomography::plan::{PROGRAM, sum_bytes};
 use crate::tomography::regularised;
@@ -34,33 +35,59 @@ pub(super) fn parts(spec: &Spec, g: &ConeGeometry) -> u64 {
 }
 
 pub(super) fn plan(spec: &Spec, input: &Input, resources: &Resources) -> Result<Plan> {
-    Ok(windowed(spec, input, resources)?.1)
+    Ok(chosen(spec, input, resources)?.1)
 }
 
-/// Slices of one window: all that fit into the memory of the ranks.
+/// Slices of one window of FDK: all that fit into the memory of the ranks.
 pub(super) fn window_len(spec: &Spec, input: &Input, resources: &Resources) -> Result<usize> {
-    Ok(windowed(spec, input, resources)?.0)
+    Ok(chosen(spec, input, resources)?.0.window)
 }
 
-/// The volume is halved until a window of it fits into memory. Only FDK has windows.
-fn windowed(spec: &Spec, input: &Input, resources: &Resources) -> Result<(usize, Plan)> {
+/// Whether the vectors of a solver do not fit into the memory of the ranks and lie in files.
+pub(super) fn is_in_files(spec: &Spec, input: &Input, resources: &Resources) -> Result<bool> {
+    Ok(chosen(spec, input, resources)?.0.in_files)
+}
+
+/// Detector rows that are read at once where vectors lie in files, of so many values each.
+pub(super) fn rows_read(input: &Input, row_len: usize) -> usize {
+    (MESSAGE / (size_of::<f32>() * row_len).max(1)).max(input.rows_together())
+}
+
+/// How a volume goes through.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    /// Slices that FDK reconstructs at once.
+    window: usize,
+    /// Whether the vectors of a solver lie in files.
+    in_files: bool,
+}
+
+/// Where a volume does not fit into memory, FDK halves it until a window fits; the vectors of solvers go to files.
+fn chosen(spec: &Spec, input: &Input, resources: &Resources) -> Result<(Way, Plan)> {
     let slices = input.geometry.shape[0];
     let slabs = rank_grid(resources.ranks, slices).slabs;
+    let algorithm = spec.method.algorithm;
+    let mut way = Way { window: slices, in_files: false };
     let mut windows = 1;
     loop {
-        let len = slices.div_ceil(windows);
-        let plan = priced(spec, input, resources, len)?;
-        // At least one slice for each slab: a plan that does not fit says so with its figures.
-        let least = len <= slabs || !spec.method.algorithm.is_direct();
-        if least || plan.memory_per_rank() <= resources.memory_per_rank {
-            return Ok((len, plan));
+        let plan = priced(spec, input, resources, way)?;
+        // At least one slice for each slab: a plan that does not fit says so with its figures. Samplers have volumes of their own.
+        let last =
+            if algorithm.is_direct() { way.window <= slabs } else { way.in_files || algorithm.prior().is_some() };
+        if last || plan.memory_per_rank() <= resources.memory_per_rank {
+            return Ok((way, plan));
         }
         windows *= 2;
+        way = if algorithm.is_direct() {
+            Way { window: slices.div_ceil(windows), in_files: false }
+        } else {
+            Way { window: slices, in_files: true }
+        };
     }
 }
 
-/// The plan for windows of so many slices.
-fn priced(spec: &Spec, input: &Input, resources: &Resources, window: usize) -> Result<Plan> {
+/// The plan of a way.
+fn priced(spec: &Spec, input: &Input, resources: &Resources, Way { window, in_files }: Way) -> Result<Plan> {
     let g = &input.geometry;
     let direct = spec.method.algorithm.is_direct();
     let grid = rank_grid(resources.ranks, g.shape[0]);
@@ -92,6 +119,7 @@ fn priced(spec: &Spec, input: &Input, resources: &Resources, window: usize) -> R
     let price = regularised::price(&spec.method, g.views.len());
     let mut overhead = rows * input.overhead_per_row();
     let fixed = input.overhead(resources.threads);
+    let multiplicative = u64::from(spec.method.algorithm.is_multiplicative());
     let (projections, images) = match spec.method.algorithm {
         _ if let Some(price) = price => (price.measured * data, price.volumes),
         // Views of a step as they came, weighed, and as the kernel takes them; all of them where they are not read step by step.
@@ -106,16 +134,35 @@ fn priced(spec: &Spec, input: &Input, resources: &Resources, window: usize) -> R
                 (if parts == 1 { step } else { data + step }, 2)
             }
         }
+        // Data and model; image, direction and gradient.
+        Algorithm::Cgls if in_files => (2 * data, 3),
         Algorithm::Cgls => (3 * data, 4),
+        // Data, model and weights, and quotients; image, correction and weights.
+        _ if in_files => ((3 + multiplicative) * data, 2 + subsets),
         // Data, model, weights, and the whole before it is cut into subsets.
         _ => (4 * data, 4 + subsets),
     };
-    plan.holds(format!("projections of {rows} detector rows and {views} views"), projections + overhead);
+    if in_files {
+        let some = (rows_read(input, views as usize * g.n_cols) as u64).min(rows);
+        let read = 4 * some * views * g.n_cols as u64 + some * input.overhead_per_row();
+        plan.holds(format!("{some} detector rows as they are read"), read);
+    } else {
+        plan.holds(format!("projections of {rows} detector rows and {views} views"), projections + overhead);
+    }
     if fixed > 0 {
         plan.holds("projections whose phase is retrieved", fixed);
     }
-    plan.holds(format!("images of {slices} slices"), images * image);
-    let column = slices + COLUMN_MARGIN;
+    let of_window = slices.min(WINDOW as u64);
+    if in_files {
+        let row = 4 * views * g.n_cols as u64;
+        let exchanged = if grid.slabs > 1 { 4 * row.max(MESSAGE as u64).min(rows * row) } else { 0 };
+        let summed = if grid.groups > 1 { 3 * 4 * of_window * g.slice_len() as u64 } else { 0 };
+        plan.holds("single slices, and what ranks exchange", 8 * 4 * g.slice_len() as u64 + exchanged + summed);
+        plan.scratch_bytes = (projections + images * image) * resources.ranks as u64;
+    } else {
+        plan.holds(format!("images of {slices} slices"), images * image);
+    }
+    let column = if in_files { of_window } else { slices } + COLUMN_MARGIN;
     let strips =
         4 * (rows + 64) * (n_cols as u64 + 80) * (VIEWS_IN_FLIGHT.max(8 * resources.threads) as u64).min(views);
     plan.holds("workspace of the projectors", 4 * g.slice_len() as u64 * column + strips);
@@ -125,6 +172,13 @@ fn priced(spec: &Spec, input: &Input, resources: &Resources, window: usize) -> R
         None => 2 * iterations,
     };
     plan.work = passes as f64 * updates(g);
+    if in_files {
+        plan.notes.push(format!(
+            "vectors do not fit into memory and lie in files, used by windows of up to {of_window} slices: each of the {passes} products with A or \
+             its transpose goes through a volume once, and sums of vectors go through what they add; beside the memory of the plan the system keeps \
+             there what it has room for"
+        ));
+    }
     let volume = 4 * (g.shape[0] * g.slice_len()) as u64;
     // Finished windows lie on disk until the result holds them.
     plan.result_bytes = windows.min(2) * volume + (1 << 20);

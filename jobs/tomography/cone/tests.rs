@@ -1,6 +1,9 @@
+use std::sync::Arc;
+
 use convoke_cluster::pieces::Pieces;
 use convoke_cluster::workload::{Clock, Notes};
-use convoke_kernels::Device;
+use convoke_data::store::Overflow;
+use convoke_kernels::{ConeProjector, Device, Orbit, Philox};
 
 use super::*;
 
@@ -33,6 +36,7 @@ fn setting(dir: &std::path::Path) -> (Spec, Ctx, Input, Place) {
         inputs: Inputs { base: ".".into() },
         resources: Resources { ranks: 1, threads: 1, memory_per_rank: u64::MAX },
         pieces: Pieces::below(dir),
+        overflow: Overflow::below(".".as_ref()),
         scratch: "work".into(),
         notes: Notes::default(),
         clock: Clock::start(),
@@ -101,4 +105,50 @@ fn windows_are_the_volume_and_go_on_where_they_stopped() {
         read.extend(values);
     }
     assert!(read == whole.volume().expect("one window"));
+}
+
+/// A slab in windows, cut at multiples wherever it begins: projections of the whole to the rounding of sums, images of the whole to the bit, and ⟨A x, y⟩
+/// = ⟨x, Aᵀ y⟩ to 1e-6.
+#[test]
+fn windows_of_a_slab_add_up_to_the_slab() {
+    let orbit = Orbit::circle((0..5).map(f64::from).collect(), [60.0, 90.0], 2.5, [250, 14]);
+    let g = Arc::new(ConeGeometry {
+        views: orbit.views(),
+        n_rows: 250,
+        n_cols: 14,
+        shape: [300, 8, 9],
+        voxel: 1.5,
+        centre: [0.0; 3],
+    });
+    for footprint in [ConeFootprint::Shadow, ConeFootprint::Joseph] {
+        let bands = Bands::new(&g, 1, footprint);
+        let part = ConePart { slices: 100..290, rows: bands.of(0), views: (0..5).collect() };
+        let (device, comm) = (Device::cpu(), Comm::solo());
+        let projector = ConeProjector::new(&device, g.clone(), part.clone(), footprint).expect("a projector");
+        let store = Store::new(&device, None);
+        let ranks =
+            Ranks { all: comm.clone(), group: comm.clone(), column: comm, bands, device: device.clone(), store };
+        let windows = Projection::new(&ranks, &g, &part, footprint).expect("two windows");
+        let random = |len: usize, stream: u64| {
+            let random = Philox::new(7, stream);
+            Buffer::from_vec(&device, (0..len as u64).map(|i| random.normal(i) as f32).collect()).expect("memory")
+        };
+        let (mut x, mut y) = (random(projector.volume_len(), 0), random(projector.sinogram_len(), 1));
+        let zeros = |len: usize| Buffer::zeros(&device, len).expect("memory");
+        let [mut q, mut q_whole] = [zeros(y.len()), zeros(y.len())];
+        let [mut v, mut v_whole] = [zeros(x.len()), zeros(x.len())];
+        projector.forward(&mut x, &mut q_whole).expect("projections");
+        windows.forward(&ranks, &mut x, &mut q).expect("projections");
+        let most = q_whole.host().iter().fold(0f32, |m, v| m.max(v.abs()));
+        let off = q.host().iter().zip(q_whole.host()).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
+        assert!(most > 1.0 && off < 2e-6 * most, "{footprint:?}: {off} of {most}");
+        projector.back(&mut y, &mut v_whole).expect("an image");
+        windows.back(&ranks, &mut y, &mut v).expect("an image");
+        assert!(v.host() == v_whole.host(), "{footprint:?}");
+        let dot = crate::inverse::vectors::dot;
+        let (a, b) = (dot(q.host(), y.host()), dot(x.host(), v.host()));
+        let norm2 = |v: &[f32]| dot(v, v);
+        let norms = (norm2(q.host()) * norm2(y.host())).sqrt();
+        assert!((a - b).abs() < 1e-6 * norms, "{footprint:?}: {a} {b}");
+    }
 }

@@ -255,22 +255,23 @@ fn pack(slab: &Slab, slice_len: usize, volume: &[f32]) -> Vec<f32> {
     packed
 }
 
-/// Rows of the views from `first` on, out of their strips, times the matched factors.
+/// Adds to the rows of the views from `first` on their strips, times the matched factors.
 fn empty_strips(p: &ConeProjector, strips: &Strips, first: usize, all: &[f32], sinogram: &mut [f32]) {
     let n_cols = strips.n_cols;
     let row_len = p.part.views.len() * n_cols;
     sinogram.par_chunks_mut(LINES * row_len).enumerate().for_each(|(block, sinogram)| {
         let n = sinogram.len() / row_len;
-        let mut factors = vec![0.0f32; n_cols];
+        let (mut factors, mut lines) = (vec![0.0f32; n_cols], vec![0.0f32; LINES * n_cols]);
         for (k, strip) in all.chunks(strips.len()).enumerate() {
             let place = (first + k) * n_cols;
             for col in 0..n_cols {
                 let start = (col + strips.taps) * strips.stride + strips.margin + block * LINES;
-                strip[start..][..n].iter().enumerate().for_each(|(i, v)| sinogram[i * row_len + place + col] = *v);
+                strip[start..][..n].iter().enumerate().for_each(|(i, v)| lines[i * n_cols + col] = *v);
             }
             for (i, row) in sinogram.chunks_mut(row_len).enumerate() {
                 p.factors(Factor::Matched, first + k, strips.first_row + block * LINES + i, &mut factors);
-                row[place..][..n_cols].iter_mut().zip(&factors).for_each(|(x, f)| *x *= f);
+                let line = lines[i * n_cols..].iter().zip(&factors);
+                row[place..][..n_cols].iter_mut().zip(line).for_each(|(x, (v, f))| *x += v * f);
             }
         }
     });

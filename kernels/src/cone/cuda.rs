@@ -3,7 +3,7 @@
 use super::geometry::{add, cross, dot, norm, scaled, sub};
 use super::{ConeFootprint, ConeProjector, ConeView, Factor};
 use crate::gpu::{Arg, CONE, Extent, Gpu, Memory, int};
-use crate::{Buffer, Result};
+use crate::{Buffer, Device, Result};
 use std::sync::{Mutex, PoisonError};
 
 /// Slices that one thread works on (`CONE_SLICES` of the kernel).
@@ -19,7 +19,8 @@ pub(super) struct Plan {
     weights: Mutex<Memory>,
 }
 
-/// True if sizes fit the kernels' integers, and no ray runs along the planes that it is to cross; else the CPU serves.
+/// True if sizes fit the kernels' integers, and no ray runs along the planes that it is to cross (of Joseph's, each chooses its own); else the CPU
+/// serves.
 pub(super) fn can(p: &ConeProjector) -> bool {
     let small = p.volume_len() < 1 << 31 && p.sinogram_len() < 1 << 31;
     let lines = p.part.rows.len() * p.part.views.len();
@@ -29,7 +30,8 @@ pub(super) fn can(p: &ConeProjector) -> bool {
         let corners = corners.into_iter().chain([(p.geometry.n_rows - 1, p.geometry.n_cols - 1)]);
         corners.map(|(row, col)| ray(view, row, col)).all(|r| r[axis].abs() > 0.2 * norm(r))
     };
-    small && lines < 1 << 31 && p.part.views.iter().all(|v| crossed(&p.geometry.views[*v]))
+    let joseph = p.footprint == ConeFootprint::Joseph;
+    small && lines < 1 << 31 && (joseph || p.part.views.iter().all(|v| crossed(&p.geometry.views[*v])))
 }
 
 fn ray(view: &ConeView, row: usize, col: usize) -> [f64; 3] {
@@ -60,7 +62,7 @@ fn words(p: &ConeProjector, view: &ConeView) -> Vec<u64> {
     let steps = [u, v].map(|step| scaled(step, 1.0 / g.voxel));
     let numbers = g.matrix(view).into_iter().flatten().chain(ray).chain([p.amplitude(view) / distance]).chain(sides);
     let numbers = numbers.chain(index(view.source)).chain(index(view.origin)).chain(steps.into_iter().flatten());
-    numbers.map(f64::to_bits).chain([main_axis(p, view) as u64]).collect()
+    numbers.chain([g.voxel]).map(f64::to_bits).chain([main_axis(p, view) as u64]).collect()
 }
 
 impl Plan {
@@ -69,6 +71,16 @@ impl Plan {
         let views = gpu.allocate(8 * words.len())?;
         views.upload(bytemuck::cast_slice(&words))?;
         Ok(Self { gpu: gpu.clone(), views, weights: Mutex::new(gpu.allocate(4 * p.part.views.len())?) })
+    }
+
+    /// Where it works.
+    pub(super) fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// The same as a device.
+    pub(super) fn device(&self) -> Device {
+        Device::Gpu(self.gpu.clone())
     }
 
     /// Grid of 32 x 8 threads over `across` x `along`, and `deep` blocks in the third axis.
@@ -84,6 +96,12 @@ impl Plan {
         sinogram: &mut Buffer<f32>,
         volume: &mut Buffer<f32>,
     ) -> Result<()> {
+        if p.footprint == ConeFootprint::Joseph && matches!(factor, Factor::Matched) {
+            let to = volume.device_out(&self.gpu)?;
+            let args = self.args(p, sinogram.device_in(&self.gpu)?, to);
+            let [_, ny, nx] = p.geometry.shape;
+            return self.gpu.launch(&CONE, "cone_joseph_back", Self::extent(nx, ny, p.part.slices.len()), &args);
+        }
         let (rows, slices, n_views) = (&p.part.rows, &p.part.slices, p.part.views.len());
         let from = sinogram.device_in(&self.gpu)?;
         let ones = vec![1.0f32; n_views];
@@ -123,13 +141,23 @@ impl Plan {
         volume: &mut Buffer<f32>,
         sinogram: &mut Buffer<f32>,
     ) -> Result<()> {
-        let (rows, slices, n_views) = (&p.part.rows, &p.part.slices, p.part.views.len());
-        let [_, ny, nx] = p.geometry.shape;
         let to = sinogram.device_out(&self.gpu)?;
-        let args = [
-            Arg::Address(volume.device_in(&self.gpu)?),
+        let args = self.args(p, volume.device_in(&self.gpu)?, to);
+        let extent = Self::extent(p.geometry.n_cols, p.part.rows.len(), p.part.views.len());
+        if p.footprint == ConeFootprint::Joseph {
+            return self.gpu.launch(&CONE, "cone_joseph_forward", extent, &args);
+        }
+        self.gpu.launch(&CONE, "cone_forward", extent, &args)?;
+        self.scale(p, to, to)
+    }
+
+    /// Arguments of a kernel that goes from one array to the other without weights.
+    fn args(&self, p: &ConeProjector, from: u64, to: u64) -> [Arg; 11] {
+        let (rows, slices, [_, ny, nx]) = (&p.part.rows, &p.part.slices, p.geometry.shape);
+        [
+            Arg::Address(from),
             Arg::Address(self.views.address()),
-            int(n_views),
+            int(p.part.views.len()),
             int(rows.start),
             int(rows.len()),
             int(p.geometry.n_cols),
@@ -138,9 +166,7 @@ impl Plan {
             int(slices.start),
             int(slices.len()),
             Arg::Address(to),
-        ];
-        self.gpu.launch(&CONE, "cone_forward", Self::extent(p.geometry.n_cols, rows.len(), n_views), &args)?;
-        self.scale(p, to, to)
+        ]
     }
 
     fn scale(&self, p: &ConeProjector, from: u64, to: u64) -> Result<()> {

@@ -114,7 +114,7 @@ pub(super) fn forward(p: &ConeProjector, volume: &[f32], sinogram: &mut [f32]) {
             let mut sum = 0.0;
             let ray = Ray::new(g, view, source, row, col);
             ray.visit(low, high, |i, weight| sum += weight * f64::from(volume[i]));
-            *out = sum as f32;
+            *out += sum as f32;
         }
     });
 }

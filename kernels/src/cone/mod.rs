@@ -27,7 +27,7 @@ pub mod weights;
 pub use geometry::{ConeGeometry, ConeView, Orbit, ViewFault};
 
 use crate::machine::{self, Simd};
-use crate::{Buffer, Device, KernelError, Result};
+use crate::{Buffer, Device, KernelError, Result, Slices};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -39,8 +39,8 @@ pub enum ConeFootprint {
     /// max(1, s), with the side s = voxel/(w pixel) of the voxel's shadow: no holes between the shadows, which
     /// projections of voxels want.
     Shadow,
-    /// No hats: line integrals along rays, bilinear between voxels, and their exact adjoint. On the CPU. Filtered views are
-    /// back-projected as by `Linear`.
+    /// No hats: line integrals along rays, bilinear between voxels, and their exact adjoint. Filtered views are back-projected as by
+    /// `Linear`.
     Joseph,
 }
 
@@ -107,7 +107,6 @@ impl ConeProjector {
         }
         let mut projector = Self { geometry, part, footprint, simd: Some(machine::simd()), plan: None };
         if let Device::Gpu(gpu) = device
-            && footprint != ConeFootprint::Joseph
             && cuda::can(&projector)
         {
             projector.plan = Some(Arc::new(cuda::Plan::new(gpu, &projector)?));
@@ -137,27 +136,47 @@ impl ConeProjector {
 
     /// sinogram = A volume.
     pub fn forward(&self, volume: &mut Buffer<f32>, sinogram: &mut Buffer<f32>) -> Result<()> {
-        if self.footprint == ConeFootprint::Joseph {
-            return self.forward_joseph(volume, sinogram);
-        }
-        self.check(volume, sinogram)?;
+        self.check(volume.len(), sinogram.len())?;
         if let Some(plan) = self.plan.as_ref().filter(|_| !sinogram.is_empty() && !volume.is_empty()) {
             return plan.forward(self, volume, sinogram);
         }
-        match self.simd {
-            Some(simd) => cpu::forward(simd, self, volume.host(), sinogram.host_out()),
-            None => reference::forward(self, volume.host(), sinogram.host_out()),
-        }
+        let sinogram = sinogram.host_out();
+        sinogram.fill(0.0);
+        self.add_here(volume.host(), sinogram);
         Ok(())
+    }
+
+    /// sinogram += A volume, in the host's memory: for volumes that come slab by slab. A GPU works on copies there, the host needs no more.
+    pub fn forward_add(&self, volume: &[f32], sinogram: &mut [f32]) -> Result<()> {
+        self.check(volume.len(), sinogram.len())?;
+        if volume.is_empty() || sinogram.is_empty() {
+            return Ok(());
+        }
+        let Some(plan) = &self.plan else {
+            self.add_here(volume, sinogram);
+            return Ok(());
+        };
+        let device = plan.device();
+        let mut sum = Buffer::zeros(&device, sinogram.len())?;
+        plan.forward(self, &mut Buffer::upload(plan.gpu(), volume)?, &mut sum)?;
+        Slices::new(&device, 1)?.axpy(&[1.0], &mut Buffer::upload(plan.gpu(), sinogram)?, &mut sum)?;
+        sum.download(sinogram)
+    }
+
+    /// volume = A^T sinogram, in the host's memory. A GPU works on copies there.
+    pub fn back_on_host(&self, sinogram: &[f32], volume: &mut [f32]) -> Result<()> {
+        self.check(volume.len(), sinogram.len())?;
+        let Some(plan) = self.plan.as_ref().filter(|_| !sinogram.is_empty() && !volume.is_empty()) else {
+            self.back_here(Factor::Matched, sinogram, volume);
+            return Ok(());
+        };
+        let mut image = Buffer::zeros(&plan.device(), volume.len())?;
+        plan.back(self, Factor::Matched, &mut Buffer::upload(plan.gpu(), sinogram)?, &mut image)?;
+        image.download(volume)
     }
 
     /// volume = A^T sinogram.
     pub fn back(&self, sinogram: &mut Buffer<f32>, volume: &mut Buffer<f32>) -> Result<()> {
-        if self.footprint == ConeFootprint::Joseph {
-            self.check(volume, sinogram)?;
-            joseph::back(self, sinogram.host(), volume.host_out());
-            return Ok(());
-        }
         self.back_with(Factor::Matched, sinogram, volume)
     }
 
@@ -171,29 +190,46 @@ impl ConeProjector {
         self.back_with(Factor::PerView(weights), sinogram, volume)
     }
 
-    /// sinogram = line integrals by Joseph's method, whatever the footprint.
+    /// sinogram = line integrals by Joseph's method on the CPU, whatever the footprint.
     pub fn forward_joseph(&self, volume: &mut Buffer<f32>, sinogram: &mut Buffer<f32>) -> Result<()> {
-        self.check(volume, sinogram)?;
-        joseph::forward(self, volume.host(), sinogram.host_out());
+        self.check(volume.len(), sinogram.len())?;
+        let sinogram = sinogram.host_out();
+        sinogram.fill(0.0);
+        joseph::forward(self, volume.host(), sinogram);
         Ok(())
     }
 
     fn back_with(&self, factor: Factor<'_>, sinogram: &mut Buffer<f32>, volume: &mut Buffer<f32>) -> Result<()> {
-        self.check(volume, sinogram)?;
+        self.check(volume.len(), sinogram.len())?;
         if let Some(plan) = self.plan.as_ref().filter(|_| !sinogram.is_empty() && !volume.is_empty()) {
             return plan.back(self, factor, sinogram, volume);
         }
-        match self.simd {
-            Some(simd) => cpu::back(simd, self, factor, sinogram.host(), volume.host_out()),
-            None => reference::back(self, factor, sinogram.host(), volume.host_out()),
-        }
+        self.back_here(factor, sinogram.host(), volume.host_out());
         Ok(())
     }
 
-    fn check(&self, volume: &Buffer<f32>, sinogram: &Buffer<f32>) -> Result<()> {
+    /// sinogram += A volume on the CPU.
+    fn add_here(&self, volume: &[f32], sinogram: &mut [f32]) {
+        match self.simd {
+            _ if self.footprint == ConeFootprint::Joseph => joseph::forward(self, volume, sinogram),
+            Some(simd) => cpu::forward(simd, self, volume, sinogram),
+            None => reference::forward(self, volume, sinogram),
+        }
+    }
+
+    /// volume = A^T sinogram on the CPU.
+    fn back_here(&self, factor: Factor<'_>, sinogram: &[f32], volume: &mut [f32]) {
+        match (factor, self.simd) {
+            (Factor::Matched, _) if self.footprint == ConeFootprint::Joseph => joseph::back(self, sinogram, volume),
+            (_, Some(simd)) => cpu::back(simd, self, factor, sinogram, volume),
+            (_, None) => reference::back(self, factor, sinogram, volume),
+        }
+    }
+
+    fn check(&self, volume: usize, sinogram: usize) -> Result<()> {
         for (what, expected, got) in [
-            ("volume [slices, ny, nx]", self.volume_len(), volume.len()),
-            ("sinogram [rows, views, n_cols]", self.sinogram_len(), sinogram.len()),
+            ("volume [slices, ny, nx]", self.volume_len(), volume),
+            ("sinogram [rows, views, n_cols]", self.sinogram_len(), sinogram),
         ] {
             if got != expected {
                 return Err(KernelError::Shape { what, expected, got });

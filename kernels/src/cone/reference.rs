@@ -58,7 +58,7 @@ pub(super) fn forward(p: &ConeProjector, volume: &[f32], sinogram: &mut [f32]) {
         for (row, image) in rows.clone().zip(image.chunks(n_cols)) {
             p.factors(Factor::Matched, k, row, &mut factors);
             for (col, (sum, factor)) in image.iter().zip(&factors).enumerate() {
-                sinogram[place(p, rows, row, k, col)] = (sum * f64::from(*factor)) as f32;
+                sinogram[place(p, rows, row, k, col)] += (sum * f64::from(*factor)) as f32;
             }
         }
     }
