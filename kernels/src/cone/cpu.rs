@@ -15,7 +15,7 @@ use std::ops::Range;
 const VIEWS_BACK: usize = 32;
 /// Views of one task, forward: their strips under a tile of voxels stay in L2.
 const VIEWS_FORWARD: usize = 4;
-/// Voxels of a tile along x and y: 256 slices of them are 16 KiB, so that they stay in L1 over all views.
+/// Voxels of a tile along x and y, which share detector columns: 256 slices of them are 64 KiB.
 const TILE: [usize; 2] = [16, 4];
 /// Detector rows, and slices, that are transposed together: a cache line.
 const LINES: usize = 16;
@@ -110,6 +110,11 @@ pub(super) fn back(simd: Simd, p: &ConeProjector, factor: Factor<'_>, sinogram: 
         packed.par_chunks_mut(TILE[1] * nx * slab.padded).enumerate().for_each_init(
             || zeros(strips.n_rows.next_multiple_of(GROUP) + 2 * PAD),
             |blend, (band, packed)| {
+                if pass == 0 {
+                    // Written before they are read: a page of zeros that is read first is copied when it is written, and every
+                    // copy interrupts all cores.
+                    packed.fill(0.0);
+                }
                 let (blend, rows) = (lined_up(blend), (band * TILE[1], nx));
                 run_back(simd, (&slab, &strips), views, all, rows, blend, packed);
             },

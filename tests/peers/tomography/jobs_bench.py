@@ -74,7 +74,7 @@ PRIORS = {
     "dds": 'algorithm = "dds"\n[problem.method.diffusion]\nscale = 1.0\n',
 }
 # Total variation gets the best of these.
-WEIGHTS = [3e-5, 1e-4, 3e-4, 1e-3, 3e-3]
+WEIGHTS = [3e-4, 1e-3, 3e-3, 1e-2, 3e-2]
 
 
 def main() -> None:
