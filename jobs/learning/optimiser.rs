@@ -13,7 +13,7 @@ pub const BETA: [f64; 2] = [0.9, 0.999];
 /// Under the root.
 pub const EPSILON: f64 = 1e-8;
 /// Numbers that a thread takes at once.
-const CHUNK: usize = 1 << 14;
+pub const CHUNK: usize = 1 << 14;
 
 /// Courses of the learning rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

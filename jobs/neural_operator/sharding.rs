@@ -9,11 +9,13 @@ use std::ops::Range;
 
 use convoke_cluster::comm::CommError;
 use convoke_cluster::{BadValue, Comm, Fields, Region, block};
+use rayon::prelude::*;
 
 use super::model::Shape;
 use super::slabs::Slabs;
 use super::spec::{Normalise, Shared, Spec, TrainingSpec};
 use super::spectral::Sharing;
+use crate::learning::optimiser::CHUNK;
 use crate::learning::parameters::{Part, Parts};
 use crate::learning::real::Real;
 
@@ -156,7 +158,11 @@ impl Owned {
     /// # Errors
     /// As the exchange.
     pub fn sum<T: Real>(&self, comm: &Comm, gradient: &mut [T]) -> Result<f64, CommError> {
-        let square = |values: &[T]| values.iter().map(|g| g.wide().powi(2)).sum::<f64>();
+        // Sums of chunks, in their order: the same on any number of threads.
+        let square = |values: &[T]| -> f64 {
+            let chunk = |values: &[T]| values.iter().map(|g| g.wide().powi(2)).sum();
+            values.par_chunks(CHUNK).map(chunk).collect::<Vec<f64>>().iter().sum()
+        };
         if !self.sharing.is_shared() {
             comm.all_sum(gradient)?;
             return Ok(square(gradient));

@@ -409,7 +409,7 @@ impl<T: Real> Learn for Training<T> {
             device.step(factor, self.done, rate, training.weight_decay)?;
         } else {
             if let Some(factor) = factor.map(T::of) {
-                gradient.iter_mut().for_each(|g| *g *= factor);
+                gradient.par_iter_mut().for_each(|g| *g *= factor);
             }
             let both = (&mut self.operator.parameters[..], &gradient[..]);
             self.adam.step(both, &self.owned.ranges(), self.done, (rate, training.weight_decay));
@@ -424,7 +424,7 @@ impl<T: Real> Learn for Training<T> {
             // The first steps are soon forgotten.
             let keep = T::of(keep.min(self.done as f64 / (9.0 + self.done as f64)));
             let mean = |(a, p): (&mut T, &T)| *a = keep * *a + (T::of(1.0) - keep) * *p;
-            self.average.iter_mut().zip(&self.operator.parameters).for_each(mean);
+            self.average.par_iter_mut().zip(&self.operator.parameters).for_each(mean);
         }
         let mut goes_on = self.done < steps;
         if (self.done.is_multiple_of(each) && (epoch + 1).is_multiple_of(every)) || self.done == steps {

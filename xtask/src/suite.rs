@@ -14,6 +14,9 @@ use crate::say;
 /// Programs that run at once: two, as most of them use several threads or ranks while they do not wait.
 const SIDE_BY_SIDE: usize = 2;
 
+/// The program that waits longest for others, a queue, so that it begins first.
+const PATIENT: &str = "slurm";
+
 /// A test program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
@@ -34,7 +37,7 @@ pub struct Suite {
     pub output: String,
 }
 
-/// The test programs that cargo told of, one JSON message a line among other lines.
+/// The test programs that cargo told of, one JSON message a line among other lines, in the order to begin in.
 pub fn programs(messages: &str) -> Vec<Program> {
     let program = |line: &str| {
         let message: Value = serde_json::from_str(line).ok()?;
@@ -45,7 +48,9 @@ pub fn programs(messages: &str) -> Vec<Program> {
             folder: Path::new(message["manifest_path"].as_str()?).parent()?.to_owned(),
         })
     };
-    messages.lines().filter(|line| line.starts_with('{')).filter_map(program).collect()
+    let mut found: Vec<_> = messages.lines().filter(|line| line.starts_with('{')).filter_map(program).collect();
+    found.sort_by_key(|program| program.name != PATIENT);
+    found
 }
 
 /// Runs them all, whether or not some fail; each one's output goes to a file in `logs`.
@@ -99,19 +104,20 @@ mod tests {
 
     #[test]
     fn test_programs_are_found_among_other_messages() {
-        let built = |test: bool, executable: &str| {
+        let built = |name: &str, test: bool, executable: &str| {
             format!(
-                r#"{{"reason":"compiler-artifact","manifest_path":"/r/data/Cargo.toml","target":{{"name":"store"}},"profile":{{"test":{test}}},"executable":{executable}}}"#
+                r#"{{"reason":"compiler-artifact","manifest_path":"/r/data/Cargo.toml","target":{{"name":"{name}"}},"profile":{{"test":{test}}},"executable":{executable}}}"#
             )
         };
         let messages = [
-            built(true, r#""/r/t/store-1""#),
-            built(false, r#""/r/t/store""#),
-            built(true, "null"),
+            built("store", true, r#""/r/t/store-1""#),
+            built("store", false, r#""/r/t/store""#),
+            built("empty", true, "null"),
             "   Compiling".into(),
+            built(PATIENT, true, r#""/r/t/patient-1""#),
         ];
-        let found = Program { name: "store".into(), path: "/r/t/store-1".into(), folder: "/r/data".into() };
-        assert_eq!(programs(&messages.join("\n")), [found]);
+        let found = |name: &str, path: &str| Program { name: name.into(), path: path.into(), folder: "/r/data".into() };
+        assert_eq!(programs(&messages.join("\n")), [found(PATIENT, "/r/t/patient-1"), found("store", "/r/t/store-1")]);
     }
 
     #[test]

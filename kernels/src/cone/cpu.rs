@@ -70,7 +70,7 @@ impl Strips {
         Self { n_cols: p.geometry.n_cols, n_rows, first_row: p.part.rows.start, taps, stride, margin }
     }
 
-    fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         (self.n_cols + 2 * self.taps) * self.stride
     }
 }
@@ -154,7 +154,7 @@ fn back_rows(
                         View::Upright(view) => view.back(simd, (slab, strips), [x, y0 + y], strip, blend, sums),
                         View::Any(view) => {
                             let sums = &mut sums[slab.slices.start - slab.first..];
-                            general::back(view, slab, strips, [x, y0 + y], strip, sums);
+                            general::back(simd, view, (slab, strips), [x, y0 + y], strip, sums);
                         }
                     }
                 }

@@ -1,9 +1,11 @@
 //! Views in any position: every voxel on its own, eight of a column at a time. Positions in f64.
 //! Per update: 16 bytes read (and written, forward), about 40 flops.
+#![allow(unsafe_code)]
 
 use super::column::MAX_TAPS;
 use super::cpu::{Slab, Strips};
 use super::geometry::{Matrix, apply};
+use crate::machine::Simd;
 
 /// Voxels whose places are computed together.
 const LANES: usize = 8;
@@ -76,21 +78,81 @@ fn start(view: &General, [x, y]: [usize; 2]) -> [f64; 3] {
 
 /// Adds to `sums`, the voxels (x, y) of the slab's slices, what they see on `strip`.
 #[inline(always)]
-pub(super) fn back(view: &General, slab: &Slab, strips: &Strips, place: [usize; 2], strip: &[f32], sums: &mut [f32]) {
+pub(super) fn back(
+    simd: Simd,
+    view: &General,
+    (slab, strips): (&Slab, &Strips),
+    place: [usize; 2],
+    strip: &[f32],
+    sums: &mut [f32],
+) {
+    let of = (slab, strips);
     match strips.taps {
-        2 => back_taps::<2>(view, slab, strips, place, strip, sums),
-        3 => back_taps::<3>(view, slab, strips, place, strip, sums),
-        4 => back_taps::<4>(view, slab, strips, place, strip, sums),
-        5..=8 => back_taps::<8>(view, slab, strips, place, strip, sums),
-        _ => back_taps::<MAX_TAPS>(view, slab, strips, place, strip, sums),
+        2 => back_lanes::<2>(simd, view, of, place, strip, sums),
+        3 => back_lanes::<3>(simd, view, of, place, strip, sums),
+        4 => back_lanes::<4>(simd, view, of, place, strip, sums),
+        5..=8 => back_taps::<8>(view, of, place, strip, sums),
+        _ => back_taps::<MAX_TAPS>(view, of, place, strip, sums),
     }
 }
 
+/// Few samples under a hat: one of all eight voxels at a time.
+#[inline(always)]
+fn back_lanes<const K: usize>(
+    simd: Simd,
+    view: &General,
+    (slab, strips): (&Slab, &Strips),
+    place: [usize; 2],
+    strip: &[f32],
+    sums: &mut [f32],
+) {
+    assert!(K <= strips.taps && strip.len() == strips.len(), "zeros around the strip for all samples");
+    let (start, mut block) = (start(view, place), Block::<K>::new());
+    for (first, sums) in slab.slices.clone().step_by(LANES).zip(sums[..slab.slices.len()].chunks_mut(LANES)) {
+        block.fill(view, strips, start, first);
+        let mut sum = [0.0; LANES];
+        for (j, column) in block.columns.iter().enumerate() {
+            let mut part = [0.0; LANES];
+            for (i, row) in block.rows.iter().enumerate() {
+                // SAFETY: `fill` puts the first sample on column -taps to n_cols and row -taps to n_rows, also of a voxel at no number;
+                // around those, strips have taps columns and rows of zeros.
+                let samples = unsafe { pick(simd, strip, &block.offset, j * strips.stride + i) };
+                for l in 0..LANES {
+                    part[l] += row[l] * samples[l];
+                }
+            }
+            for l in 0..LANES {
+                sum[l] += column[l] * part[l];
+            }
+        }
+        sums.iter_mut().zip(sum).for_each(|(out, sum)| *out += sum);
+    }
+}
+
+/// `strip[offset + shift]` of all lanes.
+///
+/// # Safety
+/// They are there.
+#[inline(always)]
+unsafe fn pick(simd: Simd, strip: &[f32], offset: &[i32; LANES], shift: usize) -> [f32; LANES] {
+    match simd {
+        // SAFETY: `Simd::available` found the instruction.
+        #[cfg(target_arch = "x86_64")]
+        Simd::Avx512 | Simd::Avx2 => unsafe {
+            use std::arch::x86_64::{__m256i, _mm256_i32gather_ps, _mm256_loadu_si256};
+            let index = _mm256_loadu_si256(offset.as_ptr().cast::<__m256i>());
+            std::mem::transmute(_mm256_i32gather_ps::<4>(strip.as_ptr().add(shift), index))
+        },
+        // SAFETY: the caller's promise.
+        _ => std::array::from_fn(|l| unsafe { *strip.get_unchecked(offset[l] as usize + shift) }),
+    }
+}
+
+/// Any number of samples, voxel by voxel.
 #[inline(always)]
 fn back_taps<const K: usize>(
     view: &General,
-    slab: &Slab,
-    strips: &Strips,
+    (slab, strips): (&Slab, &Strips),
     place: [usize; 2],
     strip: &[f32],
     sums: &mut [f32],
