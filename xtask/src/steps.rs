@@ -75,7 +75,7 @@ fn run_one(sh: &Shell, step: &Step, logs: &Path, verbose: bool) -> Result<Passed
     let mut passed = command.status().map_err(Error::file(Path::new(program)))?.success();
     let mut output = String::from_utf8_lossy(&read(&path)?).into_owned();
     if passed && step.suite {
-        let tests = suite::run(&suite::programs(&output), &logs.join("tests"), verbose)?;
+        let tests = suite::run(sh, &suite::programs(&output), &logs.join("tests"), verbose)?;
         (passed, output) = (tests.passed, tests.output);
     }
     let seconds = began.elapsed().as_secs_f64();

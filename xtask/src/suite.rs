@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use serde_json::Value;
+use xshell::{Shell, cmd};
 
 use crate::error::{Error, Result};
 use crate::say;
@@ -54,12 +55,22 @@ pub fn programs(messages: &str) -> Vec<Program> {
 }
 
 /// Runs them all, whether or not some fail; each one's output goes to a file in `logs`.
-pub fn run(programs: &[Program], logs: &Path, verbose: bool) -> Result<Suite> {
+pub fn run(sh: &Shell, programs: &[Program], logs: &Path, verbose: bool) -> Result<Suite> {
     std::fs::create_dir_all(logs).map_err(Error::file(logs))?;
-    let (queue, done) = (Mutex::new(programs.iter().enumerate()), Mutex::new(Vec::new()));
+    let command = |program: &Program| {
+        let path = &program.path;
+        // With the environment of the shell, which stays on its thread.
+        let mut command = Command::from(cmd!(sh, "{path}"));
+        command.current_dir(&program.folder).env("CARGO_MANIFEST_DIR", &program.folder).stdin(Stdio::null());
+        command
+    };
+    let commands: Vec<_> = programs.iter().map(|program| (program, command(program))).collect();
+    let (queue, done) = (Mutex::new(commands.into_iter().enumerate()), Mutex::new(Vec::new()));
+    let next = || lock(&queue).next();
     let work = || {
-        while let Some((number, program)) = lock(&queue).next() {
-            let outcome = run_one(program, &logs.join(format!("{number:02}-{}.log", program.name)), verbose);
+        while let Some((number, (program, command))) = next() {
+            let log = logs.join(format!("{number:02}-{}.log", program.name));
+            let outcome = run_one(program, command, &log, verbose);
             lock(&done).push((number, outcome));
         }
     };
@@ -77,13 +88,10 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// Whether it passed, and what it said.
-fn run_one(program: &Program, log: &Path, verbose: bool) -> Result<(bool, String)> {
+fn run_one(program: &Program, mut command: Command, log: &Path, verbose: bool) -> Result<(bool, String)> {
     let file = File::create(log).map_err(Error::file(log))?;
     let began = Instant::now();
-    let status = Command::new(&program.path)
-        .current_dir(&program.folder)
-        .env("CARGO_MANIFEST_DIR", &program.folder)
-        .stdin(Stdio::null())
+    let status = command
         .stdout(file.try_clone().map_err(Error::file(log))?)
         .stderr(file)
         .status()
@@ -101,6 +109,7 @@ fn run_one(program: &Program, log: &Path, verbose: bool) -> Result<(bool, String
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine;
 
     #[test]
     fn test_programs_are_found_among_other_messages() {
@@ -124,11 +133,14 @@ mod tests {
     fn all_run_and_failures_are_shown_alone() {
         let logs = std::env::temp_dir().join(format!("convoke-xtask-suite-{}", std::process::id()));
         let program = |name: &str| Program { name: name.into(), path: name.into(), folder: "/".into() };
-        let suite = run(&[program("true"), program("pwd"), program("true")], &logs, false).unwrap();
-        assert!(suite.passed && suite.output.contains("pwd\n/\n"), "{suite:?}");
-        let suite = run(&[program("pwd"), program("false"), program("true")], &logs, false).unwrap();
+        let sh = machine::shell().unwrap();
+        sh.set_var("CONVOKE_X", "y");
+        let all = |names: [&str; 3]| run(&sh, &names.map(program), &logs, false);
+        let suite = all(["true", "pwd", "env"]).unwrap();
+        assert!(suite.passed && suite.output.contains("pwd\n/\n") && suite.output.contains("CONVOKE_X=y"), "{suite:?}");
+        let suite = all(["pwd", "false", "true"]).unwrap();
         assert!(!suite.passed && suite.output == "false\n", "{suite:?}");
-        assert!(run(&[program("/no/such/program"), program("true")], &logs, false).is_err());
+        assert!(all(["/no/such/program", "true", "true"]).is_err());
         std::fs::remove_dir_all(&logs).unwrap();
     }
 }
