@@ -5,6 +5,7 @@ pub mod given;
 pub mod linearised;
 pub mod modes;
 pub mod navier_stokes;
+pub mod on_device;
 pub mod sampler;
 pub mod slabs;
 pub mod transform;

@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use convoke_cluster::Comm;
+use convoke_kernels::vorticity::Stage;
 use num_complex::Complex64;
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +40,24 @@ impl Scheme {
             Self::ImexCn => 1,
         }
     }
+
+    /// The same scheme with two registers, to rounding, for steps of this length.
+    pub fn two_registers(self, step: f64) -> Vec<Stage> {
+        let half = 0.5 * step;
+        let euler = Stage { beta: 0.0, gamma: step, ahead: half, behind: half };
+        let scheme = match self {
+            Self::Rk4Cn => CARPENTER_KENNEDY,
+            Self::Rk3Cn => WILLIAMSON,
+            // (1 − bL) of the first result gives back what both stages begin with, and half of what its slope added.
+            Self::Rk2Cn => return vec![euler, Stage { beta: -1.0, gamma: half, ahead: -half, behind: half }],
+            Self::ImexCn => return vec![euler],
+        };
+        let stage = |i: usize| {
+            let mu = half * (scheme.alpha[i + 1] - scheme.alpha[i]);
+            Stage { beta: scheme.beta[i], gamma: step * scheme.gamma[i], ahead: mu, behind: mu }
+        };
+        (0..self.stages()).map(stage).collect()
+    }
 }
 
 /// A scheme with few registers: for each stage, h ← N(w) + βh and w ← (w + γΔt h + μLw)/(1 − μL), μ = Δt(α₊ − α)/2.
@@ -69,7 +88,7 @@ pub struct Flow<T = Transform> {
     pub(super) transform: T,
     /// Which of them are here: the k_y of some rows.
     here: Range<usize>,
-    scheme: Scheme,
+    pub(super) scheme: Scheme,
     /// Length of a step.
     step: f64,
     /// κ_x and κ_y of each mode that is here, and so below.
@@ -79,7 +98,7 @@ pub struct Flow<T = Transform> {
     /// −ν|κ|² − μ.
     linear: Vec<f64>,
     /// Coefficients of f; empty for none.
-    forcing: Vec<Complex64>,
+    pub(super) forcing: Vec<Complex64>,
 }
 
 /// Memory of one function that moves on.

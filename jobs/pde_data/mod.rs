@@ -38,6 +38,7 @@ use spec::Spec;
 use system::System;
 
 use crate::flow::Flow;
+use crate::flow::on_device::OnDevice;
 use crate::flow::slabs::Slabs;
 
 /// Registry name.
@@ -55,6 +56,8 @@ pub struct PdeData {
     grid: RankGrid,
     /// The flow over the ranks that share a sample, where some do.
     shared: Option<Flow<Slabs>>,
+    /// The flow on the GPU of this rank, where that moves it.
+    resident: Option<OnDevice>,
     /// First sample of the batch under way, or of the next one.
     first: u64,
     /// Samples of the batch under way; 0 between batches.
@@ -126,8 +129,10 @@ impl Workload for PdeData {
         } else {
             None
         };
+        let system = System::new(spec, &clock, wide)?;
         Ok(Self {
-            system: System::new(spec, &clock, wide)?,
+            resident: resident(spec, ctx, &system)?,
+            system,
             grid,
             shared,
             spec: spec.clone(),
@@ -213,6 +218,19 @@ impl Workload for PdeData {
     }
 }
 
+/// The flow on this rank's GPU, where there is one that takes it; else a note says why not. Collective.
+fn resident(spec: &Spec, ctx: &Ctx, system: &System) -> Result<Option<OnDevice>> {
+    if !ctx.device.is_gpu() {
+        return Ok(None);
+    }
+    if let Some(reason) = plan::unsuited(spec, ctx.comm.size())? {
+        ctx.notes.add(format!("the GPU is not used: {reason}"));
+        return Ok(None);
+    }
+    let flow = system.flow().map(|flow| OnDevice::new(&ctx.device, flow)).transpose();
+    ctx.comm.agree(flow.map_err(Error::from))
+}
+
 impl PdeData {
     /// Memory for this rank's share of the batch.
     fn allocate(&mut self, ctx: &Ctx) {
@@ -281,6 +299,9 @@ impl PdeData {
 
     /// The samples after `steps` steps.
     fn advance(&mut self, steps: u64) -> Result<()> {
+        if let Some(resident) = &mut self.resident {
+            return Ok(resident.advance(&mut self.states, steps)?);
+        }
         let Some(flow) = &self.shared else {
             self.system.advance(&mut self.states, steps);
             return Ok(());

@@ -7,6 +7,7 @@ use convoke_cluster::{BadValue, Plan};
 
 use super::layout::{self, Layout};
 use super::spec::{Equation, Spec};
+use crate::flow::on_device;
 use crate::flow::slabs::Slabs;
 
 /// The program itself with its libraries and buffers: measured, rounded up.
@@ -28,6 +29,14 @@ pub(super) fn grid(spec: &Spec, ranks: usize) -> RankGrid {
 /// Whether all threads of a rank work on one sample at a time: a flow has enough lines for them.
 pub(super) fn wide(spec: &Spec, threads: usize, ranks: usize) -> bool {
     spec.equation == Equation::NavierStokes && threads > batch(spec).div_ceil(ranks)
+}
+
+/// Why the processor computes a job also where there is a GPU.
+pub(super) fn unsuited(spec: &Spec, ranks: usize) -> Result<Option<String>, BadValue> {
+    if spec.equation != Equation::NavierStokes {
+        return Ok(Some(format!("equation = \"{}\"", spec.equation.name())));
+    }
+    Ok(on_device::unsuited(&spec.modes()?, grid(spec, ranks).groups > 1))
 }
 
 pub(super) fn plan(spec: &Spec, resources: &Resources) -> Result<Plan, BadValue> {
@@ -76,6 +85,10 @@ pub(super) fn plan(spec: &Spec, resources: &Resources) -> Result<Plan, BadValue>
     plan.holds(format!("snapshots of {mine} samples"), 2 * mine * snapshots * picture);
     plan.holds("figures of all samples", samples * snapshots * front + snapshots * figures * (1 + batch));
     plan.notes.extend(modes(spec)?);
+    plan.notes.push(match unsuited(spec, resources.ranks)? {
+        None => "a GPU moves the flows, where there is one".to_owned(),
+        Some(reason) => format!("the processor computes it, also beside a GPU: {reason}"),
+    });
     if mine * ranks > batch && ranks > 1 && grid.groups == 1 {
         plan.notes.push(format!(
             "{batch} samples at once do not divide by {ranks} ranks: some wait; problem.batch = {} keeps all busy",

@@ -104,6 +104,14 @@ impl System {
         Ok(Self::Square(Box::new(Square { flow, start, sampler, wide })))
     }
 
+    /// The flow, if it is one.
+    pub fn flow(&self) -> Option<&Flow> {
+        match self {
+            Self::Square(square) => Some(&square.flow),
+            Self::Circle(_) | Self::Darcy(_) => None,
+        }
+    }
+
     /// Numbers of a state.
     pub fn numbers(&self) -> usize {
         match self {

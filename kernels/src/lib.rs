@@ -24,6 +24,7 @@ pub mod random;
 pub mod slices;
 pub mod spatiotemporal;
 pub mod variation;
+pub mod vorticity;
 
 pub use buffer::{Buffer, Element, HostMemory};
 pub use cone::{ConeFootprint, ConeGeometry, ConePart, ConeProjector, ConeView, Orbit};

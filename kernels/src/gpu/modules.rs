@@ -32,9 +32,10 @@ pub(crate) static RAMP_FILTER: Module = module!("ramp_filter");
 pub(crate) static SLICES: Module = module!("slices");
 pub(crate) static SPATIOTEMPORAL: Module = module!("spatiotemporal");
 pub(crate) static VARIATION: Module = module!("variation");
+pub(crate) static VORTICITY: Module = module!("vorticity");
 
 /// Every module of this crate.
-pub static MODULES: [&Module; 11] = [
+pub static MODULES: [&Module; 12] = [
     &CONE,
     &CONVOLUTION,
     &DETERMINANTAL,
@@ -46,6 +47,7 @@ pub static MODULES: [&Module; 11] = [
     &SLICES,
     &SPATIOTEMPORAL,
     &VARIATION,
+    &VORTICITY,
 ];
 
 impl Module {
