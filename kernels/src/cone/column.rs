@@ -252,11 +252,17 @@ mod x86 {
     unsafe fn lerp<L: Lanes>(input: *const f32, line: Line, out: &mut [f32]) {
         // SAFETY: as said above.
         unsafe {
-            blocks::<L>(input, line, out, |p, index, delta, out| {
-                let (a, b) = (L::pick(p, index), L::pick(p.add(1), index));
-                // out += a + delta (b - a)
-                L::load(out.as_ptr()).add(a).fma(delta, b.sub(a)).store(out.as_mut_ptr());
-            });
+            blocks::<L>(
+                input,
+                line,
+                out,
+                #[inline(always)]
+                |p, index, delta, out| {
+                    let (a, b) = (L::pick(p, index), L::pick(p.add(1), index));
+                    // out += a + delta (b - a)
+                    L::load(out.as_ptr()).add(a).fma(delta, b.sub(a)).store(out.as_mut_ptr());
+                },
+            );
         }
     }
 
@@ -265,16 +271,22 @@ mod x86 {
         // SAFETY: as said above.
         unsafe {
             let (one, inverse, offset) = (L::splat(1.0), L::splat(1.0 / line.reach), L::splat(1.0 - line.reach));
-            blocks::<L>(input, line, out, |p, index, delta, out| {
-                // Of the first sample: 1 - reach - delta.
-                let mut distance = offset.sub(delta);
-                let mut sum = L::load(out.as_ptr());
-                for k in 0..taps {
-                    sum = sum.fma(distance.hat(inverse), L::pick(p.add(k), index));
-                    distance = distance.add(one);
-                }
-                sum.store(out.as_mut_ptr());
-            });
+            blocks::<L>(
+                input,
+                line,
+                out,
+                #[inline(always)]
+                |p, index, delta, out| {
+                    // Of the first sample: 1 - reach - delta.
+                    let mut distance = offset.sub(delta);
+                    let mut sum = L::load(out.as_ptr());
+                    for k in 0..taps {
+                        sum = sum.fma(distance.hat(inverse), L::pick(p.add(k), index));
+                        distance = distance.add(one);
+                    }
+                    sum.store(out.as_mut_ptr());
+                },
+            );
         }
     }
 

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 /// Views that pass over the volume together, back: their strips stay in the outer cache.
-const VIEWS_BACK: usize = 32;
+const VIEWS_BACK: usize = 64;
 /// Views of one task, forward: their strips under a tile of voxels stay in L2.
 const VIEWS_FORWARD: usize = 4;
 /// Voxels of a tile along x and y, which share detector columns: 256 slices of them are 64 KiB.
