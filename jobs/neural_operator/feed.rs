@@ -6,13 +6,10 @@ use std::ops::Range;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
-use super::layers::{activate, columns, columns_mut, gelu, total};
+use super::layers::{activate, blocks, columns, columns_mut, gelu_at, total};
 use super::pool::Pool;
 use crate::learning::matrix::note;
 use crate::learning::real::Real;
-
-/// Points at a time.
-const POINTS: usize = 512;
 
 /// How much wider the inside is.
 pub const WIDER: usize = 4;
@@ -58,8 +55,8 @@ impl<'p, T: Real> Feed<'p, T> {
         let (h, n) = (self.h, x.len() / self.h);
         let (mut y, mut slopes) = (pool.take(x.len()), pool.take(x.len()));
         let w2 = MatRef::from_row_major_slice(self.w2, h, WIDER * h);
-        for at in (0..n).step_by(POINTS) {
-            let count = POINTS.min(n - at);
+        for points in blocks(n) {
+            let (at, count) = (points.start, points.len());
             note(4 * WIDER * h * h * count);
             y.chunks_mut(n).zip(self.b2).for_each(|(y, b)| y[at..at + count].fill(*b));
             let (u, inner) = self.inside(pool, columns(x, h, n, at, count));
@@ -67,10 +64,8 @@ impl<'p, T: Real> Feed<'p, T> {
             matmul(columns_mut(&mut y, h, n, at, count), Accum::Add, w2, hidden, T::of(1.0), Par::Seq);
             pool.give(u);
             pool.give(inner);
-            beside(at..at + count, &mut y);
-            for (y, slopes) in y.chunks_mut(n).zip(slopes.chunks_mut(n)) {
-                gelu(&mut y[at..at + count], &mut slopes[at..at + count]);
-            }
+            beside(points.clone(), &mut y);
+            gelu_at(points, n, &mut y, &mut slopes);
         }
         (y, slopes)
     }
@@ -86,8 +81,8 @@ impl<'p, T: Real> Feed<'p, T> {
         let (dw2, db2) = rest.split_at_mut(wide * h);
         let w1 = MatRef::from_row_major_slice(self.w1, wide, h);
         let w2 = MatRef::from_row_major_slice(self.w2, h, wide);
-        for at in (0..n).step_by(POINTS) {
-            let count = POINTS.min(n - at);
+        for points in blocks(n) {
+            let (at, count) = (points.start, points.len());
             for ((g, slopes), db) in g.chunks_mut(n).zip(slopes.chunks(n)).zip(&mut *db2) {
                 let (g, slopes) = (&mut g[at..at + count], &slopes[at..at + count]);
                 g.iter_mut().zip(slopes).for_each(|(g, slope)| *g *= *slope);

@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use super::channel_mlp::ChannelMlp;
 use super::layers::{
-    Batch, Inside, activate, add, mix, mix_back, mix_back_onto, mix_onto, mix_parameters, network, network_back, times,
+    Batch, Inside, activate, add, blocks, gelu_at, mix, mix_back, mix_back_onto, mix_onto, mix_parameters, network,
+    network_back, times,
 };
 use super::spectral::Sharing;
 use super::transform::Transform;
@@ -249,8 +250,14 @@ impl<T: Real> Fno<T> {
             let last = l + 1 == self.shape.layers;
             let pass = |(v, y): (&Vec<T>, Vec<T>)| {
                 let mut u = self.transform.synthesis(y, h);
-                mix_onto(weight, bias, v, 0..u.len() / h, &mut u);
-                let mut slopes = if last { Vec::new() } else { activate(pool, &mut u) };
+                let n = u.len() / h;
+                let mut slopes = if last { Vec::new() } else { pool.take(u.len()) };
+                for points in blocks(n) {
+                    mix_onto(weight, bias, v, points.clone(), &mut u);
+                    if !last {
+                        gelu_at(points, n, &mut u, &mut slopes);
+                    }
+                }
                 for _ in 1..if last { 1 } else { self.shape.activations } {
                     let more = activate(pool, &mut u);
                     slopes = times(slopes, &more);

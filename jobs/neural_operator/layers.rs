@@ -4,9 +4,9 @@
 
 use std::ops::Range;
 
+use convoke_kernels::machine::widest;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
-use pulp::Arch;
 use rayon::prelude::*;
 
 use super::pool::Pool;
@@ -128,12 +128,7 @@ pub fn network<T: Real>(
     from: Batch<T>,
 ) -> (Batch<T>, Inside<T>) {
     let [first, second] = ["0", "1"].map(|map| parts.mix(parameters, &format!("{name}.{map}")));
-    let inner = |x: &Vec<T>| {
-        let mut u = mix(pool, first[0], first[1], x);
-        let slopes = activate(pool, &mut u);
-        (u, slopes)
-    };
-    let (hidden, slopes): (Batch<T>, Batch<T>) = from.par_iter().map(inner).unzip();
+    let (hidden, slopes): (Batch<T>, Batch<T>) = from.par_iter().map(|x| mix_gelu(pool, first[0], first[1], x)).unzip();
     let out = hidden.par_iter().map(|u| mix(pool, second[0], second[1], u)).collect();
     (out, Inside { from, hidden, slopes })
 }
@@ -165,10 +160,38 @@ pub fn activate<T: Real>(pool: &Pool<T>, x: &mut [T]) -> Vec<T> {
 
 /// GELU in place, its derivative to `slopes`.
 pub fn gelu<T: Real>(x: &mut [T], slopes: &mut [T]) {
-    Arch::new().dispatch(
+    widest(
         #[inline(always)]
         || x.iter_mut().zip(slopes).for_each(|(x, slope)| (*x, *slope) = x.gelu()),
     );
+}
+
+/// Points that go through a layer together: what is made of them stays in a cache.
+pub(super) const POINTS: usize = 512;
+
+/// All points by blocks.
+pub(super) fn blocks(n: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..n).step_by(POINTS).map(move |at| at..n.min(at + POINTS))
+}
+
+/// [`gelu`] at some of the points of `[channel, points]`.
+pub(super) fn gelu_at<T: Real>(points: Range<usize>, n: usize, y: &mut [T], slopes: &mut [T]) {
+    for (y, slopes) in y.chunks_mut(n).zip(slopes.chunks_mut(n)) {
+        gelu(&mut y[points.clone()], &mut slopes[points.clone()]);
+    }
+}
+
+/// GELU of W x + b at every point, and its derivative.
+fn mix_gelu<T: Real>(pool: &Pool<T>, w: &[T], b: &[T], x: &[T]) -> (Vec<T>, Vec<T>) {
+    let (to, from) = (b.len(), w.len() / b.len());
+    let n = x.len() / from;
+    let (mut y, mut slopes) = (pool.take(to * n), pool.take(to * n));
+    for points in blocks(n) {
+        y.chunks_mut(n).for_each(|y| y[points.clone()].fill(T::default()));
+        mix_onto(w, b, x, points.clone(), &mut y);
+        gelu_at(points, n, &mut y, &mut slopes);
+    }
+    (y, slopes)
 }
 
 /// x += y, and y is for others.

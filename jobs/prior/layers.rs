@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
+use convoke_kernels::machine::widest;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
-use pulp::Arch;
 
 use crate::learning::matrix::product;
 use crate::learning::real::Real;
@@ -146,7 +146,7 @@ impl<T: Real> Norm<'_, T> {
             for (k, (x, y)) in x.chunks(n).zip(y.chunks_mut(n)).enumerate() {
                 let (slope, offset) = self.affine(group * each + k);
                 let (slope, offset) = (slope * scale, offset - slope * scale * m);
-                Arch::new().dispatch(
+                widest(
                     #[inline(always)]
                     || x.iter().zip(y).for_each(|(x, y)| *y = (slope * *x + offset).silu().0),
                 );
@@ -173,7 +173,7 @@ impl<T: Real> Norm<'_, T> {
                 let (slope, offset) = self.affine(c);
                 let (x, g, dx) = (&x[c * n..][..n], &g[c * n..][..n], &mut dx[c * n..][..n]);
                 let (along_x, offset) = (slope * *scale, offset - slope * *scale * *m);
-                Arch::new().dispatch(
+                widest(
                     #[inline(always)]
                     || {
                         for ((x, g), dx) in x.iter().zip(g).zip(dx.iter_mut()) {
@@ -218,7 +218,7 @@ fn sum<T: Real>(a: &[T], b: &[T], of: impl Fn(T, T) -> T) -> f64 {
         }
         lanes.iter().map(|v| v.wide()).sum::<f64>() + rest
     };
-    Arch::new().dispatch(
+    widest(
         #[inline(always)]
         || a.chunks(1024).zip(b.chunks(1024)).map(piece).sum(),
     )

@@ -54,6 +54,43 @@ pub fn simd() -> Simd {
     *Simd::available().last().expect("the portable level is always there")
 }
 
+/// Runs `work`, a loop that is marked `#[inline(always)]`, with the widest vectors of this processor: the compiler makes it for
+/// each level, and the same bits come of it where no sums of several elements are regrouped.
+#[inline(always)]
+pub fn widest<R>(work: impl FnOnce() -> R) -> R {
+    levels::widest(work)
+}
+
+mod levels {
+    #![allow(unsafe_code)]
+    use super::{Simd, simd};
+
+    #[inline(always)]
+    pub(super) fn widest<R>(work: impl FnOnce() -> R) -> R {
+        match simd() {
+            // SAFETY: `Simd::available` found these instructions.
+            #[cfg(target_arch = "x86_64")]
+            Simd::Avx512 => unsafe { avx512(work) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Simd::Avx2 => unsafe { avx2(work) },
+            _ => work(),
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx2,fma")]
+    fn avx512<R>(work: impl FnOnce() -> R) -> R {
+        work()
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma")]
+    fn avx2<R>(work: impl FnOnce() -> R) -> R {
+        work()
+    }
+}
+
 /// Sustained f32 flops per second on the threads of the current rayon pool: independent chains of multiply-adds in
 /// registers, the best of a few runs. A multiply-add counts as two.
 pub fn peak_flops() -> f64 {

@@ -139,9 +139,11 @@ unsafe fn pick(simd: Simd, strip: &[f32], offset: &[i32; LANES], shift: usize) -
         // SAFETY: `Simd::available` found the instruction.
         #[cfg(target_arch = "x86_64")]
         Simd::Avx512 | Simd::Avx2 => unsafe {
-            use std::arch::x86_64::{__m256i, _mm256_i32gather_ps, _mm256_loadu_si256};
+            use std::arch::x86_64::{__m256i, _mm256_i32gather_ps, _mm256_loadu_si256, _mm256_storeu_ps};
             let index = _mm256_loadu_si256(offset.as_ptr().cast::<__m256i>());
-            std::mem::transmute(_mm256_i32gather_ps::<4>(strip.as_ptr().add(shift), index))
+            let mut samples = [0.0; LANES];
+            _mm256_storeu_ps(samples.as_mut_ptr(), _mm256_i32gather_ps::<4>(strip.as_ptr().add(shift), index));
+            samples
         },
         // SAFETY: the caller's promise.
         _ => std::array::from_fn(|l| unsafe { *strip.get_unchecked(offset[l] as usize + shift) }),
