@@ -142,7 +142,7 @@ def pairs(convoke: Path, n: int) -> None:
 
 
 def mri(convoke: Path) -> None:
-    print("\nk-space of 16 slices of 64^2 of a head, every sixth line: PSNR, dB, on the same data")
+    print("\nk-space of 16 slices of 64^2 of a head, a sixth of its lines: PSNR, dB, on the same data")
     threads = len(os.sched_getaffinity(0))
     for name, method in PRIORS.items():
         best = None
